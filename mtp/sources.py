@@ -1,0 +1,216 @@
+"""Named sources of documents: stdlib, pypi-v1, files:PATH, hf:DATASET.
+
+A source is described before it is read: its identity decides whether a corpus is built already.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtp.errors import BadInput
+
+SOURCES = ("stdlib", "pypi-v1", "files:PATH", "hf:DATASET")
+PYPI_LIST = Path(__file__).with_name("pypi-v1.txt")
+PROSE = {"", ".txt", ".md", ".rst"}  # where a paragraph may be one long line
+TESTS = {"test", "tests", "idle_test"}
+
+
+class Document(NamedTuple):
+    """One text as found; `code` asks for the filters against generated code."""
+
+    content: bytes
+    code: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """name: fit for a folder's name; identity: JSON of all that decides the documents.
+
+    streamed   may be too long to read to its end, where only max_mb of it are wanted
+    """
+
+    name: str
+    identity: dict[str, Any]
+    documents: Callable[[], Iterator[Document]]
+    streamed: bool = False
+
+
+def open_source(source: str, skip: Path) -> Source:
+    """The source of a name in SOURCES; folders are walked without `skip`.
+
+    Raises BadInput on an unknown name, a missing path and, while documents are read, a missing
+    package or network.
+    """
+    kind, colon, where = source.partition(":")
+    if source == "stdlib":
+        return _stdlib()
+    if source == "pypi-v1":
+        return _pypi()
+    if colon and where and kind == "files":
+        return _files(Path(where), skip)
+    if colon and where and kind == "hf":
+        return _hugging_face(where, skip)
+    raise BadInput(f"unknown source {source!r}; choose one of: {', '.join(SOURCES)}")
+
+
+def unfit(document: Document) -> str | None:
+    """Why a document is not worth keeping, as a key for counting, or None if it is."""
+    try:
+        text = document.content.decode()
+    except UnicodeDecodeError:
+        return "not_utf8"
+    if "\0" in text:
+        return "binary"
+    if len(text.strip()) < 20:
+        return "short"
+    if document.code:  # generated or data files; prose may well have long lines
+        lines = [len(line) for line in text.splitlines()]
+        if len(document.content) > 1_000_000:
+            return "large"
+        if max(lines) > 1000 or sum(lines) > 100 * len(lines):
+            return "long_lines"
+    return None
+
+
+def _stdlib() -> Source:
+    """The running interpreter's own modules, without packages and without tests."""
+    root = Path(sysconfig.get_path("stdlib"))
+
+    def documents() -> Iterator[Document]:
+        for file in _walk(root, skip=None):
+            folders = file.relative_to(root).parts[:-1]
+            outside = TESTS.union({"site-packages", "dist-packages"}).intersection(folders)
+            if file.suffix == ".py" and not outside:
+                yield Document(file.read_bytes(), code=True)
+
+    version = f"{platform.python_implementation()} {platform.python_version()}"
+    return Source("stdlib", {"stdlib": version}, documents)
+
+
+def _pypi() -> Source:
+    """The Python files of packages whose wheels are pinned by hash in pypi-v1.txt."""
+
+    def documents() -> Iterator[Document]:
+        with tempfile.TemporaryDirectory() as folder:
+            _download(Path(folder))
+            for wheel in sorted(Path(folder).glob("*.whl")):
+                with zipfile.ZipFile(wheel) as archive:
+                    for name in sorted(archive.namelist()):
+                        if name.endswith(".py"):
+                            yield Document(archive.read(name), code=True)
+
+    digest = hashlib.sha256(PYPI_LIST.read_bytes()).hexdigest()
+    return Source("pypi-v1", {"pypi-v1.txt": digest}, documents)
+
+
+def _download(folder: Path) -> None:
+    # the hashes are those of one platform's wheels, which any host can read
+    target = "--implementation cp --python-version 3.11 --abi cp311 --platform manylinux2014_x86_64"
+    options = f"--quiet --no-deps --require-hashes --only-binary=:all: {target}".split()
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
+    command += ["-r", str(PYPI_LIST)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No mod" in line]
+        reason = (errors or done.stderr.splitlines() or ["no message"])[-1].strip()
+        raise BadInput(
+            f"source pypi-v1: pip could not download the packages (is there a network?): {reason}"
+        )
+
+
+def _files(path: Path, skip: Path) -> Source:
+    """A text file, a .jsonl file of {"text": ...} records, or a folder of them."""
+
+    def documents() -> Iterator[Document]:
+        for file in _walk(path, skip):
+            if file.suffix == ".jsonl":
+                yield from _json_lines(file)
+            else:
+                yield Document(file.read_bytes(), code=file.suffix.lower() not in PROSE)
+
+    if not path.exists():
+        raise BadInput(f"source files:{path}: no such file or folder")
+    return Source(f"files-{_slug(path.resolve().name)}", _listing(path, skip), documents)
+
+
+def _json_lines(file: Path) -> Iterator[Document]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                yield Document(json.loads(line)["text"].encode(errors="surrogatepass"), code=False)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise BadInput(
+                    f'{file} line {number} is not a record with a "text" of type string'
+                ) from None
+
+
+def _hugging_face(name: str, skip: Path) -> Source:
+    """A dataset of the Hugging Face hub, or a local folder of one; NAME#CONFIG picks a subset."""
+    dataset, _, subset = name.partition("#")
+
+    def documents() -> Iterator[Document]:
+        try:
+            library = importlib.import_module("datasets")
+        except ImportError:
+            raise BadInput(
+                f"source hf:{name} needs datasets; install it: pip install 'mtp-suite[hf]'"
+            ) from None
+        try:
+            rows = library.load_dataset(dataset, subset or None, split="train", streaming=True)
+            for row in rows:
+                text = row.get("text", row.get("content"))
+                if not isinstance(text, str):
+                    columns = ", ".join(row)
+                    raise BadInput(
+                        f'source hf:{name} needs a column "text" or "content"; it has: {columns}'
+                    )
+                yield Document(text.encode(errors="surrogatepass"), code=False)
+        except (OSError, ValueError) as error:  # what datasets raises for no network, no such name
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise BadInput(f"source hf:{name} could not be read: {reason}") from None
+
+    local = _listing(Path(dataset), skip) if Path(dataset).exists() else {"hub": dataset}
+    return Source(f"hf-{_slug(name)}", local | {"subset": subset}, documents, streamed=True)
+
+
+def _walk(path: Path, skip: Path | None) -> Iterator[Path]:
+    """The files of a folder in a fixed order, without hidden ones; or the file itself."""
+    if path.is_file():
+        yield path
+        return
+    for folder, folders, files in os.walk(path):
+        hidden = [name for name in folders if name.startswith(".")]
+        outside = [name for name in folders if skip and (Path(folder) / name).resolve() == skip]
+        folders[:] = sorted(set(folders).difference(hidden, outside, ["__pycache__"]))
+        for name in sorted(files):
+            if not name.startswith(".") and (Path(folder) / name).is_file():
+                yield Path(folder) / name
+
+
+def _listing(path: Path, skip: Path) -> dict[str, Any]:
+    """What identifies the files under a path without reading them: names, sizes, times."""
+    digest, count = hashlib.sha256(), 0
+    for file in _walk(path, skip):
+        status = file.stat()
+        digest.update(
+            f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
+        )
+        count += 1
+    return {"path": str(path.resolve()), "files": count, "listing": digest.hexdigest()}
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)[:60]
