@@ -208,8 +208,8 @@ def _tokenize(
     """Write the tokenizer and the shards; returns their part of the manifest."""
     if tokenizer is None:
         sample = documents.read("train", BPE_SAMPLE)
-        with _bar(f"training bpe-{config.vocab}", 0, progress):
-            tokenizer = BPE.train((text for batch in sample for text in batch), config.vocab)
+        _say(f"training bpe-{config.vocab}", progress)
+        tokenizer = BPE.train((text for batch in sample for text in batch), config.vocab)
     tokenizer.save(folder)
     (saved,) = folder.glob("tokenizer.*")
     sync(saved)
@@ -249,30 +249,34 @@ def _alone(lock: Path, progress: bool) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if progress:
-                print("waiting for another process that builds this corpus", file=sys.stderr)
+            _say(f"waiting for another process to build {lock.stem[1:]}", progress)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
 def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
-    """A bar of bytes on a terminal, one line in a log."""
-    terminal = sys.stderr.isatty()
-    if progress and not terminal:
-        print(title, file=sys.stderr, flush=True)
+    """A bar of bytes (total 0: unknown) on a terminal, one line in a log."""
+    if not sys.stderr.isatty():
+        _say(f"{title}, {total / 1e6:.1f} MB" if total else title, progress)
+        progress = False
     with tqdm(
-        desc=title,
-        total=total or None,
-        unit="B",
-        unit_scale=True,
-        disable=not (progress and terminal),
+        desc=title, total=total or None, unit="B", unit_scale=True, disable=not progress
     ) as bar:
         yield bar
 
 
+def _say(line: str, progress: bool) -> None:
+    if progress:
+        print(line, file=sys.stderr, flush=True)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build a corpus of token shards.")
+    parser = argparse.ArgumentParser(
+        prog="python -m mtp.corpus",
+        description=CorpusConfig.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for field in dataclasses.fields(CorpusConfig):
         name = "--" + field.name.replace("_", "-")
         parser.add_argument(name, type=type(field.default), default=field.default)
