@@ -93,7 +93,9 @@ def build(config: CorpusConfig, root: Path = Path("data"), progress: bool = True
     identity = dataclasses.asdict(config) | {"format": FORMAT, "source": source.identity}
     if isinstance(tokenizer, LlamaTokenizer):
         identity["tokenizer"] = file_sha256(tokenizer.file)
-    if tokenizer:
+    if tokenizer is None:
+        BPE.check(config.vocab)  # now, not after the source is read
+    else:
         del identity["vocab"]
     root.mkdir(parents=True, exist_ok=True)
     folder = root / f"{source.name}-{_digest(identity)[:12]}"

@@ -134,10 +134,13 @@ def _files(path: Path, skip: Path) -> Source:
 
     def documents() -> Iterator[Document]:
         for file in _walk(path, skip):
-            if file.suffix == ".jsonl":
-                yield from _json_lines(file)
-            else:
-                yield Document(file.read_bytes(), code=file.suffix.lower() not in PROSE)
+            try:
+                if file.suffix == ".jsonl":
+                    yield from _json_lines(file)
+                else:
+                    yield Document(file.read_bytes(), code=file.suffix.lower() not in PROSE)
+            except OSError as error:
+                raise BadInput(f"cannot read {file}: {error.strerror}") from None
 
     if not path.exists():
         raise BadInput(f"source files:{path}: no such file or folder")

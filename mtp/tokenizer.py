@@ -76,15 +76,20 @@ class BPE:
         self.name = f"bpe-{self.vocab_size}"
         self.bos, self.eos = self._special(self.BOS), self._special(self.EOS)
 
+    @staticmethod
+    def check(vocab: int) -> None:
+        """Raise BadInput if no BPE can have so small a vocabulary."""
+        if vocab < BPE_MIN_VOCAB:
+            raise BadInput(f"vocab is {vocab}; a BPE needs at least {BPE_MIN_VOCAB}")
+
     @classmethod
     def train(cls, texts: Iterable[str], vocab: int) -> "BPE":
         """Learn `vocab` tokens, bos and eos included, from `texts`; the same texts give the same.
 
         A text too small for that many merges is filled up with unused ids, so that vocab_size is
-        what was asked for. Raises BadInput below BPE_MIN_VOCAB.
+        what was asked for. Raises BadInput as `check` does.
         """
-        if vocab < BPE_MIN_VOCAB:
-            raise BadInput(f"vocab is {vocab}; a BPE needs at least {BPE_MIN_VOCAB}")
+        cls.check(vocab)
         inner = tokenizers.Tokenizer(tokenizers.models.BPE())
         inner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
             [
