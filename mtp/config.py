@@ -245,8 +245,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             number = float(value)  # "1e6" is a fine way to write an int
             if number != int(number):
                 raise ValueError
-            return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else int(
-                number
+            return (
+                int(value)
+                if isinstance(value, str) and value.lstrip("-").isdigit()
+                else int(number)
             )
         return hint(value)
     except (TypeError, ValueError, KeyError, OverflowError):

@@ -1,0 +1,140 @@
+"""Checkpoints: saved atomically, verified when loaded.
+
+    RUN/checkpoint/step-00000400/   model.safetensors  optimizer.safetensors  state.json  sums.json
+
+A checkpoint is written beside its place, flushed to disk and renamed, so that a kill at any moment
+leaves either all of it or nothing. sums.json holds every file's sha256: a torn or altered file is
+named when it is read, and the checkpoint before it is used. The last two are kept.
+"""
+
+import errno
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mtp.config import ModelConfig, TrainConfig, from_dict
+from mtp.errors import BadInput
+from mtp.model import MultiTokenTransformer
+from mtp.shards import file_sha256, sync
+
+KEEP = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    step: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint into `folder` and drop all but the newest KEEP.
+
+    Raises OSError (a full disk) without touching what is there already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{checkpoint.step:08d}"
+    half = folder / f".half-{checkpoint.step:08d}"
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        half.mkdir()
+        _save_tensors(checkpoint.model, half / "model.safetensors")
+        _save_tensors(checkpoint.optimizer, half / "optimizer.safetensors")
+        (half / "state.json").write_text(json.dumps(checkpoint.state))
+        sums = {path.name: file_sha256(path) for path in sorted(half.iterdir())}
+        (half / "sums.json").write_text(json.dumps(sums))
+        for path in half.iterdir():
+            sync(path)
+        sync(half)
+    except OSError:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+    if final.exists():  # saved before, then found damaged
+        shutil.rmtree(final)
+    half.rename(final)
+    sync(folder)
+    for old in _saved(folder)[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load(folder: Path, weights_only: bool = False) -> Checkpoint | None:
+    """The newest checkpoint in `folder` that is whole; None where there is none at all.
+
+    A damaged one is named on stderr and the one before it is taken. Raises BadInput where
+    checkpoints exist and all are damaged. `weights_only` leaves the optimizer unread.
+    """
+    damage = ""
+    for path in reversed(_saved(folder)):
+        try:
+            return _read(path, weights_only)
+        except BadInput as error:
+            damage = str(error)
+            print(f"warning: {damage}; trying the checkpoint before it", file=sys.stderr)
+    if damage:
+        raise BadInput(f"{damage}; no earlier one is whole: delete {folder} to start over")
+    return None
+
+
+def load_model(run: Path, device: str = "cpu") -> MultiTokenTransformer:
+    """The trained model of a run's folder, in float32. Raises BadInput where there is none."""
+    try:
+        config = from_dict(TrainConfig, json.loads((run / "config.json").read_text())).model
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"{run} is no run: its config.json cannot be read ({error})") from None
+    found = load(run / "checkpoint", weights_only=True)
+    if found is None:
+        raise BadInput(f"{run} has no checkpoint yet; train it first")
+    return with_weights(config, found.model).to(device)
+
+
+def with_weights(config: ModelConfig, weights: dict[str, Tensor]) -> MultiTokenTransformer:
+    """A model of this config holding these weights; BadInput where they do not fit."""
+    model = MultiTokenTransformer.uninitialised(config)
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    got = {name: tuple(w.shape) for name, w in weights.items()}
+    if wrong := sorted(set(expected.items()) ^ set(got.items())):
+        name = wrong[0][0]
+        raise BadInput(
+            f"checkpoint weight {name!r} has shape {got.get(name, 'none')}, "
+            f"the config wants {expected.get(name, 'none')}"
+        )
+    model.load_state_dict(weights)
+    return model
+
+
+def _saved(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+def _read(path: Path, weights_only: bool) -> Checkpoint:
+    names = ["model.safetensors", "state.json"]
+    names += [] if weights_only else ["optimizer.safetensors"]
+    try:
+        sums = json.loads((path / "sums.json").read_text())
+    except (OSError, ValueError):
+        raise BadInput(f"checkpoint file {path / 'sums.json'} is missing or torn") from None
+    for name in names:
+        if not (path / name).exists() or file_sha256(path / name) != sums.get(name):
+            raise BadInput(f"checkpoint file {path / name} is missing, torn or altered")
+    optimizer = {} if weights_only else load_file(path / "optimizer.safetensors")
+    state = json.loads((path / "state.json").read_text())
+    return Checkpoint(state["step"], load_file(path / "model.safetensors"), optimizer, state)
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file({name: t.contiguous() for name, t in tensors.items()}, path)
+    except SafetensorError as error:  # it hides the operating system's error
+        if "No space left" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        raise

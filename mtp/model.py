@@ -1,0 +1,191 @@
+"""Trunk -> heads -> unembedding: a language model that predicts n tokens at each position.
+
+    tokens (B, T) -> trunk z (B, T, D) -> latents h_1..h_n (B, T, D) -> logits of x[t+1]..x[t+n]
+
+Parameter matching (section 2): n transformer heads take their n layers from the trunk, so that
+models of one size have equally many parameters whatever n is.
+
+Initialisation: matrices are normal with standard deviation 1/sqrt(fan-in), so that every product
+keeps its input's scale; the two matrices of a layer that write to the residual stream are divided
+by sqrt(2 layers), so that the stream's variance grows by a constant factor over any depth. The
+embedding has standard deviation 1, the scale of the stream it starts. The unembedding is a tenth of
+1/sqrt(D): the first loss is ln V. With this, 30 layers train without warm-up.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtp import heads
+from mtp.config import TRANSFORMER_HEADS, ModelConfig
+from mtp.transformer import Block, LayerCache, Rope
+
+
+class MultiTokenTransformer(nn.Module):
+    """The model. `config.n` heads of type `config.head`; head 1 predicts the next token."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        shared = heads.HEADS[config.head].shared_unembedding
+        self.embedding = nn.Embedding(config.vocab, config.dim)
+        self.rope = Rope(config)
+        self.trunk = nn.ModuleList(Block(config) for _ in range(config.trunk_layers))
+        self.heads = heads.blocks(config)
+        self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.unembeddings = nn.ModuleList(
+            nn.Linear(config.dim, config.vocab, bias=False)
+            for _ in range(1 if shared else config.n)
+        )
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Draw the weights from torch's generator, as the module's docstring says."""
+        depth = self.config.layers + self.config.extra_layers
+        for name, weight in self.named_parameters():
+            if weight.dim() < 2:
+                weight.fill_(1.0)  # norm gains
+                continue
+            std = 1.0 if name.startswith("embedding") else weight.shape[1] ** -0.5
+            if name.endswith(("wo.weight", "w2.weight")):
+                std /= math.sqrt(2 * depth)
+            elif name.startswith("unembeddings"):
+                std /= 10
+            nn.init.normal_(weight, std=std)
+
+    @classmethod
+    def uninitialised(cls, config: ModelConfig) -> "MultiTokenTransformer":
+        """A model whose weights are about to be loaded: nothing is drawn, torch's RNG is untouched."""
+        with torch.device("meta"):
+            model = cls(config)
+        model.to_empty(device="cpu")
+        model.rope = Rope(config)  # its table is no parameter
+        return model
+
+    # ----------------------------------------------------------------------------------------------
+    # forward, in pieces that the losses and the decoder share
+
+    def run_trunk(
+        self,
+        tokens: Tensor,
+        caches: Sequence[LayerCache] = (),
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """tokens (B, T) -> z (B, T, D) and the rotary table for the heads."""
+        if tokens.shape[1] > self.config.context:
+            raise ValueError(f"{tokens.shape[1]} tokens exceed the context {self.config.context}")
+        rope = self.rope(
+            torch.arange(tokens.shape[1], device=tokens.device) if positions is None else positions
+        )
+        z = self.embedding(tokens)  # (B, T, D)
+        for i, layer in enumerate(self.trunk):
+            z = layer(z, rope, caches[i] if caches else None, positions, mask)
+        return z, rope
+
+    def latents(
+        self,
+        tokens: Tensor,
+        k: int | None = None,
+        caches: Sequence[LayerCache] = (),
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Latents h_1..h_k (each (B, T, D)) of tokens (B, T); k defaults to all n heads."""
+        k = self.config.n if k is None else k
+        z, rope = self.run_trunk(tokens, caches, positions, mask)
+        found = {0: z}
+        for i in heads.order(self.config, k):
+            cache = caches[len(self.trunk) + i - 1] if caches else None
+            source = found[heads.parent(self.config, i)]
+            found[i] = self.heads[i - 1](source, rope, cache, positions, mask)
+        return [found[i] for i in range(1, k + 1)]
+
+    def unembedding(self, i: int) -> Tensor:
+        """The (V, D) matrix of head i (1-based)."""
+        return self.unembeddings[i - 1 if len(self.unembeddings) > 1 else 0].weight
+
+    def logits(self, latent: Tensor, i: int = 1) -> Tensor:
+        """Logits (..., V) of head i from its latent (..., D)."""
+        return nn.functional.linear(self.norm(latent), self.unembedding(i))
+
+    def forward(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
+        """Logits of x[t+1]..x[t+k], a list of (B, T, V)."""
+        return [self.logits(h, i + 1) for i, h in enumerate(self.latents(tokens, k))]
+
+    # ----------------------------------------------------------------------------------------------
+    # other shapes of the same model
+
+    def new_caches(self, rows: int, slots: int) -> list[LayerCache]:
+        """Empty caches for every attention layer, trunk first, then head 1..n (rows, K, slots, E).
+
+        Heads without attention get an empty stand-in, so that head i is always at trunk + i - 1.
+        """
+        c, weight = self.config, self.embedding.weight
+        heads_attend = c.head in TRANSFORMER_HEADS
+        caches = []
+        for i in range(len(self.trunk) + c.n):
+            used = slots if i < len(self.trunk) or heads_attend else 0
+            shape = (rows, c.key_value_heads, used, c.dim // c.attn_heads)
+            caches.append(LayerCache(weight.new_zeros(shape), weight.new_zeros(shape)))
+        return caches
+
+    def drop_heads(self) -> "MultiTokenTransformer":
+        """The next-token model inside this one: an ordinary Llama with the weights of its path.
+
+        Parallel and causal heads leave trunk + head 1; anticausal ones keep all their layers, which
+        head 1 passes through; linear and replicated ones keep the trunk.
+        """
+        c = self.config
+        path = heads.order(c, 1)  # the head layers that head 1 passes through
+        layers = c.trunk_layers + (len(path) if c.head in TRANSFORMER_HEADS else 0)
+        config = dataclasses.replace(c, n=1, layers=layers, extra_layers=0)
+        kept = MultiTokenTransformer.uninitialised(config)
+        kept.load_state_dict(self._next_token_weights(path))
+        return kept.to(self.embedding.weight)
+
+    def _next_token_weights(self, path: list[int]) -> dict[str, Tensor]:
+        weights = {}
+        for name, value in self.state_dict().items():
+            group, _, rest = name.partition(".")
+            if group == "heads":
+                index, _, rest = rest.partition(".")
+                if (head := int(index) + 1) not in path:
+                    continue
+                name = f"trunk.{len(self.trunk) + path.index(head)}.{rest}"
+                if head == 1:
+                    name = f"heads.0.{rest}"
+            elif group == "unembeddings" and not rest.startswith("0."):
+                continue
+            weights[name] = value
+        return weights
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters by part: embedding, trunk, head 1..n, norm, unembedding, total, and
+        `non_embedding`, the sum of all layers (what the names 1M to 1B of Table S14 count)."""
+
+        def count(module: nn.Module) -> int:
+            return sum(p.numel() for p in module.parameters())
+
+        parts = {"embedding": count(self.embedding), "trunk": count(self.trunk)}
+        parts |= {f"head {i + 1}": count(block) for i, block in enumerate(self.heads)}
+        parts |= {"norm": count(self.norm), "unembedding": count(self.unembeddings)}
+        parts["total"] = sum(parts.values())
+        parts["non_embedding"] = parts["total"] - parts["embedding"] - parts["unembedding"]
+        return parts
+
+
+def flops_per_token(config: ModelConfig) -> float:
+    """Training FLOPs per token, forward and backward: 6 per multiplied weight and 6 T D per
+    attention layer (causal). All n predictions pass an unembedding; the embedding is a look-up."""
+    c = config
+    kv_dim = c.dim * c.key_value_heads // c.attn_heads
+    layer = 2 * c.dim * c.dim + 2 * c.dim * kv_dim + 3 * c.dim * c.ffn
+    depth = c.layers + c.extra_layers
+    maps = (c.n - 1) * c.dim * c.dim if c.head == "linear" else 0
+    weights = depth * layer + maps + c.n * c.vocab * c.dim
+    return 6.0 * weights + 6.0 * depth * c.context * c.dim

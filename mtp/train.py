@@ -1,0 +1,323 @@
+"""The training loop: one config, one folder, resumable at any moment.
+
+    python -m mtp.train --run runs/first tokens=2e6 model.n=4 data.source=files:texts
+
+    RUN/config.json     the frozen config         RUN/metrics.jsonl  a line per logged step
+    RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
+
+SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C save at the end of the step and leave; the same command goes
+on. So does a run that was killed: it ends with the weights of an uninterrupted one, bit for bit on
+a CPU.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtp import checkpoint, parallel
+from mtp.batches import IGNORE, Batches, evaluation_batches
+from mtp.checkpoint import Checkpoint
+from mtp.config import TrainConfig, from_dict, override, to_json
+from mtp.corpus import Corpus, build
+from mtp.errors import BadInput, exit_cleanly
+from mtp.loss import SCHEMES, score
+from mtp.model import MultiTokenTransformer, flops_per_token
+from mtp.progress import Progress
+
+EVAL_TOKENS = 65_536  # of the validation split, for the periodic evaluation
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; it has saved. `signum` says which."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name}; saved")
+        self.signum = signum
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """Linear warm-up to lr, then a cosine down to lr * min_lr at the last step (Table S13)."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, steps - 1 - config.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return config.lr * (config.min_lr + (1 - config.min_lr) * cosine)
+
+
+def new_optimizer(config: TrainConfig, weights: dict[str, Tensor]) -> torch.optim.AdamW:
+    """AdamW with decoupled weight decay on matrices only."""
+    groups = [
+        {"params": [w for w in weights.values() if w.dim() >= 2]},
+        {"params": [w for w in weights.values() if w.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+class Trainer:
+    """Everything that changes during a run, from its start or its last checkpoint on.
+
+    corpus    tokens and tokenizer, built from config.data (mtp/corpus.py)
+    folder    the run's; created if need be. One process trains in it at a time.
+    """
+
+    def __init__(self, config: TrainConfig, corpus: Corpus, folder: Path) -> None:
+        self.config, self.corpus, self.folder = config, corpus, folder
+        self.rank, self.world = parallel.start_distributed()
+        parallel.check_scheme(config, self.world)
+        if config.model.vocab < corpus.tokenizer.vocab_size:
+            raise BadInput(
+                f"model.vocab {config.model.vocab} is smaller than the {corpus.tokenizer.name} "
+                f"tokenizer's {corpus.tokenizer.vocab_size}; set model.vocab to at least that"
+            )
+        self.batches = Batches(
+            corpus.train,
+            config.batch,
+            config.model.context,
+            config.model.n,
+            config.seed,
+            self.rank,
+            self.world,
+        )
+        self.tokens_per_step = config.batch * config.model.context
+        tokens = config.tokens or config.epochs * corpus.train.tokens
+        self.steps = max(1, round(tokens / self.tokens_per_step))
+        self.step = 0
+        self.sums = torch.zeros(config.model.n, dtype=torch.float64)  # losses since the last log
+
+        found = checkpoint.load(folder / "checkpoint")
+        self.engine = parallel.keep_engine(
+            parallel.choose_engine(config), found.state["engine"] if found else None
+        )
+        torch.manual_seed(config.seed)
+        model = MultiTokenTransformer(config.model)
+        self.trainable = parallel.Trainable(model, self.engine, self.world)
+        self.optimizer = new_optimizer(config, self.trainable.weights())
+        if found:
+            self._restore(found)
+
+    # ----------------------------------------------------------------------------------------------
+    # a step
+
+    def train_step(self) -> tuple[Tensor, Tensor, float]:
+        """One optimizer step: the heads' losses (n,), the gradient norm, the learning rate."""
+        config, device = self.config, self.engine.device
+        tokens, targets = self.batches.next()
+        counts = (targets != IGNORE).flatten(1).sum(1).to(device)
+        counts = parallel.sum_over_ranks(counts).clamp(min=1) / self.world  # FSDP averages
+        losses = torch.zeros(config.model.n, device=device)
+        for x, y in self._parts(tokens, targets):
+            with self.trainable.autocast():
+                losses += SCHEMES[config.loss](self.trainable.model, x, y, counts)
+            self.trainable.collect_gradients()
+        rate = learning_rate(config, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        norm = parallel.clip_gradients(self.trainable.weights().values(), config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.trainable.publish()
+        self.step += 1
+        return parallel.sum_over_ranks(losses) / self.world, norm, rate
+
+    def _parts(self, tokens: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        rows = self.config.micro or len(tokens)
+        for first in range(0, len(tokens), rows):
+            part = slice(first, first + rows)
+            yield (
+                tokens[part].to(self.engine.device, non_blocking=True),
+                targets[:, part].to(self.engine.device, non_blocking=True),
+            )
+
+    def validate(self) -> list[float]:
+        """Held-out loss per head, on the validation split's first tokens."""
+        model, config = self.trainable.model, self.config.model
+        sums = torch.zeros(3, config.n, dtype=torch.float64)
+        rows = self.config.micro or self.config.batch
+        with self.trainable.autocast():
+            for x, y in evaluation_batches(
+                self.corpus.validation, rows, config.context, config.n, EVAL_TOKENS
+            ):
+                sums += score(model, x.to(self.engine.device), y.to(self.engine.device))
+        return (sums[0] / sums[1]).tolist()
+
+    # ----------------------------------------------------------------------------------------------
+    # saving
+
+    def save(self) -> None:
+        """A checkpoint of this step; all ranks take part, rank 0 writes."""
+        weights = self.trainable.weights()
+        model = {name: parallel.whole(w) for name, w in weights.items()}
+        moments = {
+            f"{key}.{name}": parallel.whole(self.optimizer.state[w][key])
+            for name, w in weights.items()
+            for key in ("exp_avg", "exp_avg_sq")
+        }
+        if self.rank == 0:
+            state = {
+                "step": self.step,
+                "data": self.batches.state(),
+                "loss_sums": self.sums.tolist(),
+                "engine": vars(self.engine),
+            }
+            checkpoint.save(
+                self.folder / "checkpoint", Checkpoint(self.step, model, moments, state)
+            )
+
+    def _restore(self, found: Checkpoint) -> None:
+        self.step = found.step
+        self.batches.load_state(found.state["data"])
+        self.sums = torch.tensor(found.state["loss_sums"], dtype=torch.float64)
+        weights = self.trainable.weights()
+        self.trainable.load(found.model)
+        for name, weight in weights.items():
+            state = self.optimizer.state[weight]
+            state["step"] = torch.tensor(float(found.step), device=weight.device)
+            for key in ("exp_avg", "exp_avg_sq"):
+                state[key] = torch.zeros_like(weight)
+                parallel.assign(state[key], found.optimizer[f"{key}.{name}"])
+
+    # ----------------------------------------------------------------------------------------------
+    # the loop
+
+    def run(self) -> None:
+        """Train to the end. Raises Interrupted once a signal has been obeyed."""
+        config = self.config
+        progress = Progress(self.folder, self.step, self.steps, quiet=self.rank > 0)
+        progress.say(f"engine: {self.engine.reason}")
+        flops = flops_per_token(config.model) * self.tokens_per_step
+        peak = parallel.peak_flops(self.engine)
+        with catch_signals() as caught:
+            while self.step < self.steps:
+                losses, norm, rate = self.train_step()
+                self.sums += losses.double().cpu()
+                last = self.step == self.steps
+                due = config.save_every and self.step % config.save_every == 0
+                if self.step % config.log_every == 0 or last:
+                    seconds = progress.seconds_per_step(self.step)
+                    logged = self.step % config.log_every or config.log_every
+                    row: dict[str, Any] = {
+                        "step": self.step,
+                        "tokens": self.step * self.tokens_per_step,
+                        "loss": (self.sums / logged).tolist(),
+                        "lr": rate,
+                        "grad_norm": float(norm),
+                        "tokens_per_second": self.tokens_per_step / seconds,
+                        "peak_memory_mb": parallel.peak_memory(self.engine) / 2**20,
+                    }
+                    if peak:
+                        row["mfu"] = flops / seconds / peak / self.world
+                    if not math.isfinite(sum(row["loss"])):
+                        raise FloatingPointError(f"the loss is not finite at step {self.step}")
+                    self.sums.zero_()
+                    progress.log(row)
+                if config.eval_every and (self.step % config.eval_every == 0 or last):
+                    progress.log({"step": self.step, "validation_loss": self.validate()})
+                stop = parallel.any_rank(bool(caught), self.engine.device)
+                if due or last or stop:
+                    self.save()
+                progress.tick(self.step)
+                if stop and not last:
+                    progress.finish("interrupted")
+                    raise Interrupted(caught[0] if caught else signal.SIGTERM)
+        progress.finish("finished")
+
+
+@contextlib.contextmanager
+def catch_signals() -> Iterator[list[int]]:
+    """Collect the signals that ask to stop, instead of dying of them; a second Ctrl-C is obeyed
+    at once. Restores the handlers that were there before."""
+    caught: list[int] = []
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT and caught:
+            raise KeyboardInterrupt
+        caught.append(signum)
+
+    before: dict[int, Callable[..., Any] | int | None] = {}
+    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        with contextlib.suppress(ValueError):  # not in the main thread: no signals arrive here
+            before[signum] = signal.signal(signum, handler)
+    try:
+        yield caught
+    finally:
+        for signum, old in before.items():
+            signal.signal(signum, old)
+
+
+def train(config: TrainConfig, folder: Path, data: Path = Path("data")) -> None:
+    """Train `config` in `folder`, from its last checkpoint if it has one; nothing if finished.
+
+    Raises BadInput where the folder holds another config or another process trains in it, and
+    Interrupted after a signal.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        if int(os.environ.get("RANK", "0")) == 0:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BadInput(f"another process is training in {folder}") from None
+            claim(folder, config)
+        trainer = Trainer(config, build(config.data, data), folder)
+        trainer.run()
+
+
+def claim(folder: Path, config: TrainConfig) -> None:
+    """Write the config into the folder, or check that it is the one there."""
+    file = folder / "config.json"
+    if not file.exists():
+        half = file.with_suffix(".half")
+        half.write_text(to_json(config))
+        half.rename(file)
+        return
+    try:
+        there = from_dict(TrainConfig, json.loads(file.read_text()))
+    except ValueError:
+        raise BadInput(f"{file} is torn; delete {folder} to start over") from None
+    if there != config:
+        raise BadInput(f"{folder} holds a run of another config; choose another folder")
+
+
+@exit_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m mtp.train", description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser.add_argument("--run", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--config", type=Path, help="a config.json to start from")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where corpora are built")
+    parser.add_argument("overrides", nargs="*", metavar="field=value", help="e.g. model.n=4")
+    args = parser.parse_args()
+    file = args.config or (args.run / "config.json" if not args.overrides else None)
+    values: dict[str, Any] = {"tokens": 1e6}
+    if file and (args.config or file.exists()):
+        try:
+            values = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise BadInput(f"config {file} cannot be read: {error}") from None
+    config = override(from_dict(TrainConfig, values), args.overrides)
+    try:
+        train(config, args.run, args.data)
+    except Interrupted as stopped:
+        print(f"{stopped}; the same command goes on", file=sys.stderr)
+        sys.exit(128 + stopped.signum)
+
+
+if __name__ == "__main__":
+    main()
