@@ -112,6 +112,11 @@ def with_weights(config: ModelConfig, weights: dict[str, Tensor]) -> MultiTokenT
     return model
 
 
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint in `folder`; 0 where there is none."""
+    return int(_saved(folder)[-1].name.removeprefix("step-")) if _saved(folder) else 0
+
+
 def _saved(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 

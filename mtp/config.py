@@ -8,6 +8,7 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -103,7 +104,9 @@ def size(name: str, **changes: Any) -> ModelConfig:
     """
     choose("size", name, SIZES)
     dim, layers, attn_heads = SIZES[name]
-    return ModelConfig(**{"dim": dim, "layers": layers, "attn_heads": attn_heads} | changes)
+    return from_dict(
+        ModelConfig, {"dim": dim, "layers": layers, "attn_heads": attn_heads} | changes
+    )
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def config_id(config: Any) -> str:
     return hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
 
 
-def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") -> T:
     """Build a config from nested dictionaries; unknown keys and wrong types raise BadInput."""
     hints = typing.get_type_hints(cls)
     for key in values:
@@ -218,7 +221,7 @@ def override(config: T, assignments: list[str]) -> T:
                 raise BadInput(f"override {text!r}: {parent} has no fields of its own")
         choose(f"field in override {text!r}:", last, inner)
         inner[last] = value
-    return from_dict(type(config), values)
+    return from_dict(type(config), values)  # pyright: ignore[reportReturnType]
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -250,6 +253,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
                 if isinstance(value, str) and value.lstrip("-").isdigit()
                 else int(number)
             )
-        return hint(value)
+        return hint(value)  # pyright: ignore[reportCallIssue]
     except (TypeError, ValueError, KeyError, OverflowError):
-        raise BadInput(f"{where} is {value!r}; it must be of type {hint.__name__}") from None
+        raise BadInput(f"{where} is {value!r}; it must be of type {getattr(hint, '__name__', hint)}") from None

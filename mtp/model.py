@@ -59,7 +59,7 @@ class MultiTokenTransformer(nn.Module):
 
     @classmethod
     def uninitialised(cls, config: ModelConfig) -> "MultiTokenTransformer":
-        """A model whose weights are about to be loaded: nothing is drawn, torch's RNG is untouched."""
+        """A model whose weights are about to be loaded: none are drawn from torch's generator."""
         with torch.device("meta"):
             model = cls(config)
         model.to_empty(device="cpu")
@@ -107,7 +107,9 @@ class MultiTokenTransformer(nn.Module):
 
     def unembedding(self, i: int) -> Tensor:
         """The (V, D) matrix of head i (1-based)."""
-        return self.unembeddings[i - 1 if len(self.unembeddings) > 1 else 0].weight
+        weight = self.unembeddings[i - 1 if len(self.unembeddings) > 1 else 0].weight
+        assert isinstance(weight, Tensor)
+        return weight
 
     def logits(self, latent: Tensor, i: int = 1) -> Tensor:
         """Logits (..., V) of head i from its latent (..., D)."""
@@ -177,6 +179,12 @@ class MultiTokenTransformer(nn.Module):
         parts["total"] = sum(parts.values())
         parts["non_embedding"] = parts["total"] - parts["embedding"] - parts["unembedding"]
         return parts
+
+
+def parameter_counts(config: ModelConfig) -> dict[str, int]:
+    """The parameter counts of a config's model, without allocating it."""
+    with torch.device("meta"):
+        return MultiTokenTransformer(config).parameter_counts()
 
 
 def flops_per_token(config: ModelConfig) -> float:

@@ -99,7 +99,7 @@ def bf16_gain(device: str, size: int = 512) -> float:
         for _ in range(5):
             synchronize(device)
             start = time.perf_counter()
-            a @ a
+            torch.mm(a, a)
             synchronize(device)
             best = min(best, time.perf_counter() - start)
         return best
@@ -127,10 +127,21 @@ def peak_memory(engine: Engine) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
+def expected_flops() -> tuple[float, str]:
+    """A rough guess of the FLOP/s that training reaches here, and on what: 40% of a known GPU's
+    peak, 1e11 per CPU core."""
+    if not torch.cuda.is_available():
+        cores = len(os.sched_getaffinity(0))
+        return 1e11 * cores, f"{cores} cores of {device_name()}"
+    gpus, name = torch.cuda.device_count(), torch.cuda.get_device_name()
+    peak = next((peak for key, peak in PEAK_FLOPS.items() if key in name), 1e14)
+    return 0.4 * peak * gpus, f"{gpus} x {name}"
+
+
 def _estimated_seconds(config: TrainConfig, device: str) -> float:
     """A rough guess of the training time, for deciding on compilation."""
     tokens = config.tokens or config.epochs * 10e6
-    rate = 3e14 if device == "cuda" else 1e11 * torch.get_num_threads()
+    rate = expected_flops()[0] if device == "cuda" else 1e11 * torch.get_num_threads()
     return tokens * flops_per_token(config.model) / rate
 
 
@@ -213,7 +224,8 @@ class Trainable:
     def publish(self) -> None:
         """After the optimizer's step: round the masters into the model's bf16 weights."""
         if self.masters is not None:
-            torch._foreach_copy_(list(self.model.parameters()), list(self.masters.values()))
+            for p, master in zip(self.model.parameters(), self.masters.values(), strict=True):
+                p.copy_(master)
 
     def autocast(self) -> torch.autocast:
         on = self.engine.precision == "autocast"

@@ -39,8 +39,9 @@ from mtp.progress import Progress
 EVAL_TOKENS = 65_536  # of the validation split, for the periodic evaluation
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop; it has saved. `signum` says which."""
+class Interrupted(BaseException):
+    """A signal asked the run to stop; it has saved. `signum` says which. No `except Exception`
+    may take it for a failure."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}; saved")

@@ -1,0 +1,69 @@
+# One target per study. `make help` prints them all.
+
+SCALE    ?= cpu
+LAUNCHER ?= local
+ARGS     ?=
+PYTHON   ?= python3
+
+VENV = .venv
+PY   = $(VENV)/bin/python
+
+STUDIES = sweep-n sweep-heads sweep-bytes
+BENCHES = bench-train bench-loss bench-engine
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures clean
+
+help:  ## this list
+	@echo "make STUDY [SCALE=smoke|cpu|gpu|paper] [LAUNCHER=local|debug|slurm] [ARGS='--set model.dim=256']"
+	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+
+setup: $(VENV)/.installed  ## a virtual environment with the pinned packages (other targets do it too)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is older than 3.11; choose another with make PYTHON=...")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
+	touch $@
+
+sweep-n: setup  ## Table 1, tokens: n = 1, 2, 4, 6, 8
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+sweep-heads: setup  ## Table S4: the five head types
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+sweep-bytes: setup  ## Table 1, bytes: n = 1, 8, 16, 32 against a token model
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+plan: setup  ## what every study would run: parameters, tokens, FLOPs, hours
+	@for study in $(STUDIES); do $(PY) -m experiments plan $$study --scale $(SCALE) $(ARGS) || exit; done
+
+status: setup  ## how far every study's runs are
+	@for study in $(STUDIES); do $(PY) -m experiments status $$study --scale $(SCALE) $(ARGS) || exit; done
+
+figures: setup  ## redraw every figure from results/ alone
+	@$(PY) -m experiments plot
+
+bench: $(BENCHES)  ## every benchmark, one after the other; rows go to results/bench/
+
+bench-train: setup  ## training step against transformers, and n=4 against n=1
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PY) -m benchmarks.train
+
+bench-loss: setup  ## peak memory and time of the three losses
+	$(PY) -m benchmarks.loss
+
+bench-engine: setup  ## precision, attention and compilation of a step on this machine
+	$(PY) -m benchmarks.engine
+
+test: setup  ## the test suite
+	$(PY) -m pytest
+
+lint: setup  ## ruff and pyright
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+clean:  ## remove the environment, caches, runs and corpora; results/ stays
+	rm -rf $(VENV) runs data build *.egg-info .pytest_cache .ruff_cache .hypothesis

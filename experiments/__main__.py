@@ -1,0 +1,270 @@
+"""python -m experiments list | plan | run | status | plot STUDY [--scale S] [--launcher L]
+
+list     the studies and the artefacts of the paper they reproduce
+plan     a study's runs with parameters, tokens, FLOPs and hours, before anything starts
+run      train and evaluate what is missing, then write results/STUDY/SCALE.csv and its figure
+status   how far each run is, and why failed ones failed
+plot     redraw the figure from the committed rows; without STUDY, every figure
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from experiments import results
+from experiments.study import (
+    SCALES,
+    STUDIES,
+    Study,
+    collect,
+    find,
+    missing_evaluations,
+    plan,
+    run_folder,
+    scale_label,
+    size_name,
+)
+from mtp.config import TrainConfig
+from mtp.errors import BadInput, exit_cleanly
+
+ROOT = Path("results")
+
+
+@exit_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=("list", "plan", "run", "status", "plot"))
+    parser.add_argument("study", nargs="?", help=", ".join(STUDIES))
+    parser.add_argument("--scale", default="cpu", help=", ".join(SCALES) + " (default: cpu)")
+    parser.add_argument("--launcher", default="local", help="local, debug, slurm (default: local)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides",
+        help="change a field of every run, e.g. --set model.dim=256; such rows get their own file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--slurm", action="append", default=[], metavar="FIELD=VALUE",
+        help="partition, account, hours, nodes, gpus, cpus, memory_gb, ...; also from slurm.toml",
+    )  # fmt: skip
+    parser.add_argument("--retry", action="store_true", help="run failed runs again")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where corpora are kept")
+    parser.add_argument("--results", type=Path, default=ROOT, help="where rows and figures go")
+    args = parser.parse_args()
+    if args.command == "list":
+        list_studies()
+    elif args.study is None:
+        if args.command != "plot":
+            raise BadInput(f"{args.command} needs a study; choose one of: {', '.join(STUDIES)}")
+        plot_all(args.results)
+    else:
+        study = find(args.study)
+        configs = plan(study, args.scale, args.overrides)
+        label = scale_label(args.scale, args.overrides)
+        if args.command == "plan":
+            show_plan(study, label, configs)
+        elif args.command == "status":
+            show_status(study, configs, args.runs)
+        elif args.command == "plot":
+            plot(study, args.results / study.name / f"{label}.csv", args.results)
+        else:
+            run(study, label, configs, args)
+
+
+def list_studies() -> None:
+    for name in STUDIES:
+        study = find(name)
+        print(f"{name:14} {study.artefact}: {study.question}")
+
+
+def show_plan(study: Study, label: str, configs: list[TrainConfig]) -> None:
+    """One line per run; the totals at the end."""
+    from mtp.model import flops_per_token, parameter_counts
+    from mtp.parallel import expected_flops
+
+    print(f"{study.name} at scale {label}: {study.artefact}")
+    header = f"{'run':40} {'size':>7} {'parameters':>12} {'tokens':>8} {'FLOPs':>8} {'hours':>7}"
+    print(header)
+    rate, device = expected_flops()
+    total = 0.0
+    for config in configs:
+        tokens = config.tokens
+        flops = tokens * flops_per_token(config.model)
+        total += flops
+        parameters = parameter_counts(config.model)["total"]
+        passes = f"{tokens:8.2g}" if tokens else f"{config.epochs:.3g} ep."
+        hours = f"{flops / rate / 3600:7.2g}" if tokens else f"{'':7}"
+        print(
+            f"{run_folder(config, Path()).name:40} {size_name(config):>7} {parameters:12,} "
+            f"{passes:>8} {flops:8.1e} {hours}"
+        )
+    print(
+        f"{len(configs)} runs, {total:.2e} FLOPs, about {total / rate / 3600:.2g} hours of "
+        f"training at {rate:.1e} FLOP/s ({device}); evaluation comes on top"
+    )
+
+
+def show_status(study: Study, configs: list[TrainConfig], runs: Path) -> None:
+    for config in configs:
+        folder = run_folder(config, runs)
+        print(f"{folder.name:40} {describe(study, folder)}")
+
+
+def describe(study: Study, folder: Path) -> str:
+    """A run's state in words."""
+    from experiments.jobs import read_status
+    from experiments.launch import is_queued
+
+    status = read_status(folder)
+    state = status.get("state", "not started")
+    if state == "finished":
+        todo = missing_evaluations(study, folder)
+        return f"trained, to be evaluated: {', '.join(todo)}" if todo else "finished"
+    if state == "failed":
+        return f"FAILED at step {status.get('step')}: {status.get('error')}"
+    if state == "running" and not is_training(folder) and not is_queued(folder):
+        state = "killed; will go on"
+    if state in ("not started", "interrupted") and is_queued(folder):
+        state = "queued"
+    if "steps" in status:
+        state = f"{state}, step {status['step']}/{status['steps']}"
+    return str(state)
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a process of this machine holds the run's lock."""
+    import fcntl
+
+    try:
+        with (folder / ".lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+# --------------------------------------------------------------------------------------------------
+# run
+
+
+def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Namespace) -> None:
+    """Train and evaluate what is missing, collect the rows, draw the figure."""
+    from experiments.launch import LAUNCHERS, Launch, is_queued, make_job, slurm_options
+    from mtp.corpus import build
+    from mtp.errors import choose
+
+    choose("launcher", args.launcher, LAUNCHERS)
+    slurm = slurm_options(args.slurm)
+    file = args.results / study.name / f"{label}.csv"
+    if file.exists():
+        results.read(file)  # told before hours of work, not after them
+    for data in dict.fromkeys(config.data for config in configs):
+        build(data, args.data)
+    jobs, failed, elsewhere = [], [], []
+    for config in configs:
+        folder = run_folder(config, args.runs)
+        said = describe(study, folder)
+        if said == "finished":
+            continue
+        if said.startswith("FAILED") and not args.retry:
+            failed.append(f"{folder.name}: {said}")
+        elif is_training(folder) or is_queued(folder):
+            elsewhere.append(folder.name)
+        else:
+            jobs.append(make_job(study.name, args.scale, config, folder, args.data))
+    left = len(jobs) + len(failed) + len(elsewhere)
+    print(f"{study.name} at scale {label}: {len(configs)} runs, {len(configs) - left} finished")
+    for name in elsewhere:
+        print(f"{name}: already under way in another process or job; left alone")
+    if jobs:
+        launch = Launch(args.launcher, jobs, args.runs / "logs" / study.name, slurm)
+        print(
+            f"{len(jobs)} to run by {args.launcher}, {launch.slots} at a time; logs: {launch.logs}"
+        )
+        watch(launch, [Path(job.folder) for job in jobs], study)
+        failed += [
+            f"{Path(j.folder).name}: {said}"
+            for j in jobs
+            if (said := describe(study, Path(j.folder))).startswith("FAILED")
+        ]
+    finished = [c for c in configs if describe(study, run_folder(c, args.runs)) == "finished"]
+    if finished or file.exists():
+        collect(study, label, configs, args.runs, args.results)
+        plot(study, file, args.results)
+    for line in failed:
+        print(line, file=sys.stderr)
+    if failed:
+        raise BadInput(f"{len(failed)} runs failed; run again with --retry once the cause is gone")
+
+
+def watch(launch: "Launch", folders: list[Path], study: Study) -> None:  # noqa: F821  # type: ignore
+    """A bar over all runs' steps, or a plain line every half minute where there is no terminal."""
+    from experiments.jobs import read_status
+    from experiments.launch import follow
+
+    terminal = sys.stderr.isatty()
+    bar = tqdm(
+        total=len(folders), unit="run", disable=not terminal,
+        bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]",
+    )  # fmt: skip
+    told = time.monotonic()
+    try:
+        for _ in follow(launch):
+            shares, active = [], []
+            for folder in folders:
+                status = read_status(folder)
+                steps = float(str(status.get("steps") or 1))
+                share = float(str(status.get("step", 0))) / steps
+                over = describe_done(study, folder, status)
+                shares.append(1.0 if over else 0.9 * share)  # the rest is evaluation
+                if not over and status.get("state") in ("running", "finished"):
+                    active.append(f"{folder.name.rsplit('-', 1)[0]} {100 * share:.0f}%")
+            bar.update(sum(shares) - bar.n)
+            bar.set_postfix_str(", ".join(active))
+            if not terminal and time.monotonic() - told > 30:
+                told = time.monotonic()
+                print(f"{sum(shares):.2f}/{len(folders)} runs; {', '.join(active)}", flush=True)
+    except KeyboardInterrupt:
+        bar.close()
+        print("\nsaving; the same command goes on", file=sys.stderr)
+        launch.stop()
+        sys.exit(130)
+    bar.close()
+
+
+def describe_done(study: Study, folder: Path, status: dict[str, object]) -> bool:
+    if status.get("state") == "failed":
+        return True
+    return status.get("state") == "finished" and not missing_evaluations(study, folder)
+
+
+# --------------------------------------------------------------------------------------------------
+# plot
+
+
+def plot(study: Study, file: Path, root: Path) -> None:
+    """Draw a results file and print its summary."""
+    from experiments.figures import save
+
+    rows = results.read(file)
+    svg, _ = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
+    print(results.table(rows, ["head", "n", "unit"], list(study.table)))
+    print(f"rows: {file}\nfigure: {svg}")
+
+
+def plot_all(root: Path) -> None:
+    for name in STUDIES:
+        for file in sorted((root / name).glob("*.csv")):
+            plot(find(name), file, root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Tidy rows in, tidy tables out: results/STUDY/SCALE.csv holds one row per number."""
+
+import functools
+import io
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from mtp.errors import BadInput
+
+COLUMNS = [
+    *("study", "scale", "run_id", "seed", "size", "n", "head", "unit", "data"),
+    *("metric", "value", "count", "step", "device", "versions", "commit"),
+]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number. `value` None: not measured yet; `count` is what it was averaged over."""
+
+    metric: str
+    value: float | None
+    count: int = 0
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of this checkout, "+" where files differ from it, "" outside a checkout."""
+    try:
+        command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+        folder = Path(__file__).parent
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
+        return done.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def versions() -> str:
+    return f"python {platform.python_version()}, torch {torch.__version__}"
+
+
+def read(file: Path) -> pd.DataFrame:
+    """The rows of a results file; BadInput where its columns are not this version's."""
+    try:
+        rows = pd.read_csv(file, dtype={"run_id": str, "commit": str, "seed": int})
+    except FileNotFoundError:
+        raise BadInput(f"no results in {file}; run the study first") from None
+    except (ValueError, pd.errors.ParserError) as error:
+        raise BadInput(f"{file} is no results file: {error}") from None
+    if list(rows.columns) != COLUMNS:
+        odd = sorted(set(rows.columns) ^ set(COLUMNS)) or ["their order"]
+        raise BadInput(
+            f"{file} was written by another version (columns differ: {', '.join(odd)}); "
+            "move it away or check out its version"
+        )
+    return rows
+
+
+def write(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace a results file in one move; the same rows give the same bytes."""
+    text = io.StringIO()
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(text, index=False, lineterminator="\n")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_suffix(".half")
+    half.write_text(text.getvalue())
+    half.rename(file)
+
+
+def paper(root: Path = Path("results")) -> pd.DataFrame:
+    """The paper's numbers: study, artefact, model, params, n, head, unit, data, metric, value."""
+    file = root / "paper" / "reported.csv"
+    if not file.exists():
+        file = Path(__file__).parent.parent / "results" / "paper" / "reported.csv"
+    return pd.read_csv(file)
+
+
+def load_record(file: Path) -> dict[str, Any] | None:
+    """An evaluation's record, None where there is none or a torn one."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def table(rows: pd.DataFrame, index: list[str], metrics: list[str]) -> str:
+    """Mean of each metric by `index`, with the spread over seeds, as plain text."""
+    groups = rows[rows.metric.isin(metrics)].groupby([*index, "metric"], sort=False).value
+    cells = groups.agg(["mean", "min", "max", "size"])
+
+    def cell(row: Any) -> str:
+        if pd.isna(row["mean"]):
+            return "not measured"
+        spread = (row["max"] - row["min"]) / 2
+        return f"{row['mean']:.3f} ± {spread:.3f}" if row["size"] > 1 else f"{row['mean']:.3f}"
+
+    text = cells.apply(cell, axis=1).unstack("metric")
+    return text.reindex(columns=[m for m in metrics if m in text.columns]).to_string()

@@ -1,0 +1,139 @@
+"""What a study is: an artefact of the paper, its runs by scale, what is measured, its figure.
+
+Each study is a file of this package that defines STUDY and stands in STUDIES below.
+"""
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments import results
+from experiments.results import Measure
+from mtp.config import TrainConfig, config_id, override
+from mtp.corpus import Corpus
+from mtp.errors import BadInput, choose
+from mtp.model import MultiTokenTransformer, parameter_counts
+
+SCALES = ("smoke", "cpu", "gpu", "paper")
+STUDIES = {
+    "sweep-n": "experiments.sweep_n",
+    "sweep-heads": "experiments.sweep_heads",
+    "sweep-bytes": "experiments.sweep_bytes",
+}
+
+Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """runs(scale) -> the configs, in the order of the figure.
+    evaluations: name -> f(model, corpus, scale), each recorded once per run.
+    figure(rows, paper's rows) -> the picture, from these rows alone.
+    table: the metrics that the summary prints."""
+
+    name: str
+    artefact: str
+    question: str
+    runs: Callable[[str], list[TrainConfig]]
+    evaluations: dict[str, Evaluation]
+    figure: Callable[[pd.DataFrame, pd.DataFrame], Figure]
+    table: tuple[str, ...]
+
+
+def find(name: str) -> Study:
+    choose("study", name, STUDIES)
+    return importlib.import_module(STUDIES[name]).STUDY
+
+
+def plan(study: Study, scale: str, overrides: Iterable[str] = ()) -> list[TrainConfig]:
+    """The study's configs at a scale, overrides applied to each; doubles once."""
+    choose("scale", scale, SCALES)
+    configs = [override(config, list(overrides)) for config in study.runs(scale)]
+    return list(dict.fromkeys(configs))
+
+
+def scale_label(scale: str, overrides: list[str]) -> str:
+    """Where the rows go: overridden runs never mix with the study's own."""
+    if not overrides:
+        return scale
+    return f"{scale}-{hashlib.sha256(repr(sorted(overrides)).encode()).hexdigest()[:6]}"
+
+
+def run_folder(config: TrainConfig, runs: Path) -> Path:
+    """runs/HEAD-nN-sSEED-HASH: readable, and another folder for any other config."""
+    m = config.model
+    return runs / f"{m.head}-n{m.n}-s{config.seed}-{config_id(config)}"
+
+
+def size_name(config: TrainConfig) -> str:
+    """Non-embedding parameters, e.g. "2.0M" (what Table S14's names 1M to 1B count)."""
+    count = parameter_counts(config.model)["non_embedding"]
+    return f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.1f}M"
+
+
+# --------------------------------------------------------------------------------------------------
+# from runs to rows
+
+
+def record_file(folder: Path, evaluation: str) -> Path:
+    return folder / "evals" / f"{evaluation}.json"
+
+
+def missing_evaluations(study: Study, folder: Path) -> list[str]:
+    return [e for e in study.evaluations if results.load_record(record_file(folder, e)) is None]
+
+
+def rows_of(study: Study, scale: str, config: TrainConfig, runs: Path) -> list[dict[str, Any]]:
+    """The rows of one run: one per number of each evaluation on record."""
+    folder = run_folder(config, runs)
+    rows = []
+    for evaluation in study.evaluations:
+        record = results.load_record(record_file(folder, evaluation))
+        if record is None:
+            continue
+        common = {
+            "study": study.name,
+            "scale": scale,
+            "run_id": folder.name,
+            "seed": config.seed,
+            "size": size_name(config),
+            "n": config.model.n,
+            "head": head_name(config),
+            "unit": "byte" if config.data.tokenizer == "bytes" else "token",
+        }
+        kept = {key: record[key] for key in ("data", "step", "device", "versions", "commit")}
+        rows += [common | kept | measure for measure in record["measures"]]
+    return rows
+
+
+def head_name(config: TrainConfig) -> str:
+    """The head type, with "+3 layers" where layers were added."""
+    extra = config.model.extra_layers
+    return config.model.head + (f" +{extra} layers" if extra else "")
+
+
+def collect(study: Study, label: str, configs: list[TrainConfig], runs: Path, root: Path) -> Path:
+    """Write results/STUDY/LABEL.csv from the runs' records.
+
+    Rows of planned runs that have no folder here (made on another machine) are kept.
+    """
+    file = root / study.name / f"{label}.csv"
+    before = results.read(file) if file.exists() else pd.DataFrame(columns=results.COLUMNS)
+    rows = []
+    for config in configs:
+        mine = rows_of(study, label, config, runs)
+        if not mine:
+            name = run_folder(config, runs).name
+            mine = json.loads(before[before.run_id == name].to_json(orient="records"))
+        rows += mine
+    if not rows:
+        raise BadInput(f"{study.name} has no finished run at scale {label}; run it first")
+    results.write(file, rows)
+    return file
