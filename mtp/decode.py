@@ -53,7 +53,7 @@ class Generation:
     @property
     def acceptance(self) -> Tensor:
         """(k,) share of row-forwards in which draft i was accepted (index i - 1; index 0 is 1)."""
-        return self.accepted / self.accepted[0]
+        return self.accepted.double() / self.accepted[0]
 
     @property
     def tokens_per_forward(self) -> float:
@@ -76,7 +76,7 @@ def generate(
     unusable argument; a prompt with its max_new tokens must fit the model's context.
     """
     k = model.config.n if k is None else k
-    _check(model, prompts, max_new, k, eos)
+    check_arguments(model, prompts, max_new, k, eos)
     device, lengths = model.embedding.weight.device, [len(p) for p in prompts]
     # A row's last block reaches at most k - 2 slots beyond its last token, if the context does.
     slots = min(model.config.context, max(lengths) + max_new + k - 2)
@@ -107,11 +107,14 @@ def generate(
             for cache in caches:
                 cache.k, cache.v = cache.k[index], cache.v[index]
 
-        # One forward pass over the blocks, each at its row's own positions. Beyond the context the
-        # last slot takes what comes: no token that is still wanted depends on it.
-        positions = fed[:, None] + ahead  # (B, k)
+        # One forward pass over the blocks, each at its row's own positions, as wide as the context
+        # leaves room for in any row. In the others the last slot takes what lies beyond: no token
+        # that is still wanted depends on it.
+        ends = [lengths[r] + len(tokens[r]) for r in rows]  # the newest token is at end - 1
+        used, width = min(slots, max(ends) - 1 + k), min(k, slots - min(ends) + 1)
+        block = block[:, :width]  # (B, k)
+        positions = fed[:, None] + ahead[:width]  # (B, k)
         inside, positions = positions < slots, positions.clamp(max=slots - 1)
-        used = min(slots, max(lengths[r] + len(tokens[r]) for r in rows) - 1 + k)
         mask = slot[:used] <= positions[:, None, :, None]  # (B, 1, k, S)
         latents = model.latents(block, k, caches, positions, mask)
 
@@ -146,7 +149,7 @@ def _drafts(model: MultiTokenTransformer, latents: list[Tensor], at: Tensor) -> 
     return torch.stack([model.logits(h, i).argmax(-1) for i, h in enumerate(found, 2)], dim=1)
 
 
-def _check(
+def check_arguments(
     model: MultiTokenTransformer, prompts: list[list[int]], max_new: int, k: int, eos: int | None
 ) -> None:
     """Raise BadInput for arguments that `generate` cannot use, before anything is computed."""
