@@ -7,9 +7,9 @@ leaves either all of it or nothing. sums.json holds every file's sha256: a torn 
 named when it is read, and the checkpoint before it is used. The last two are kept.
 """
 
-import errno
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -44,7 +44,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:08d}"
     half = folder / f".half-{checkpoint.step:08d}"
-    shutil.rmtree(half, ignore_errors=True)
+    for left in folder.glob(".half-*"):  # by a killed save
+        shutil.rmtree(left, ignore_errors=True)
     try:
         half.mkdir()
         _save_tensors(checkpoint.model, half / "model.safetensors")
@@ -89,7 +90,7 @@ def load_model(run: Path, device: str = "cpu") -> MultiTokenTransformer:
     """The trained model of a run's folder, in float32. Raises BadInput where there is none."""
     try:
         config = from_dict(TrainConfig, json.loads((run / "config.json").read_text())).model
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BadInput(f"{run} is no run: its config.json cannot be read ({error})") from None
     found = load(run / "checkpoint", weights_only=True)
     if found is None:
@@ -125,8 +126,8 @@ def _read(path: Path, weights_only: bool) -> Checkpoint:
     names = ["model.safetensors", "state.json"]
     names += [] if weights_only else ["optimizer.safetensors"]
     try:
-        sums = json.loads((path / "sums.json").read_text())
-    except (OSError, ValueError):
+        sums = dict(json.loads((path / "sums.json").read_text()))
+    except (OSError, ValueError, TypeError):
         raise BadInput(f"checkpoint file {path / 'sums.json'} is missing or torn") from None
     for name in names:
         if not (path / name).exists() or file_sha256(path / name) != sums.get(name):
@@ -140,6 +141,7 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file({name: t.contiguous() for name, t in tensors.items()}, path)
     except SafetensorError as error:  # it hides the operating system's error
-        if "No space left" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        if number := re.search(r"os error (\d+)", str(error)):
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from None
         raise

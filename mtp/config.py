@@ -6,6 +6,7 @@ A run is its config: `config_id` hashes the canonical JSON, so a changed value i
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -36,6 +37,18 @@ SIZES: dict[str, tuple[int, int, int]] = {
 }
 
 
+def _at_least(config: object, where: str, limit: int, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) >= limit:
+            raise BadInput(f"{where}{name} is {getattr(config, name)}; it must be at least {limit}")
+
+
+def _positive(config: object, where: str, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise BadInput(f"{where}{name} is {getattr(config, name)}; it must be positive")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A Llama trunk with n prediction heads (section 2, Appendix B).
@@ -61,9 +74,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         choose("head type", self.head, get_args(HeadType))
-        for name in ("dim", "layers", "attn_heads", "vocab", "n", "context"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        _at_least(self, "model.", 1, "dim", "layers", "attn_heads", "vocab", "n", "context")
+        _at_least(self, "model.", 0, "kv_heads", "extra_layers", "hidden", "norm_eps")
+        _positive(self, "model.", "rope_base")
         if self.dim % self.attn_heads or (self.dim // self.attn_heads) % 2:
             raise BadInput(
                 f"model.dim {self.dim} over {self.attn_heads} attn_heads is not an even whole "
@@ -74,9 +87,10 @@ class ModelConfig:
                 f"model.kv_heads {self.kv_heads} must divide attn_heads {self.attn_heads}"
             )
         if self.head in TRANSFORMER_HEADS and self.n > 1 and self.trunk_layers < 1:
+            layers = self.layers + self.extra_layers
             raise BadInput(
-                f"model.n {self.n} {self.head} heads leave no trunk in {self.layers} layers; "
-                f"choose n up to {self.layers + self.extra_layers - 1} or more layers"
+                f"model.n {self.n} {self.head} heads leave no trunk in {layers} layers; "
+                f"choose n up to {max(1, layers - 1)} or more layers"
             )
 
     @property
@@ -169,9 +183,12 @@ class TrainConfig:
             raise BadInput(
                 f"the budget is tokens={self.tokens:g}, epochs={self.epochs:g}; set exactly one"
             )
-        for name in ("batch", "lr"):
-            if getattr(self, name) <= 0:
-                raise BadInput(f"{name} is {getattr(self, name)}; it must be positive")
+        _positive(self, "", "batch", "lr", "clip")
+        _at_least(self, "", 0, "tokens", "epochs", "micro", "min_lr", "warmup", "weight_decay")
+        _at_least(self, "", 0, "seed", "log_every", "eval_every", "save_every")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
         if self.micro and self.batch % self.micro:
             raise BadInput(f"micro {self.micro} does not divide batch {self.batch}")
 
@@ -183,8 +200,9 @@ T = TypeVar("T")
 
 
 def to_json(config: Any) -> str:
-    """Canonical JSON of a config: sorted keys, readable, stable across runs."""
-    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True)
+    """Canonical JSON of a config: equal configs give equal text, whether 1e6 was int or float."""
+    typed = from_dict(type(config), dataclasses.asdict(config))
+    return json.dumps(dataclasses.asdict(typed), indent=2, sort_keys=True)
 
 
 def config_id(config: Any) -> str:
@@ -192,8 +210,26 @@ def config_id(config: Any) -> str:
     return hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
 
 
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """The fields in which two configs of one type differ, for a message.
+
+    >>> differences(TrainConfig(tokens=1e6), TrainConfig(tokens=1e6, model=ModelConfig(n=4)))
+    ['model.n 1 -> 4']
+    """
+    found = []
+    for f in dataclasses.fields(new):
+        a, b = getattr(old, f.name), getattr(new, f.name)
+        if dataclasses.is_dataclass(b):
+            found += differences(a, b, f"{where}{f.name}.")
+        elif a != b:
+            found.append(f"{where}{f.name} {a} -> {b}")
+    return found
+
+
 def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") -> T:
     """Build a config from nested dictionaries; unknown keys and wrong types raise BadInput."""
+    if not isinstance(values, dict):
+        raise BadInput(f"{where.rstrip('.') or 'a config'} is {values!r}; it must be named fields")
     hints = typing.get_type_hints(cls)
     for key in values:
         choose(f"key {where}{key}: field", key, hints)
@@ -229,8 +265,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, hint):
             return value
-        if not isinstance(value, dict):
-            raise BadInput(f"{where} is {value!r}; it must be a group of fields")
         return from_dict(hint, value, where + ".")
     if get_origin(hint) is Literal:
         choose(where, value, get_args(hint))
@@ -242,17 +276,24 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         hint = next(h for h in get_args(hint) if h is not type(None))
         return None if value in (None, "none") else _convert(hint, value, where)
     try:
-        if hint is bool and isinstance(value, str):
-            return {"true": True, "false": False, "1": True, "0": False}[value.lower()]
-        if hint is int:
-            number = float(value)  # "1e6" is a fine way to write an int
-            if number != int(number):
-                raise ValueError
-            return (
-                int(value)
-                if isinstance(value, str) and value.lstrip("-").isdigit()
-                else int(number)
-            )
-        return hint(value)  # pyright: ignore[reportCallIssue]
+        return _plain(hint, value)
     except (TypeError, ValueError, KeyError, OverflowError):
-        raise BadInput(f"{where} is {value!r}; it must be of type {getattr(hint, '__name__', hint)}") from None
+        kind = getattr(hint, "__name__", hint)
+        raise BadInput(f"{where} is {value!r}; it must be of type {kind}") from None
+
+
+def _plain(hint: Any, value: Any) -> Any:
+    """`value` as a bool, int, finite float, str ...; raises where it is not one, or not quite."""
+    if hint is bool:
+        words = {"true": True, "false": False, "1": True, "0": False}
+        return value if isinstance(value, bool) else words[str(value).lower()]
+    if isinstance(value, bool) or (hint is str and not isinstance(value, str)):
+        raise TypeError
+    if hint is int and not (isinstance(value, str) and value.strip().lstrip("+-").isdigit()):
+        number = float(value)  # "1e6" is a fine way to write an int
+        if number != int(number):
+            raise ValueError
+        return int(number)
+    if hint is float and not math.isfinite(float(value)):
+        raise ValueError
+    return hint(value)

@@ -7,6 +7,7 @@ which prints that line and leaves with exit code 2, the conventional status for 
 
 import errno
 import functools
+import signal
 import sys
 from collections.abc import Callable
 
@@ -23,7 +24,8 @@ def choose(kind: str, name: str, allowed: object) -> None:
 
 
 def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
-    """Wrap a command line's main: BadInput and a full disk become one line and exit code 2."""
+    """Wrap a command line's main: BadInput and a full disk become one line and exit code 2,
+    Ctrl-C one line and 130."""
 
     @functools.wraps(main)
     def wrapped() -> None:
@@ -31,6 +33,9 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
             main()
         except BadInput as error:
             sys.exit(_fail(str(error)))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import (
+    FSDPModule,
     MixedPrecisionPolicy,
     fully_shard,
     register_fsdp_forward_method,
@@ -159,6 +160,15 @@ def start_distributed() -> tuple[int, int]:
     return (dist.get_rank(), world) if world > 1 else (0, 1)
 
 
+def first_ranks(engine: Engine) -> Engine:
+    """The first rank's engine on every rank: what each measures may differ."""
+    if not dist.is_initialized():
+        return engine
+    told = [engine]
+    dist.broadcast_object_list(told)
+    return told[0]
+
+
 def any_rank(flag: bool, device: str) -> bool:
     """True if any rank's flag is."""
     if not dist.is_initialized():
@@ -227,6 +237,11 @@ class Trainable:
             for p, master in zip(self.model.parameters(), self.masters.values(), strict=True):
                 p.copy_(master)
 
+    def reshard(self) -> None:
+        """After a forward pass without a backward, which would leave FSDP2's weights gathered."""
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()
+
     def autocast(self) -> torch.autocast:
         on = self.engine.precision == "autocast"
         return torch.autocast(self.engine.device, torch.bfloat16, enabled=on)
@@ -241,7 +256,10 @@ class Trainable:
 def shard(model: MultiTokenTransformer, engine: Engine) -> None:
     """Shard every layer, then the rest, with FSDP2; `latents` becomes a forward of its own."""
     dtype = None if engine.precision == "float32" else torch.bfloat16
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    # the inputs' types are right already, and the rotary table stays float32
+    policy = MixedPrecisionPolicy(
+        param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
     for layer in (*model.trunk, *model.heads):
         if any(True for _ in layer.parameters()):
             fully_shard(layer, mp_policy=policy)

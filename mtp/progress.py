@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, folder: Path, step: int, steps: int, quiet: bool = False) -> None:
         self.folder, self.steps, self.quiet = folder, steps, quiet
-        self.first, self.start, self.told = step, time.monotonic(), 0.0
+        self.first, self.step, self.start, self.told = step, step, time.monotonic(), 0.0
         self.marked = (step, self.start)
         self.bar = tqdm(
             total=steps, initial=step, unit="step", disable=quiet or not sys.stderr.isatty()
@@ -63,17 +63,17 @@ class Progress:
 
     def tick(self, step: int, force: bool = False) -> None:
         """Move the bar; write status.json now and then."""
-        self.bar.update(step - self.bar.n)
+        self.bar.update(step - self.step)
+        self.step = step
         if force or time.monotonic() - self.told > STATUS_SECONDS:
             self._status("running", step)
 
     def finish(self, state: str) -> None:
-        if not self.quiet:
-            step = self.steps if state == "finished" else self.bar.n
-            self._status(state, step)
-            self.bar.close()
-            if self.board:
-                self.board.close()
+        """Close the records; status.json tells how it ended."""
+        self.bar.close()
+        if self.board:
+            self.board.close()
+        self._status(state, self.step)
 
     def _eta(self, step: int) -> float:
         done = max(1, step - self.first)

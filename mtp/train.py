@@ -29,7 +29,7 @@ from torch import Tensor
 from mtp import checkpoint, parallel
 from mtp.batches import IGNORE, Batches, evaluation_batches
 from mtp.checkpoint import Checkpoint
-from mtp.config import TrainConfig, from_dict, override, to_json
+from mtp.config import TrainConfig, differences, from_dict, override, to_json
 from mtp.corpus import Corpus, build
 from mtp.errors import BadInput, exit_cleanly
 from mtp.loss import SCHEMES, score
@@ -98,15 +98,21 @@ class Trainer:
             self.world,
         )
         self.tokens_per_step = config.batch * config.model.context
+        if config.eval_every and corpus.validation.tokens < 2:
+            raise BadInput(
+                f"eval_every is {config.eval_every}, but the corpus has no validation documents; "
+                "choose a larger data.validation or corpus, or eval_every=0"
+            )
         tokens = config.tokens or config.epochs * corpus.train.tokens
         self.steps = max(1, round(tokens / self.tokens_per_step))
         self.step = 0
         self.sums = torch.zeros(config.model.n, dtype=torch.float64)  # losses since the last log
 
         found = checkpoint.load(folder / "checkpoint")
-        self.engine = parallel.keep_engine(
+        engine = parallel.keep_engine(
             parallel.choose_engine(config), found.state["engine"] if found else None
         )
+        self.engine = parallel.first_ranks(engine)
         torch.manual_seed(config.seed)
         model = MultiTokenTransformer(config.model)
         self.trainable = parallel.Trainable(model, self.engine, self.world)
@@ -157,6 +163,7 @@ class Trainer:
                 self.corpus.validation, rows, config.context, config.n, EVAL_TOKENS
             ):
                 sums += score(model, x.to(self.engine.device), y.to(self.engine.device))
+        self.trainable.reshard()
         return (sums[0] / sums[1]).tolist()
 
     # ----------------------------------------------------------------------------------------------
@@ -199,9 +206,17 @@ class Trainer:
     # the loop
 
     def run(self) -> None:
-        """Train to the end. Raises Interrupted once a signal has been obeyed."""
-        config = self.config
+        """Train to the end. Raises Interrupted once a signal has been obeyed, and BadInput where
+        the loss is no number any more."""
         progress = Progress(self.folder, self.step, self.steps, quiet=self.rank > 0)
+        try:
+            self._loop(progress)
+        except Exception:
+            progress.finish("failed")
+            raise
+
+    def _loop(self, progress: Progress) -> None:
+        config = self.config
         progress.say(f"engine: {self.engine.reason}")
         flops = flops_per_token(config.model) * self.tokens_per_step
         peak = parallel.peak_flops(self.engine)
@@ -209,11 +224,18 @@ class Trainer:
             while self.step < self.steps:
                 losses, norm, rate = self.train_step()
                 self.sums += losses.double().cpu()
+                if not math.isfinite(self.sums.sum() + float(norm)):
+                    raise BadInput(
+                        f"the loss or its gradient is not finite at step {self.step}; choose a "
+                        f"smaller lr than {config.lr:g}, a longer warmup than {config.warmup}, or "
+                        "precision=float32"
+                    )
                 last = self.step == self.steps
                 due = config.save_every and self.step % config.save_every == 0
-                if self.step % config.log_every == 0 or last:
+                every = config.log_every or self.steps
+                if self.step % every == 0 or last:
                     seconds = progress.seconds_per_step(self.step)
-                    logged = self.step % config.log_every or config.log_every
+                    logged = self.step % every or every
                     row: dict[str, Any] = {
                         "step": self.step,
                         "tokens": self.step * self.tokens_per_step,
@@ -225,8 +247,6 @@ class Trainer:
                     }
                     if peak:
                         row["mfu"] = flops / seconds / peak / self.world
-                    if not math.isfinite(sum(row["loss"])):
-                        raise FloatingPointError(f"the loss is not finite at step {self.step}")
                     self.sums.zero_()
                     progress.log(row)
                 if config.eval_every and (self.step % config.eval_every == 0 or last):
@@ -269,7 +289,10 @@ def train(config: TrainConfig, folder: Path, data: Path = Path("data")) -> None:
     Raises BadInput where the folder holds another config or another process trains in it, and
     Interrupted after a signal.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise BadInput(f"{folder} cannot be the run's folder: {error.strerror}") from None
     with (folder / ".lock").open("w") as lock:
         if int(os.environ.get("RANK", "0")) == 0:
             try:
@@ -294,7 +317,10 @@ def claim(folder: Path, config: TrainConfig) -> None:
     except ValueError:
         raise BadInput(f"{file} is torn; delete {folder} to start over") from None
     if there != config:
-        raise BadInput(f"{folder} holds a run of another config; choose another folder")
+        raise BadInput(
+            f"{folder} holds a run of another config ({', '.join(differences(there, config))}); "
+            "choose another folder"
+        )
 
 
 @exit_cleanly
@@ -306,7 +332,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="field=value", help="e.g. model.n=4")
     args = parser.parse_args()
     file = args.config or (args.run / "config.json" if not args.overrides else None)
-    values: dict[str, Any] = {"tokens": 1e6}
+    in_epochs = any(text.partition("=")[0].strip() == "epochs" for text in args.overrides)
+    values: dict[str, Any] = {"epochs": 1} if in_epochs else {"tokens": 1e6}
     if file and (args.config or file.exists()):
         try:
             values = json.loads(file.read_text())

@@ -1,0 +1,73 @@
+"""Shared by the tests: one thread each, a small corpus of files, a config that trains in seconds,
+and processes that start fast."""
+
+import os
+import random
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start
+
+import pytest
+import torch
+
+from mtp.config import TrainConfig, from_dict
+
+torch.set_num_threads(1)
+
+ANIMALS = ["cat", "dog", "fox", "owl", "bee", "ant", "cow", "hen", "pig", "rat"]
+PLACES = ["hill", "lake", "wood", "road", "barn", "cave"]
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 40 documents, about 40 kB in all, whose lines a small model learns."""
+    folder = tmp_path_factory.mktemp("texts")
+    for i in range(40):
+        rng = random.Random(i)
+        lines = [
+            f"{i}.{j} the {rng.choice(ANIMALS)} went to the {rng.choice(PLACES)} and came back."
+            for j in range(20)
+        ]
+        (folder / f"{i:02}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where corpora are built, once for all tests."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def make_config(texts: Path) -> Callable[..., TrainConfig]:
+    """A tiny run on `texts`: 40 steps of 4 x 32 tokens; keyword arguments change its fields."""
+
+    def make(**changes: Any) -> TrainConfig:
+        model = {"dim": 32, "layers": 3, "attn_heads": 2, "vocab": 258, "n": 2, "context": 32}
+        source = {"source": f"files:{texts}", "tokenizer": "bytes", "validation": 0.1}
+        values: dict[str, Any] = {
+            "tokens": 40 * 4 * 32,
+            "batch": 4,
+            "lr": 3e-3,
+            "warmup": 5,
+            "precision": "float32",
+            "compile": "off",
+            "log_every": 2,
+        }
+        model |= changes.pop("model", {})
+        source |= changes.pop("data", {})
+        return from_dict(TrainConfig, values | changes | {"model": model, "data": source})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """multiprocessing whose children start with mtp.train imported, in a few milliseconds."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["mtp.train", "torch.optim.adamw", "torch.distributed"])
+    return context
