@@ -119,7 +119,7 @@ def show_status(study: Study, configs: list[TrainConfig], runs: Path) -> None:
 def describe(study: Study, folder: Path) -> str:
     """A run's state in words."""
     from experiments.jobs import read_status
-    from experiments.launch import is_queued
+    from experiments.launch import is_held, is_queued
 
     status = read_status(folder)
     state = status.get("state", "not started")
@@ -128,7 +128,7 @@ def describe(study: Study, folder: Path) -> str:
         return f"trained, to be evaluated: {', '.join(todo)}" if todo else "finished"
     if state == "failed":
         return f"FAILED at step {status.get('step')}: {status.get('error')}"
-    if state == "running" and not is_training(folder) and not is_queued(folder):
+    if state == "running" and not is_held(folder) and not is_queued(folder):
         state = "killed; will go on"
     if state in ("not started", "interrupted") and is_queued(folder):
         state = "queued"
@@ -137,38 +137,34 @@ def describe(study: Study, folder: Path) -> str:
     return str(state)
 
 
-def is_training(folder: Path) -> bool:
-    """Whether a process of this machine holds the run's lock."""
-    import fcntl
-
-    try:
-        with (folder / ".lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
 # --------------------------------------------------------------------------------------------------
 # run
 
 
 def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Namespace) -> None:
     """Train and evaluate what is missing, collect the rows, draw the figure."""
-    from experiments.launch import LAUNCHERS, Launch, is_queued, make_job, slurm_options
+    from experiments.launch import (
+        Launch,
+        check_launcher,
+        is_held,
+        is_queued,
+        make_job,
+        slurm_options,
+    )
     from mtp.corpus import build
-    from mtp.errors import choose
+    from mtp.sources import SOURCES
 
-    choose("launcher", args.launcher, LAUNCHERS)
+    check_launcher(args.launcher)
     slurm = slurm_options(args.slurm)
     file = args.results / study.name / f"{label}.csv"
     if file.exists():
         results.read(file)  # told before hours of work, not after them
-    for data in dict.fromkeys(config.data for config in configs):
-        build(data, args.data)
-    jobs, failed, elsewhere = [], [], []
+    if not all(config.data.source for config in configs):
+        raise BadInput(
+            f"scale {args.scale} leaves the corpus to you; name one with "
+            f"--set data.source=SOURCE, SOURCE one of: {', '.join(SOURCES)}"
+        )
+    todo, failed, unfinished, elsewhere = [], [], [], []
     for config in configs:
         folder = run_folder(config, args.runs)
         said = describe(study, folder)
@@ -176,31 +172,41 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
             continue
         if said.startswith("FAILED") and not args.retry:
             failed.append(f"{folder.name}: {said}")
-        elif is_training(folder) or is_queued(folder):
+        elif is_held(folder) or is_queued(folder):
             elsewhere.append(folder.name)
         else:
-            jobs.append(make_job(study.name, args.scale, config, folder, args.data))
-    left = len(jobs) + len(failed) + len(elsewhere)
+            if said.startswith("FAILED"):
+                (folder / "status.json").unlink()  # it gets another try
+            todo.append(config)
+    left = len(todo) + len(failed) + len(elsewhere)
     print(f"{study.name} at scale {label}: {len(configs)} runs, {len(configs) - left} finished")
     for name in elsewhere:
         print(f"{name}: already under way in another process or job; left alone")
-    if jobs:
+    if todo:
+        for data in dict.fromkeys(config.data for config in todo):
+            build(data, args.data)
+        jobs = [
+            make_job(study.name, args.scale, c, run_folder(c, args.runs), args.data) for c in todo
+        ]
         launch = Launch(args.launcher, jobs, args.runs / "logs" / study.name, slurm)
         print(
             f"{len(jobs)} to run by {args.launcher}, {launch.slots} at a time; logs: {launch.logs}"
         )
         watch(launch, [Path(job.folder) for job in jobs], study)
-        failed += [
-            f"{Path(j.folder).name}: {said}"
-            for j in jobs
-            if (said := describe(study, Path(j.folder))).startswith("FAILED")
-        ]
+        for folder in (Path(job.folder) for job in jobs):
+            said = describe(study, folder)
+            if said.startswith("FAILED"):
+                failed.append(f"{folder.name}: {said}")
+            elif said != "finished":
+                unfinished.append(f"{folder.name}: {said}")
     finished = [c for c in configs if describe(study, run_folder(c, args.runs)) == "finished"]
     if finished or file.exists():
         collect(study, label, configs, args.runs, args.results)
         plot(study, file, args.results)
-    for line in failed:
+    for line in failed + unfinished:
         print(line, file=sys.stderr)
+    if unfinished:
+        raise BadInput(f"{len(unfinished)} runs are not finished; the same command goes on")
     if failed:
         raise BadInput(f"{len(failed)} runs failed; run again with --retry once the cause is gone")
 
@@ -234,9 +240,10 @@ def watch(launch: "Launch", folders: list[Path], study: Study) -> None:  # noqa:
                 print(f"{sum(shares):.2f}/{len(folders)} runs; {', '.join(active)}", flush=True)
     except KeyboardInterrupt:
         bar.close()
-        print("\nsaving; the same command goes on", file=sys.stderr)
+        left = "Slurm's jobs go on alone" if launch.launcher == "slurm" else "saving"
+        print(f"\n{left}; the same command goes on", file=sys.stderr)
         launch.stop()
-        sys.exit(130)
+        raise
     bar.close()
 
 

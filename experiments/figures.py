@@ -4,6 +4,7 @@ A figure is a pure function of committed rows. The paper's numbers stand in pane
 grey ground, because their scale (7B parameters, 200B tokens) is not ours.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from experiments.results import replace
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -94,9 +97,11 @@ def finish(figure: Figure, caption: str) -> Figure:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write STEM.svg and STEM.png, free of dates and versions."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    files = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
-    figure.savefig(files[0], metadata={"Date": None, "Creator": None})
-    figure.savefig(files[1], metadata={"Software": None})
+    files = []
+    for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, metadata=metadata)
+        files.append(stem.with_name(f"{stem.name}.{kind}"))
+        replace(files[-1], drawn.getvalue())
     plt.close(figure)
     return files

@@ -1,9 +1,12 @@
 """The work of one job: train a run, then evaluate it; every evaluation is recorded once."""
 
 import contextlib
+import fcntl
 import json
 import os
+import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,23 +30,53 @@ def work(job: "Job") -> None:
         torch.set_num_threads(job.threads)
     folder = Path(job.folder)
     config = from_dict(TrainConfig, json.loads(job.config))
-    try:
-        if read_status(folder).get("state") != "finished":
-            train(config, folder, Path(job.data))
-        if int(os.environ.get("RANK", "0")) == 0:
-            evaluate(study.find(job.study), job.scale, config, folder, Path(job.data))
-    except Exception as error:
-        kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
-        status = read_status(folder)
-        write_status(
-            folder,
-            state="failed",
-            step=status.get("step", 0),
-            steps=status.get("steps", 0),
-            error=f"{kind}{error}",
-        )
-        (folder / "error.txt").write_text(traceback.format_exc())
-        raise
+    with alone(folder):
+        try:
+            if read_status(folder).get("state") != "finished":
+                train(config, folder, Path(job.data))
+            if is_first_rank():
+                evaluate(study.find(job.study), job.scale, config, folder, Path(job.data))
+        except Exception as error:
+            with contextlib.suppress(OSError):  # a full disk; `error` says so already
+                record_failure(folder, error)
+            raise
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the run from its training to its last evaluation; BadInput where another process does.
+
+    A moment's patience: `is_held` takes the lock for an instant when it looks.
+    """
+    with (folder / ".job").open("w") as lock:
+        for patience in (0.05, 0.1, 0.2, 0.4, 0.0):
+            try:
+                if is_first_rank():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not patience:
+                    raise BadInput(f"another process is at work in {folder}") from None
+                time.sleep(patience)
+        yield
+
+
+def is_first_rank() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def record_failure(folder: Path, error: Exception) -> None:
+    """The error in one line in status.json, and whole in error.txt."""
+    kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
+    status = read_status(folder)
+    write_status(
+        folder,
+        state="failed",
+        step=status.get("step", 0),
+        steps=status.get("steps", 0),
+        error=" ".join(f"{kind}{error}".split()),
+    )
+    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
 
 
 def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, data: Path) -> None:
@@ -65,11 +98,7 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
             "versions": results.versions(),
             "commit": results.commit(),
         }
-        file = study.record_file(folder, name)
-        file.parent.mkdir(exist_ok=True)
-        half = file.with_suffix(".half")
-        half.write_text(json.dumps(record, indent=1))
-        half.rename(file)
+        results.replace(study.record_file(folder, name), json.dumps(record, indent=1).encode())
 
 
 def device() -> str:

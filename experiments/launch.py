@@ -9,9 +9,12 @@ a time-out, gives up after a few of them, and asks sacct, which a cluster withou
 Jobs are followed through their run's status.json, and squeue.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,9 +58,9 @@ class SlurmOptions:
 def slurm_options(assignments: list[str], file: Path = Path("slurm.toml")) -> SlurmOptions:
     try:
         values = tomllib.loads(file.read_text()) if file.exists() else {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BadInput(f"{file} cannot be read: {error}") from None
-    return override(from_dict(SlurmOptions, values), assignments)
+    return override(from_dict(SlurmOptions, values, f"{file}: "), assignments)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -74,18 +77,22 @@ class Job:
     folder: str
     data: str
     threads: int = 0
+    gpu: str = ""  # the one to use, as CUDA_VISIBLE_DEVICES names it; "": what the launcher gives
 
     def __call__(self) -> None:
         # Heavy imports wait: a signal that arrives before the handlers are set is fatal.
         for signum in WARNINGS:
             signal.signal(signum, _leave)
+        if self.gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
         from experiments.jobs import work
 
         try:
             join_ranks()
             work(self)
-        except Interrupted:
-            go_again()
+        except Interrupted as stopped:
+            print(f"{stopped}; the same command goes on", file=sys.stderr)
+            go_again(stopped.signum)
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
@@ -98,17 +105,17 @@ def join_ranks() -> None:
         submitit.helpers.TorchDistributedEnvironment().export()
 
 
-def go_again() -> NoReturn:
+def go_again(signum: int) -> NoReturn:
     """Leave this job; under Slurm have it start again from what was saved.
 
     A job that is warned (time limit, preemption) still runs and requeues itself. One that Slurm has
     already requeued or cancelled only leaves: a requeue would bring a cancelled job back to life.
     SystemExit, because submitit would record an Exception as the job's result.
     """
-    for signum in WARNINGS:  # the requeue itself sends SIGTERM
-        signal.signal(signum, signal.SIG_IGN)
+    for warning in WARNINGS:  # the requeue itself sends SIGTERM
+        signal.signal(warning, signal.SIG_IGN)
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(128 + signum)
     if os.environ.get("SLURM_PROCID", "0") != "0":
         time.sleep(3600)  # the first rank speaks for all, and Slurm ends the others with it
     array, member = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
@@ -120,23 +127,36 @@ def go_again() -> NoReturn:
         if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= MOST_REQUEUES:
             raise RuntimeError(f"job {job} was requeued {MOST_REQUEUES} times and is not done")
         subprocess.run(["scontrol", "requeue", job], check=True, timeout=120)
-    sys.exit(128 + signal.SIGTERM)
+    sys.exit(128 + signum)
 
 
 # --------------------------------------------------------------------------------------------------
 # in front of the jobs
 
 
+def check_launcher(launcher: str) -> None:
+    """BadInput for an unknown launcher, or Slurm's where there is no Slurm."""
+    choose("launcher", launcher, LAUNCHERS)
+    if launcher == "slurm":
+        for tool in ("sbatch", "srun", "squeue"):
+            if shutil.which(tool) is None:
+                raise BadInput(f"{tool} is not here; the slurm launcher needs a cluster's node")
+
+
 class Launch:
     """Submits jobs and tells which are still active. `active()` is a dict folder -> job id."""
 
     def __init__(self, launcher: str, jobs: list[Job], logs: Path, slurm: SlurmOptions) -> None:
-        choose("launcher", launcher, LAUNCHERS)
+        check_launcher(launcher)
         self.launcher, self.slurm = launcher, slurm
         self.waiting = list(jobs)
         self.logs = logs / time.strftime("%Y%m%d-%H%M%S")  # fresh: process ids repeat
         self.processes: dict[str, Any] = {}
-        self.slots, threads = slots(jobs) if launcher == "local" else (1, 0)
+        self.gpus: dict[str, str] = {}  # folder -> the GPU of its process
+        if launcher == "slurm":
+            self.slots, threads = slurm.parallel, slurm.cpus
+        else:
+            self.slots, threads = slots(jobs) if launcher == "local" else (1, 0)
         self.waiting = [dataclasses.replace(job, threads=threads) for job in self.waiting]
         if launcher == "slurm":
             self._submit_array()
@@ -154,7 +174,11 @@ class Launch:
             while self.waiting and len(self.processes) < self.slots:
                 self._start_process(self.waiting.pop(0))
             return bool(self.processes)
-        known = queued()
+        try:
+            known = queued()
+        except BadInput as error:  # a controller that restarts takes no job with it
+            print(f"{error}; asking again", file=sys.stderr)
+            return True
         for folder, job_id in list(self.processes.items()):
             if known.get(job_id) not in ACTIVE_STATES:
                 _note_the_dead(Path(folder), None)
@@ -173,19 +197,18 @@ class Launch:
 
     def _run_here(self, job: Job) -> None:
         executor = submitit.DebugExecutor(folder=self.logs)
-        error = executor.submit(job).exception()  # .result() would start a debugger
-        if error is not None and not isinstance(error, Exception):
-            raise error
+        before = {signum: signal.getsignal(signum) for signum in WARNINGS}
+        executor.submit(job).exception()  # told by status.json; .result() would start a debugger
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
     def _start_process(self, job: Job) -> None:
         executor = submitit.LocalExecutor(folder=self.logs)
-        gpus = visible_gpus()
-        executor.update_parameters(
-            timeout_min=60 * 24 * 365,
-            stderr_to_stdout=True,
-            gpus_per_node=1 if gpus else 0,
-            visible_gpus=[gpus[len(self.processes) % len(gpus)]] if gpus else [],
-        )
+        executor.update_parameters(timeout_min=60 * 24 * 365, stderr_to_stdout=True)
+        if gpus := visible_gpus():
+            taken = [self.gpus[folder] for folder in self.processes]
+            self.gpus[job.folder] = min(gpus, key=taken.count)
+            job = dataclasses.replace(job, gpu=self.gpus[job.folder])
         # The terminal's Ctrl-C reaches submitit's controllers too, which kill a task within a
         # second of it. They start with it ignored: stop() asks the tasks to save instead.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -216,8 +239,12 @@ class Launch:
         if s.account:
             options["account"] = s.account
         executor.update_parameters(**options)
-        with submitit.helpers.clean_env():
-            jobs = executor.submit_array(self.waiting)
+        try:
+            with submitit.helpers.clean_env():
+                jobs = executor.submit_array(self.waiting)
+        except submitit.core.utils.FailedJobError as error:
+            reason = " ".join(str(error).split()) or "no reason given"
+            raise BadInput(f"sbatch refused the jobs: {reason}") from None
         for mine, job in zip(self.waiting, jobs, strict=True):
             self.processes[mine.folder] = job.job_id
             (Path(mine.folder) / "slurm-job").write_text(job.job_id)
@@ -234,27 +261,48 @@ def queued() -> dict[str, str]:
     """Slurm's state of each of my jobs it still knows, by id; needs no accounting."""
     command = ["squeue", "-h", "-r", "--me", "-t", "all", "-o", "%i|%T"]
     try:
-        text = subprocess.check_output(command, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     except FileNotFoundError:
-        raise BadInput("squeue is not here; the slurm launcher runs on a cluster's node") from None
-    return dict(line.split("|", 1) for line in text.splitlines())
+        raise BadInput("squeue is not here; the slurm launcher needs a cluster's node") from None
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = " ".join(str(error.stderr or error).split())
+        raise BadInput(f"squeue does not answer: {said}") from None
+    return dict(line.split("|", 1) for line in done.stdout.splitlines())
 
 
 def is_queued(folder: Path) -> bool:
     """Whether an earlier launch's Slurm job for this run is still active."""
     try:
-        return queued().get((folder / "slurm-job").read_text()) in ACTIVE_STATES
+        job = (folder / "slurm-job").read_text()
+        return queued().get(job) in ACTIVE_STATES
     except (OSError, BadInput):
         return False
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process works in the run's folder: it holds .job, or .lock (mtp.train).
+
+    A job takes .job first and keeps it, so that .lock is never tried in front of a job's own try.
+    """
+    for name in (".job", ".lock"):
+        with contextlib.suppress(OSError), (folder / name).open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
+
+
 def _note_the_dead(folder: Path, job: Any) -> None:
-    """A job that ended without telling its end (killed, out of memory) becomes a failed run."""
+    """A job that ended without telling its end (killed, out of memory) becomes a failed run, unless
+    it ended because another process has the run."""
+    if is_held(folder):
+        return
     try:
         status = json.loads((folder / "status.json").read_text())
     except (OSError, ValueError):
         status = {"state": "running"}
-    if status["state"] == "running":
+    if status.get("state") == "running":
         log = f"; see {job.paths.stdout}" if job is not None else ""
         status |= {"state": "failed", "error": f"the process died without a word{log}"}
         write_status(folder, **{k: v for k, v in status.items() if k not in ("pid", "time")})
@@ -293,14 +341,20 @@ def run_bytes(config: TrainConfig) -> float:
     return 18.0 * parameter_counts(m)["total"] + activations + 2e9
 
 
-def visible_gpus() -> list[int]:
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
-    return list(range(torch.cuda.device_count()))
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (named.split(",") if named else [str(i) for i in range(count)])[:count]
 
 
 def make_job(study: str, scale: str, config: TrainConfig, folder: Path, data: Path) -> Job:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made: {error.strerror}") from None
     return Job(study, scale, to_json(config), str(folder.resolve()), str(data.resolve()))
 
 

@@ -1,8 +1,11 @@
 """Tidy rows in, tidy tables out: results/STUDY/SCALE.csv holds one row per number."""
 
+import contextlib
+import errno
 import functools
 import io
 import json
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -47,12 +50,15 @@ def versions() -> str:
 
 def read(file: Path) -> pd.DataFrame:
     """The rows of a results file; BadInput where its columns are not this version's."""
+    types: dict[str, Any] = {"run_id": str, "commit": str, "seed": int, "n": int, "value": float}
     try:
-        rows = pd.read_csv(file, dtype={"run_id": str, "commit": str, "seed": int})
+        rows = pd.read_csv(file, dtype=types, float_precision="round_trip")
     except FileNotFoundError:
         raise BadInput(f"no results in {file}; run the study first") from None
-    except (ValueError, pd.errors.ParserError) as error:
-        raise BadInput(f"{file} is no results file: {error}") from None
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(f"{file} is no results file: {' '.join(str(error).split())}") from None
     if list(rows.columns) != COLUMNS:
         odd = sorted(set(rows.columns) ^ set(COLUMNS)) or ["their order"]
         raise BadInput(
@@ -66,10 +72,22 @@ def write(file: Path, rows: list[dict[str, Any]]) -> None:
     """Replace a results file in one move; the same rows give the same bytes."""
     text = io.StringIO()
     pd.DataFrame(rows, columns=COLUMNS).to_csv(text, index=False, lineterminator="\n")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_suffix(".half")
-    half.write_text(text.getvalue())
-    half.rename(file)
+    replace(file, text.getvalue().encode())
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside its place, then moved there in one step."""
+    half = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(content)
+        half.rename(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            half.unlink()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, error.strerror, str(file)) from None
+        raise BadInput(f"{file} cannot be written: {error.strerror}") from None
 
 
 def paper(root: Path = Path("results")) -> pd.DataFrame:

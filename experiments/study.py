@@ -5,7 +5,6 @@ Each study is a file of this package that defines STUDY and stands in STUDIES be
 
 import hashlib
 import importlib
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +62,10 @@ def scale_label(scale: str, overrides: list[str]) -> str:
     """Where the rows go: overridden runs never mix with the study's own."""
     if not overrides:
         return scale
-    return f"{scale}-{hashlib.sha256(repr(sorted(overrides)).encode()).hexdigest()[:6]}"
+    last = sorted(
+        {field: value for field, _, value in (o.partition("=") for o in overrides)}.items()
+    )
+    return f"{scale}-{hashlib.sha256(repr(last).encode()).hexdigest()[:6]}"
 
 
 def run_folder(config: TrainConfig, runs: Path) -> Path:
@@ -122,17 +124,17 @@ def head_name(config: TrainConfig) -> str:
 def collect(study: Study, label: str, configs: list[TrainConfig], runs: Path, root: Path) -> Path:
     """Write results/STUDY/LABEL.csv from the runs' records.
 
-    Rows of planned runs that have no folder here (made on another machine) are kept.
+    Rows of planned runs that are not finished here (made on another machine) are kept.
     """
     file = root / study.name / f"{label}.csv"
     before = results.read(file) if file.exists() else pd.DataFrame(columns=results.COLUMNS)
     rows = []
     for config in configs:
-        mine = rows_of(study, label, config, runs)
-        if not mine:
-            name = run_folder(config, runs).name
-            mine = json.loads(before[before.run_id == name].to_json(orient="records"))
-        rows += mine
+        folder = run_folder(config, runs)
+        if missing_evaluations(study, folder):
+            rows += before[before.run_id == folder.name].to_dict("records")
+        else:
+            rows += rows_of(study, label, config, runs)
     if not rows:
         raise BadInput(f"{study.name} has no finished run at scale {label}; run it first")
     results.write(file, rows)
