@@ -146,9 +146,9 @@ class MultiTokenTransformer(nn.Module):
         path = heads.order(c, 1)  # the head layers that head 1 passes through
         layers = c.trunk_layers + (len(path) if c.head in TRANSFORMER_HEADS else 0)
         config = dataclasses.replace(c, n=1, layers=layers, extra_layers=0)
-        kept = MultiTokenTransformer.uninitialised(config)
+        kept = MultiTokenTransformer.uninitialised(config).to(self.embedding.weight)
         kept.load_state_dict(self._next_token_weights(path))
-        return kept.to(self.embedding.weight)
+        return kept
 
     def _next_token_weights(self, path: list[int]) -> dict[str, Tensor]:
         weights = {}

@@ -1,0 +1,270 @@
+"""The model: its sizes, the paper's parameter matching, causality, and the Llama inside it."""
+
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtp import loss
+from mtp.config import SIZES, TRANSFORMER_HEADS, HeadType, ModelConfig, size
+from mtp.model import MultiTokenTransformer, flops_per_token, parameter_counts
+from mtp.transformer import Attention, attend
+
+HEADS = get_args(HeadType)
+TINY = {"dim": 16, "layers": 5, "attn_heads": 4, "vocab": 19, "context": 12}
+
+
+def config_of(head: str, n: int = 3, **changes: Any) -> ModelConfig:
+    return ModelConfig(head=head, n=n, **(TINY | changes))  # type: ignore[arg-type]
+
+
+def tiny(head: str, n: int = 3, **changes: Any) -> MultiTokenTransformer:
+    """Random float64 weights, the norms' gains included: equal gains would hide a mixed-up norm."""
+    torch.manual_seed(0)
+    model = MultiTokenTransformer(config_of(head, n, **changes)).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() == 1:
+                p.uniform_(0.5, 1.5)
+    return model
+
+
+def some_tokens(rows: int = 2, length: int = 12, vocab: int = 19) -> Tensor:
+    return torch.randint(vocab, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+# --------------------------------------------------------------------------------------------------
+# parameters
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_each_size_has_the_parameters_it_is_named_for(name: str) -> None:
+    counts = parameter_counts(size(name, vocab=32_000))
+    named = float(name[:-1]) * {"M": 1e6, "B": 1e9}[name[-1]]
+    synthetic = name in ("1M", "3M", "10M", "30M", "100M", "300M", "1B")
+    assert counts["non_embedding" if synthetic else "total"] == pytest.approx(named, rel=0.1)
+
+
+def test_the_counts_are_of_the_parameters_there_are() -> None:
+    for head in HEADS:
+        model = MultiTokenTransformer(config_of(head))
+        counts = model.parameter_counts()
+        assert counts == parameter_counts(config_of(head))
+        assert counts["total"] == sum(p.numel() for p in model.parameters())
+        parts = [v for k, v in counts.items() if k not in ("total", "non_embedding")]
+        assert sum(parts) == counts["total"]
+        assert len([k for k in counts if k.startswith("head ")]) == 3
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("head", TRANSFORMER_HEADS)
+def test_transformer_heads_take_their_layers_from_the_trunk(head: str, n: int) -> None:
+    base, matched = parameter_counts(config_of(head, 1)), parameter_counts(config_of(head, n))
+    assert matched["total"] == base["total"]
+    assert matched["head 1"] == matched[f"head {n}"] == base["head 1"]
+    assert matched["trunk"] == (5 - n) * base["head 1"]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_three_more_layers_are_three_more_layers(head: str) -> None:
+    base, more = (
+        parameter_counts(config_of(head)),
+        parameter_counts(config_of(head, extra_layers=3)),
+    )
+    layer = parameter_counts(config_of("parallel"))["head 1"]
+    assert more["total"] - base["total"] == more["trunk"] - base["trunk"] == 3 * layer
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 8])
+def test_linear_heads_add_maps_and_replicated_heads_add_unembeddings(n: int) -> None:
+    base = parameter_counts(config_of("parallel", 1))["total"]
+    d, v = 16, 19
+    assert parameter_counts(config_of("linear", n))["total"] == base + (n - 1) * d * d
+    assert parameter_counts(config_of("replicated", n))["total"] == base + (n - 1) * v * d
+
+
+def test_grouped_queries_share_keys_and_values() -> None:
+    full, grouped = (parameter_counts(config_of("parallel", kv_heads=k)) for k in (0, 1))
+    saved = 2 * (16 * 16 - 16 * 4)  # wk and wv of a layer, 4 heads to 1
+    assert full["total"] - grouped["total"] == 5 * saved
+
+
+@pytest.mark.parametrize("kv_heads", [0, 2])
+@pytest.mark.parametrize("head", HEADS)
+def test_flops_are_those_of_the_matrix_products(head: str, kv_heads: int) -> None:
+    config = config_of(head, kv_heads=kv_heads)
+    model = MultiTokenTransformer(config)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.kernel = "matmul"
+    tokens = some_tokens()
+    targets = some_tokens(rows=6).view(3, 2, 12)
+    with FlopCounterMode(display=False) as counter:
+        loss.plain(model, tokens, targets, loss.valid_counts(targets))
+    # the counter sees whole squares of scores where causal attention needs half of each
+    unneeded = 6 * config.layers * config.context * config.dim
+    counted = counter.get_total_flops() / tokens.numel() - unneeded
+    assert counted == pytest.approx(flops_per_token(config))
+
+
+# --------------------------------------------------------------------------------------------------
+# what it computes
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_changed_token_changes_nothing_before_it(head: str) -> None:
+    model = tiny(head)
+    tokens = some_tokens(rows=1)
+    before = model(tokens)
+    for t in (1, 6, 11):
+        other = tokens.clone()
+        other[0, t] = (other[0, t] + 1) % 19
+        for a, b in zip(before, model(other), strict=True):
+            assert torch.equal(a[:, :t], b[:, :t])
+            assert not torch.isclose(a[:, t:], b[:, t:]).all(-1).any()  # and all from it on
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_differ_and_fewer_can_be_asked_for(head: str) -> None:
+    model = tiny(head)
+    tokens = some_tokens()
+    logits = model(tokens)
+    assert [x.shape for x in logits] == [(2, 12, 19)] * 3
+    assert not any(torch.allclose(logits[i], logits[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    for k in (1, 2):
+        for few, all_ in zip(model(tokens, k=k), logits[:k], strict=True):
+            torch.testing.assert_close(few, all_, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_the_attention_kernels_agree(kv_heads: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 4, 7, 8, generator=g, dtype=torch.float64)
+    k, v = torch.randn(2, 2, kv_heads, 7, 8, generator=g, dtype=torch.float64)
+    hidden = torch.rand(2, 1, 7, 7, generator=g) < 0.5
+    look = torch.ones(7, 7, dtype=torch.bool).tril() & ~hidden | torch.eye(7, dtype=torch.bool)
+    for mask in (None, look):
+        got = [attend(q, k, v, mask, kernel) for kernel in ("sdpa", "matmul")]
+        torch.testing.assert_close(got[0], got[1], rtol=1e-12, atol=1e-12)
+
+
+def test_rotary_positions_depend_on_distance_alone() -> None:
+    model = tiny("parallel", context=64)
+    with torch.no_grad():
+        layer = model.trunk[0]
+        x = torch.randn(1, 5, 16, dtype=torch.float64)
+        near = layer(x, model.rope(torch.arange(5)))
+        far = layer(x, model.rope(torch.arange(40, 45)))
+    torch.testing.assert_close(near, far, rtol=1e-5, atol=1e-6)
+    assert model.bfloat16().rope.table.dtype == torch.float32
+
+
+def test_more_tokens_than_the_context_are_refused() -> None:
+    with pytest.raises(ValueError, match="13 tokens exceed the context 12"):
+        tiny("parallel")(some_tokens(length=13))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("head", HEADS)
+def test_dropping_heads_leaves_the_same_next_token_model(head: str, n: int) -> None:
+    model = tiny(head, n, extra_layers=1, kv_heads=2)
+    kept = model.drop_heads()
+    assert kept.config.n == 1
+    tokens = some_tokens()
+    (alone,) = kept(tokens)
+    torch.testing.assert_close(alone, model(tokens)[0], rtol=1e-12, atol=1e-12)
+    layers = {"anticausal": 6, "linear": 6, "replicated": 6}.get(head, 6 - n + 1)
+    assert kept.config.layers == layers
+    rest = kept.parameter_counts()
+    assert rest["total"] == rest["non_embedding"] + 2 * 19 * 16
+    assert rest["non_embedding"] == 16 + layers * parameter_counts(model.config)["trunk"] // len(
+        model.trunk
+    )
+
+
+def llama_weights(model: MultiTokenTransformer) -> dict[str, Tensor]:
+    """The weights of a next-token model under Hugging Face's names."""
+    names = {
+        "input_layernorm": "attention_norm",
+        "self_attn.q_proj": "attention.wq",
+        "self_attn.k_proj": "attention.wk",
+        "self_attn.v_proj": "attention.wv",
+        "self_attn.o_proj": "attention.wo",
+        "post_attention_layernorm": "ffn_norm",
+        "mlp.gate_proj": "feed_forward.w1",
+        "mlp.down_proj": "feed_forward.w2",
+        "mlp.up_proj": "feed_forward.w3",
+    }
+    weights: dict[str, Any] = {
+        "model.embed_tokens.weight": model.embedding.weight,
+        "model.norm.weight": model.norm.weight,
+        "lm_head.weight": model.unembedding(1),
+    }
+    layers = [*model.trunk, *(h for h in model.heads if any(True for _ in h.parameters()))]
+    for i, layer in enumerate(layers):
+        for theirs, ours in names.items():
+            weights[f"model.layers.{i}.{theirs}.weight"] = layer.get_submodule(ours).weight
+    return weights
+
+
+@pytest.mark.parametrize("kv_heads", [0, 2])
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_left_is_an_ordinary_llama(head: str, kv_heads: int) -> None:
+    transformers = pytest.importorskip("transformers", reason="the bench extra is not installed")
+    model = tiny(head, kv_heads=kv_heads)
+    kept = model.drop_heads()
+    c = kept.config
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=c.vocab,
+            hidden_size=c.dim,
+            intermediate_size=c.ffn,
+            num_hidden_layers=c.layers,
+            num_attention_heads=c.attn_heads,
+            num_key_value_heads=c.key_value_heads,
+            max_position_embeddings=c.context,
+            rms_norm_eps=c.norm_eps,
+            rope_theta=c.rope_base,
+            tie_word_embeddings=False,
+        )
+    ).double()
+    theirs.load_state_dict(llama_weights(kept), strict=True)
+    tokens = some_tokens()
+    # rotary tables are float32 in both, of angles rounded differently
+    torch.testing.assert_close(theirs(tokens).logits, model(tokens)[0], rtol=1e-4, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------
+# initialisation
+
+
+def test_initialisation_follows_the_seed() -> None:
+    a, b, c = (self_seeded(seed) for seed in (0, 0, 1))
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert not any(torch.equal(x, y) for x, y in zip(a, c, strict=True) if x.dim() > 1)
+
+
+def self_seeded(seed: int) -> list[nn.Parameter]:
+    torch.manual_seed(seed)
+    return list(MultiTokenTransformer(config_of("linear")).parameters())
+
+
+@pytest.mark.parametrize("head", ["parallel", "anticausal"])
+def test_thirty_layers_train_without_warm_up(head: str) -> None:
+    torch.manual_seed(0)
+    config = config_of(head, 2, dim=32, layers=30, context=32, vocab=19)
+    model = MultiTokenTransformer(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95))
+    losses = []
+    for _ in range(20):
+        start = torch.randint(19, (8, 1))
+        count = (start + 3 * torch.arange(34)) % 19  # always three further
+        targets = torch.stack([count[:, 1:33], count[:, 2:34]])
+        losses.append(loss.fused(model, count[:, :32], targets, loss.valid_counts(targets)))
+        assert torch.isfinite(losses[-1]).all()
+        assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())  # type: ignore[union-attr]
+        optimizer.step()
+        optimizer.zero_grad()
+    assert (losses[-1] < 0.8 * losses[0]).all(), (losses[0], losses[-1])
