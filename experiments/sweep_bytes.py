@@ -48,6 +48,10 @@ def runs(scale: str) -> list[TrainConfig]:
     ]
 
 
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[(paper.artefact == "Table 1") & (paper.unit == "byte")]
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
     rows = rows.assign(model=rows.n.map(lambda n: f"n={n}").where(rows.unit == "byte", "tokens"))
@@ -58,8 +62,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     left.set_ylabel("held-out bits per byte, head 1")
     decoding_panel(middle, rows[rows.unit == "byte"], "n")
     middle.set_ylabel("ratio, greedy, batch 1 (bytes)")
-    paper = paper[(paper.artefact == "Table 1") & (paper.unit == "byte") & paper.n.isin(N)]
-    paper_points(right, paper, "n", "Paper, 7B on 313B bytes")
+    paper_points(right, paper_rows(paper), "n", "Paper, 7B on 313B bytes")
     left.set_xlabel("n, future bytes predicted; tokens: n=1")
     for axes in (middle, right):
         axes.set_xlabel("n, future bytes predicted")
@@ -73,5 +76,6 @@ STUDY = Study(
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,
+    paper=paper_rows,
     table=SWEEP_N.table,
 )

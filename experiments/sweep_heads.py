@@ -50,6 +50,10 @@ def runs(scale: str) -> list[TrainConfig]:
     ]
 
 
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Table S4"]
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     order = list(VARIANTS)
     picture, (left, middle, right) = figures.panels(3, height=4.8)
@@ -59,7 +63,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     left.set_title("Next-token model: lower is better")
     left.set_ylabel("held-out bits per byte, head 1")
     decoding_panel(middle, rows, "variant", order)
-    paper = paper[paper.artefact == "Table S4"]
+    paper = paper_rows(paper)
     paper = paper.assign(variant=paper["head"].map(PAPER_NAMES).where(paper.n > 1, "n=1"))
     paper_points(right, paper, "variant", "Paper, 7B on 200B tokens", order)
     for axes in (left, middle, right):
@@ -74,5 +78,6 @@ STUDY = Study(
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,
+    paper=paper_rows,
     table=SWEEP_N.table,
 )

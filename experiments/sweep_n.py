@@ -38,7 +38,7 @@ def base(scale: str) -> TrainConfig:
         return TrainConfig(
             model=ModelConfig(dim=128, layers=10, attn_heads=4, vocab=2048, context=256),
             data=CorpusConfig(vocab=2048, validation=0.05),
-            batch=8, tokens=1e6, lr=3e-3, warmup=50, log_every=10, save_every=100,
+            batch=4, tokens=5e5, lr=3e-3, warmup=40, log_every=20, save_every=100,
         )  # fmt: skip
     if scale == "gpu":
         return TrainConfig(
@@ -126,16 +126,17 @@ def decoding_measures(found: dict[str, float], prompts: int, k: int) -> list[Mea
 # the figure
 
 
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[(paper.artefact == "Table 1") & paper.data.str.startswith("200B")]
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
     figures.spread(left, metric(rows, "bits per byte"), "n", figures.BLUE, "bits per byte")
     left.set_title("Next-token model: lower is better")
     left.set_ylabel("held-out bits per byte, head 1")
     decoding_panel(middle, rows, "n")
-    paper = paper[
-        (paper.artefact == "Table 1") & paper.data.str.startswith("200B") & (paper.n.isin(N))
-    ]
-    paper_points(right, paper, "n", "Paper, 7B on 200B tokens")
+    paper_points(right, paper_rows(paper), "n", "Paper, 7B on 200B tokens")
     for axes in (left, middle, right):
         axes.set_xlabel("n, future tokens predicted")
     return figures.finish(picture, caption(rows, "parallel heads, equal parameters"))
@@ -153,8 +154,8 @@ def decoding_panel(axes: Axes, rows: pd.DataFrame, x: str, order: Sequence[str] 
     axes.axhline(1, color=figures.GREY, linewidth=1, linestyle=":")
     axes.set_title("Self-speculative decoding")
     axes.set_ylabel("ratio, greedy, batch 1")
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="lower right")
+    axes.set_ylim(0, 1.3 * forward.value.max())
+    axes.legend(loc="upper left")
 
 
 def paper_points(
@@ -176,10 +177,11 @@ def paper_points(
 def caption(rows: pd.DataFrame, what: str) -> str:
     """Which runs, on what data and machine; the same line under every sweep's figure."""
     first, seeds = rows.iloc[0], rows.seed.nunique()
+    points = f"points are {seeds} seeds, lines their mean" if seeds > 1 else "one seed"
     sizes = ", ".join(sorted(rows["size"].unique()))
     return (
         f"Ours ({first.scale} scale): {sizes} non-embedding parameters, {first.data}, {what};\n"
-        f"points are {seeds} seeds, lines their mean; {first.device}. Grey panel: the paper's."
+        f"{points}; {first.device}. Grey panel: the paper's."
     )
 
 
@@ -190,6 +192,7 @@ STUDY = Study(
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,
+    paper=paper_rows,
     table=(
         "bits per byte",
         "accuracy, head 1 (%)",

@@ -115,17 +115,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             own = min(i, own_weights - 1)  # the unembedding of head i + 1
             chunks = zip(h.flatten(0, 1).split(rows), targets[i].flatten().split(rows), strict=True)
             for j, (x, y) in enumerate(chunks):
-                logits = F.linear(x, weights[own]).to(total)  # (rows, V)
-                loss = softmax_gradient_(logits, y, counts[i])
+                loss, d = cross_entropy_gradient(F.linear(x, weights[own]), y, counts[i])
                 losses[i] += loss
                 if need_grad:
-                    d = logits.to(x.dtype)
-                    dlatents[i].view(-1, x.shape[1])[j * rows : j * rows + len(x)] = (
-                        d @ weights[own]
-                    )
+                    part = slice(j * rows, j * rows + len(x))
+                    torch.mm(d, weights[own], out=dlatents[i].view(-1, x.shape[1])[part])
                     add_product_(dweights[own], d.T, x)
-                    del d
-                del logits
         ctx.save_for_backward(*dweights, *dlatents)
         ctx.dtypes = [t.dtype for t in tensors]
         ctx.mark_non_differentiable(losses)
@@ -139,16 +134,19 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return None, None, None, *scaled
 
 
-def softmax_gradient_(logits: Tensor, targets: Tensor, count: Tensor) -> Tensor:
-    """Turn logits (N, V) into the gradient of their summed cross-entropy over `count`, in place;
-    return that loss."""
+def cross_entropy_gradient(
+    logits: Tensor, targets: Tensor, count: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of logits (N, V) at targets (N,), summed over `count`, and its gradient (N, V)
+    in the logits' type; computed in float32 at least."""
     valid = targets != IGNORE
     index = targets.where(valid, 0)[:, None]  # (N, 1)
-    scale = valid[:, None] / count.to(logits.dtype)
-    chosen = logits.gather(1, index)
-    lse = logits.logsumexp(1, keepdim=True)
-    logits.sub_(lse).exp_().mul_(scale).scatter_add_(1, index, -scale)
-    return ((lse - chosen) * scale).sum()
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    scale = valid[:, None] / count.to(dtype)
+    log_p = F.log_softmax(logits, 1, dtype=dtype)
+    loss = -(log_p.gather(1, index) * scale).sum()
+    gradient = log_p.exp_().mul_(scale).scatter_add_(1, index, -scale)  # softmax - one-hot
+    return loss, gradient.to(logits.dtype)
 
 
 def add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:

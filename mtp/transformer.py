@@ -6,6 +6,7 @@ cache.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,13 @@ class Rope(nn.Module):
         table = torch.stack([angle.cos(), angle.sin()]).float()  # (2, context, E/2)
         self.register_buffer("table", table, persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Rope":
+        table = self.table
+        super()._apply(fn, recurse)
+        if not table.is_meta:  # follow the model to its device, not to its type
+            self.table = table.to(self.table.device)
+        return self
+
     def forward(self, positions: Tensor) -> Tensor:
         """positions (T,) or (B, T) -> (2, T, E/2) or (2, B, 1, T, E/2)."""
         table = self.table[:, positions]
@@ -35,7 +43,7 @@ class Rope(nn.Module):
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Rotate the pairs (x[j], x[j + E/2]) of each head by the angle of their position."""
     cos, sin = rope[0], rope[1]
-    a, b = x.float().chunk(2, dim=-1)
+    a, b = x.to(torch.promote_types(x.dtype, rope.dtype)).chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)  # (B, H, T, E)
 
 
@@ -56,7 +64,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) ->
     if mask is None:
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, S)
-    scores = torch.where(mask, scores.float(), -math.inf)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).where(mask, -math.inf)
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
