@@ -183,11 +183,11 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     for name in elsewhere:
         print(f"{name}: already under way in another process or job; left alone")
     if todo:
-        for data in dict.fromkeys(config.data for config in todo):
-            build(data, args.data)
         jobs = [
             make_job(study.name, args.scale, c, run_folder(c, args.runs), args.data) for c in todo
         ]
+        for data in dict.fromkeys(config.data for config in todo):
+            build(data, args.data)
         launch = Launch(args.launcher, jobs, args.runs / "logs" / study.name, slurm)
         print(
             f"{len(jobs)} to run by {args.launcher}, {launch.slots} at a time; logs: {launch.logs}"
@@ -263,7 +263,10 @@ def plot(study: Study, file: Path, root: Path) -> None:
 
     rows = results.read(file)
     svg, _ = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
-    print(results.table(rows, ["head", "n", "unit"], list(study.table)))
+    table, index = list(study.table), ["head", "n", "unit"]
+    print(f"ours ({file.stem} scale):\n{results.table(rows, index, table)}")
+    reported = study.paper(results.paper(root)).astype({"n": int})
+    print(f"\nthe paper's {study.artefact} (7B):\n{results.table(reported, index, table)}\n")
     print(f"rows: {file}\nfigure: {svg}")
 
 

@@ -35,6 +35,7 @@ class Study:
     """runs(scale) -> the configs, in the order of the figure.
     evaluations: name -> f(model, corpus, scale), each recorded once per run.
     figure(rows, paper's rows) -> the picture, from these rows alone.
+    paper(all the paper's rows) -> those of this artefact; printed below ours.
     table: the metrics that the summary prints."""
 
     name: str
@@ -43,6 +44,7 @@ class Study:
     runs: Callable[[str], list[TrainConfig]]
     evaluations: dict[str, Evaluation]
     figure: Callable[[pd.DataFrame, pd.DataFrame], Figure]
+    paper: Callable[[pd.DataFrame], pd.DataFrame]
     table: tuple[str, ...]
 
 
@@ -62,9 +64,7 @@ def scale_label(scale: str, overrides: list[str]) -> str:
     """Where the rows go: overridden runs never mix with the study's own."""
     if not overrides:
         return scale
-    last = sorted(
-        {field: value for field, _, value in (o.partition("=") for o in overrides)}.items()
-    )
+    last = sorted(dict(text.partition("=")[::2] for text in overrides).items())
     return f"{scale}-{hashlib.sha256(repr(last).encode()).hexdigest()[:6]}"
 
 

@@ -3,11 +3,12 @@ and processes that start fast."""
 
 import os
 import random
+import sys
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start
 
@@ -69,5 +70,40 @@ def make_config(texts: Path) -> Callable[..., TrainConfig]:
 def processes() -> ForkServerContext:
     """multiprocessing whose children start with mtp.train imported, in a few milliseconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["mtp.train", "torch.optim.adamw", "torch.distributed"])
+    context.set_forkserver_preload(["mtp.train", "torch._dynamo"])  # AdamW imports the latter
     return context
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run `python -m experiments ARGS` in this process, all its folders in tmp_path."""
+    from experiments.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["experiments", *args])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        return Said(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small(texts: Path) -> list[str]:
+    """Arguments that move a study to the bytes of `texts`, a corpus built in no time."""
+    return ["--set", f"data.source=files:{texts}", "--set", "data.tokenizer=bytes"]
