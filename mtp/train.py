@@ -1,6 +1,7 @@
 """The training loop: one config, one folder, resumable at any moment.
 
     python -m mtp.train --run runs/first tokens=2e6 model.n=4 data.source=files:texts
+    torchrun --nproc-per-node 8 -m mtp.train -- --run runs/first ...     (with the --)
 
     RUN/config.json     the frozen config         RUN/metrics.jsonl  a line per logged step
     RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
