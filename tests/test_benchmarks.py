@@ -1,0 +1,81 @@
+"""The benchmarks run at tiny shapes, end with a line of JSON, and write tidy rows."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import common, engine, loss, train
+
+Run = Callable[[ModuleType], tuple[dict, pd.DataFrame]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a benchmark with --quick here; its line of JSON and its rows."""
+
+    def run(module: ModuleType) -> tuple[dict, pd.DataFrame]:
+        arguments = [module.__name__, "--quick", "--seconds", "0.1", "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        module.main()
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        rows = pd.read_csv(tmp_path / f"{told['bench']}.csv")
+        assert tuple(rows.columns) == common.COLUMNS
+        assert rows.value.notna().all() and not rows.duplicated(["case", "metric"]).any()
+        return told, rows
+
+    return run
+
+
+def test_loss(run: Run) -> None:
+    told, rows = run(loss)
+    assert {"met", "expected", "value"} == set(told["ratios"]["fused: peak, n=4 over n=1"])
+    assert sum(rows.metric == "seconds") == 12 + 2 * len(loss.ONE_HEAD)
+    assert (rows[rows.metric == "loss error"].value < 1e-2).all()
+
+
+def test_train(run: Run) -> None:
+    pytest.importorskip("transformers")
+    told, rows = run(train)
+    assert told["ratios"]["smoke: tokens/s over transformers' faster, default attention"]
+    percent = rows[(rows.case == "smoke, profile, n=1")]
+    assert percent.value.sum() == pytest.approx(100, abs=5)
+
+
+def test_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "threads", lambda *_, **__: None)  # starts three processes
+    told, rows = run(engine)
+    assert set(rows[rows.metric == "ms"].case) >= {"smoke, float32, sdpa, eager"}
+    assert told["ratios"]
+
+
+def test_a_worker_reports_its_speed() -> None:
+    text = engine.to_json(engine.shapes(quick=True)["smoke"])
+    with common.start("benchmarks.engine", "--worker", 1, text) as process:
+        assert common.answer(process) == "ready"
+        assert process.stdin
+        print(0.01, file=process.stdin, flush=True)
+        assert common.answer(process) > 0
+        process.stdin.close()
+        assert process.wait(timeout=30) == 0
+
+
+def test_peak_memory_sees_what_is_freed_again() -> None:
+    with common.peak_memory() as peak:
+        torch.ones(50_000_000, device=common.DEVICE)
+    assert 190e6 < peak.bytes < 260e6
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    times = {"a": [1.0, 10.0, 3.0], "b": [2.0, 20.0, 3.0]}
+    assert common.ratio(times, "b", "a") == 2 and common.median(times, "a") == 3
+
+
+def test_a_dead_process_is_told() -> None:
+    with pytest.raises(RuntimeError, match="exit code"):
+        common.in_fresh_process("benchmarks.engine", "--worker", 1, "{}")
