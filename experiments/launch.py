@@ -12,6 +12,7 @@ Jobs are followed through their run's status.json, and squeue.
 import contextlib
 import dataclasses
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -240,11 +241,12 @@ class Launch:
             options["account"] = s.account
         executor.update_parameters(**options)
         try:
-            with submitit.helpers.clean_env():
+            quiet = contextlib.redirect_stderr(io.StringIO())  # the error has it all again
+            with quiet, submitit.helpers.clean_env():
                 jobs = executor.submit_array(self.waiting)
         except submitit.core.utils.FailedJobError as error:
-            reason = " ".join(str(error).split()) or "no reason given"
-            raise BadInput(f"sbatch refused the jobs: {reason}") from None
+            said = str(error).replace("sbatch: error: ", "").splitlines()
+            raise BadInput(f"sbatch refused the jobs: {'; '.join(said)}") from None
         for mine, job in zip(self.waiting, jobs, strict=True):
             self.processes[mine.folder] = job.job_id
             (Path(mine.folder) / "slurm-job").write_text(job.job_id)

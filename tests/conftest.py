@@ -98,7 +98,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
             main()
         except SystemExit as left:
             code = int(left.code or 0)
-        return Said(code, *capfd.readouterr())
+        said = capfd.readouterr()
+        return Said(code, said.out, said.err)
 
     return run
 

@@ -111,9 +111,7 @@ def test_a_results_file_of_another_version_is_named_before_training(
     assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()
 
 
-def test_folders_that_cannot_be_made_are_named(
-    cli: Cli, small: list[str], tmp_path: Path
-) -> None:
+def test_folders_that_cannot_be_made_are_named(cli: Cli, small: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     one_line(cli(*RUN, *small, "--runs", "file/runs", "--launcher", "debug"), "file/runs")
 

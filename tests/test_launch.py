@@ -1,6 +1,7 @@
 """Launchers: runs that are killed, interrupted, started twice or that fail, for real; and slots."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -303,7 +304,7 @@ def test_slots_on_gpus_follow_the_largest_run(
 def test_run_bytes_grows_with_what_fills_a_gpu() -> None:
     def at(batch: int = 64, micro: int = 0, **model: Any) -> float:
         config = TrainConfig(model=size("100M", vocab=32_000, **model), batch=batch, tokens=1)
-        return run_bytes(config if not micro else TrainConfig(**vars(config) | {"micro": micro}))
+        return run_bytes(dataclasses.replace(config, micro=micro))
 
     small, context = at(context=256), at(context=1024)
     assert 18 * 149e6 < small < context < 70e9
