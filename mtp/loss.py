@@ -119,7 +119,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 losses[i] += loss
                 if need_grad:
                     part = slice(j * rows, j * rows + len(x))
-                    torch.mm(d, weights[own], out=dlatents[i].view(-1, x.shape[1])[part])
+                    set_product_(dlatents[i].view(-1, x.shape[1])[part], d, weights[own])
                     add_product_(dweights[own], d.T, x)
         ctx.save_for_backward(*dweights, *dlatents)
         ctx.dtypes = [t.dtype for t in tensors]
@@ -134,9 +134,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return None, None, None, *scaled
 
 
-def cross_entropy_gradient(
-    logits: Tensor, targets: Tensor, count: Tensor
-) -> tuple[Tensor, Tensor]:
+def cross_entropy_gradient(logits: Tensor, targets: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of logits (N, V) at targets (N,), summed over `count`, and its gradient (N, V)
     in the logits' type; computed in float32 at least."""
     valid = targets != IGNORE
@@ -147,6 +145,14 @@ def cross_entropy_gradient(
     loss = -(log_p.gather(1, index) * scale).sum()
     gradient = log_p.exp_().mul_(scale).scatter_add_(1, index, -scale)  # softmax - one-hot
     return loss, gradient.to(logits.dtype)
+
+
+def set_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total = a @ b; autocast, whose products differ from total's type, takes a copy."""
+    if a.dtype == total.dtype:
+        torch.mm(a, b, out=total)
+    else:
+        total.copy_(a @ b)
 
 
 def add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -371,6 +371,7 @@ def test_one_process_at_a_time(
     process.start()
     begun = after(0, folder)
     while not begun():
+        assert process.is_alive()
         time.sleep(0.001)
     done = subprocess.run(command(config, folder, data), capture_output=True, text=True)
     process.kill()
