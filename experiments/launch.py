@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import submitit
+from submitit.core.utils import FailedJobError
 
 from mtp.config import TrainConfig, from_dict, override, to_json
 from mtp.errors import BadInput, choose
@@ -244,7 +245,7 @@ class Launch:
             quiet = contextlib.redirect_stderr(io.StringIO())  # the error has it all again
             with quiet, submitit.helpers.clean_env():
                 jobs = executor.submit_array(self.waiting)
-        except submitit.core.utils.FailedJobError as error:
+        except FailedJobError as error:
             said = str(error).replace("sbatch: error: ", "").splitlines()
             raise BadInput(f"sbatch refused the jobs: {'; '.join(said)}") from None
         for mine, job in zip(self.waiting, jobs, strict=True):

@@ -64,7 +64,7 @@ def scale_label(scale: str, overrides: list[str]) -> str:
     """Where the rows go: overridden runs never mix with the study's own."""
     if not overrides:
         return scale
-    last = sorted(dict(text.partition("=")[::2] for text in overrides).items())
+    last = sorted({text.partition("=")[0]: text.partition("=")[2] for text in overrides}.items())
     return f"{scale}-{hashlib.sha256(repr(last).encode()).hexdigest()[:6]}"
 
 
