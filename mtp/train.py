@@ -209,56 +209,56 @@ class Trainer:
     def run(self) -> None:
         """Train to the end. Raises Interrupted once a signal has been obeyed, and BadInput where
         the loss is no number any more."""
-        progress = Progress(self.folder, self.step, self.steps, quiet=self.rank > 0)
-        try:
-            self._loop(progress)
-        except Exception:
-            progress.finish("failed")
-            raise
+        with catch_signals() as caught:
+            progress = Progress(self.folder, self.step, self.steps, quiet=self.rank > 0)
+            try:
+                self._loop(progress, caught)
+            except Exception:
+                progress.finish("failed")
+                raise
 
-    def _loop(self, progress: Progress) -> None:
+    def _loop(self, progress: Progress, caught: list[int]) -> None:
         config = self.config
         progress.say(f"engine: {self.engine.reason}")
         flops = flops_per_token(config.model) * self.tokens_per_step
         peak = parallel.peak_flops(self.engine)
-        with catch_signals() as caught:
-            while self.step < self.steps:
-                losses, norm, rate = self.train_step()
-                self.sums += losses.double().cpu()
-                if not math.isfinite(self.sums.sum() + float(norm)):
-                    raise BadInput(
-                        f"the loss or its gradient is not finite at step {self.step}; choose a "
-                        f"smaller lr than {config.lr:g}, a longer warmup than {config.warmup}, or "
-                        "precision=float32"
-                    )
-                last = self.step == self.steps
-                due = config.save_every and self.step % config.save_every == 0
-                every = config.log_every or self.steps
-                if self.step % every == 0 or last:
-                    seconds = progress.seconds_per_step(self.step)
-                    logged = self.step % every or every
-                    row: dict[str, Any] = {
-                        "step": self.step,
-                        "tokens": self.step * self.tokens_per_step,
-                        "loss": (self.sums / logged).tolist(),
-                        "lr": rate,
-                        "grad_norm": float(norm),
-                        "tokens_per_second": self.tokens_per_step / seconds,
-                        "peak_memory_mb": parallel.peak_memory(self.engine) / 2**20,
-                    }
-                    if peak:
-                        row["mfu"] = flops / seconds / peak / self.world
-                    self.sums.zero_()
-                    progress.log(row)
-                if config.eval_every and (self.step % config.eval_every == 0 or last):
-                    progress.log({"step": self.step, "validation_loss": self.validate()})
-                stop = parallel.any_rank(bool(caught), self.engine.device)
-                if due or last or stop:
-                    self.save()
-                progress.tick(self.step)
-                if stop and not last:
-                    progress.finish("interrupted")
-                    raise Interrupted(caught[0] if caught else signal.SIGTERM)
+        while self.step < self.steps:
+            losses, norm, rate = self.train_step()
+            self.sums += losses.double().cpu()
+            if not math.isfinite(self.sums.sum() + float(norm)):
+                raise BadInput(
+                    f"the loss or its gradient is not finite at step {self.step}; choose a "
+                    f"smaller lr than {config.lr:g}, a longer warmup than {config.warmup}, or "
+                    "precision=float32"
+                )
+            last = self.step == self.steps
+            due = config.save_every and self.step % config.save_every == 0
+            every = config.log_every or self.steps
+            if self.step % every == 0 or last:
+                seconds = progress.seconds_per_step(self.step)
+                logged = self.step % every or every
+                row: dict[str, Any] = {
+                    "step": self.step,
+                    "tokens": self.step * self.tokens_per_step,
+                    "loss": (self.sums / logged).tolist(),
+                    "lr": rate,
+                    "grad_norm": float(norm),
+                    "tokens_per_second": self.tokens_per_step / seconds,
+                    "peak_memory_mb": parallel.peak_memory(self.engine) / 2**20,
+                }
+                if peak:
+                    row["mfu"] = flops / seconds / peak / self.world
+                self.sums.zero_()
+                progress.log(row)
+            if config.eval_every and (self.step % config.eval_every == 0 or last):
+                progress.log({"step": self.step, "validation_loss": self.validate()})
+            stop = parallel.any_rank(bool(caught), self.engine.device)
+            if due or last or stop:
+                self.save()
+            progress.tick(self.step)
+            if stop and not last:
+                progress.finish("interrupted")
+                raise Interrupted(caught[0] if caught else signal.SIGTERM)
         progress.finish("finished")
 
 
