@@ -2,7 +2,7 @@
 
 A step is one forward and backward into .grad, without the optimizer. The model is d=1024,
 V=32,000, 4096 tokens (32 rows of 128), 9 layers whatever n is (n parallel heads take theirs from
-the trunk), SwiGLU width 1024, not compiled, in the precision that training would choose here: bf16
+the trunk), SwiGLU width 512, not compiled, in the precision that training would choose here: bf16
 where it is fast, else float32.
 
 Each (scheme, n) runs in a fresh process: the model and its inputs, a warm-up on one row, and one
@@ -39,7 +39,7 @@ def shape(quick: bool, n: int = 1) -> tuple[ModelConfig, int]:
         small = ModelConfig(dim=32, layers=9, attn_heads=2, vocab=500, n=n, context=16)
         return small, 4
     large = ModelConfig(
-        dim=1024, layers=9, attn_heads=16, vocab=32_000, n=n, hidden=1024, context=128
+        dim=1024, layers=9, attn_heads=16, vocab=32_000, n=n, hidden=512, context=128
     )
     return large, 32
 

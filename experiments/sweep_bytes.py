@@ -32,7 +32,7 @@ BYTE_VOCAB = 258  # 256 bytes, beginning and end of a document
 def runs(scale: str) -> list[TrainConfig]:
     # Passes over the text give every run the same text, whatever its tokenizer. The paper: 314
     # billion bytes are half a pass.
-    epochs = {"smoke": 0.02, "cpu": 0.08, "gpu": 0.5}.get(scale, 0.5)
+    epochs = {"smoke": 0.02, "cpu": 0.05, "gpu": 0.5}.get(scale, 0.5)
     tokens = dataclasses.replace(base(scale), tokens=0.0, epochs=epochs)
     data = dataclasses.replace(tokens.data, tokenizer="bytes")
     context = {"paper": 8192}.get(scale, tokens.model.context)

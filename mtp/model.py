@@ -8,8 +8,9 @@ models of one size have equally many parameters whatever n is.
 Initialisation: matrices are normal with standard deviation 1/sqrt(fan-in), so that every product
 keeps its input's scale; the two matrices of a layer that write to the residual stream are divided
 by sqrt(2 layers), so that the stream's variance grows by a constant factor over any depth. The
-embedding has standard deviation 1, the scale of the stream it starts. The unembedding is a tenth of
-1/sqrt(D): the first loss is ln V. With this, 30 layers train without warm-up.
+embedding has standard deviation 1, the scale of the stream it starts. With this, 30 layers train
+without warm-up. The unembedding keeps the full 1/sqrt(D), and the first loss is ln V + 1/2: a smaller
+one starts at ln V, but the heads, which differ in their own layers alone, then hardly come apart.
 """
 
 import dataclasses
@@ -53,8 +54,6 @@ class MultiTokenTransformer(nn.Module):
             std = 1.0 if name.startswith("embedding") else weight.shape[1] ** -0.5
             if name.endswith(("wo.weight", "w2.weight")):
                 std /= math.sqrt(2 * depth)
-            elif name.startswith("unembeddings"):
-                std /= 10
             nn.init.normal_(weight, std=std)
 
     @classmethod

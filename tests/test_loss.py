@@ -117,13 +117,13 @@ def test_fused_is_the_same_for_any_chunk_size(monkeypatch: pytest.MonkeyPatch) -
         torch.testing.assert_close(g, gradients[0])
 
 
-def test_the_first_loss_is_ln_vocabulary_and_thirty_layers_keep_their_scale() -> None:
+def test_the_first_loss_is_that_of_unit_logits_and_thirty_layers_keep_their_scale() -> None:
     torch.manual_seed(0)
     config = ModelConfig(dim=64, layers=30, attn_heads=4, vocab=500, context=64, n=4)
     model = MultiTokenTransformer(config)
     tokens = torch.randint(500, (4, 64))
     targets = torch.randint(500, (4, 4, 64))
     losses = loss.plain(model, tokens, targets, loss.valid_counts(targets))
-    torch.testing.assert_close(losses, torch.full((4,), math.log(500)), rtol=0.02, atol=0)
+    torch.testing.assert_close(losses, torch.full((4,), math.log(500) + 0.5), rtol=0.05, atol=0)
     scale = [float(h.std()) for h in model.latents(tokens)]
     assert all(0.8 < s < 3 for s in scale), scale
