@@ -5,10 +5,10 @@ V=32,000, 4096 tokens (32 rows of 128), 9 layers whatever n is (n parallel heads
 the trunk), SwiGLU width 512, not compiled, in the precision that training would choose here: bf16
 where it is fast, else float32.
 
-Each (scheme, n) runs in a fresh process: the model and its inputs, a warm-up on one row, and one
-step of which the peak of resident memory beyond weights and inputs and the time are taken. The
-gradients, as large as the weights, are in the peak. Rounds over all cases repeat while there is
-time; the time is the minimum and the peak the maximum over rounds.
+Each n has a fresh process: the model and its inputs, a warm-up on one row, then one step of each
+scheme, of which the time and the peak of resident memory beyond weights and inputs are taken; all
+that the step before left is freed first. The gradients, as large as the weights, are in the peak.
+Rounds over all n repeat while there is time; the time is the minimum, the peak the maximum.
 
 One head: ChunkedCrossEntropy against plain cross-entropy and torch's F.linear_cross_entropy with
 LinearCrossEntropyOptions(), where torch has it: same 4096 latents, d and V, forward and backward.
@@ -16,6 +16,9 @@ LinearCrossEntropyOptions(), where torch has it: same 4096 latents, d and V, for
 
 import json
 import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +27,7 @@ from torch import Tensor
 from benchmarks import common
 from mtp.config import ModelConfig
 from mtp.errors import exit_cleanly
-from mtp.loss import SCHEMES, ChunkedCrossEntropy, valid_counts
+from mtp.loss import SCHEMES, ChunkedCrossEntropy, fused, valid_counts
 from mtp.model import MultiTokenTransformer
 from mtp.parallel import bf16_gain
 
@@ -52,26 +55,30 @@ def main_precision() -> str:
 # in a fresh process
 
 
-def one_step(scheme: str, n: int, dtype: str, quick: bool) -> dict[str, float]:
-    """Seconds, and the peak in bytes, of one step; bytes of the weights."""
+def timed(step: Callable[[], object]) -> dict[str, float]:
+    """Seconds and peak bytes of a step."""
+    with common.peak_memory() as peak:
+        start = time.perf_counter()
+        step()
+        common.synchronize(common.DEVICE)
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds, "peak": peak.bytes}
+
+
+def three_schemes(n: int, dtype: str, quick: bool) -> dict[str, dict[str, float]]:
+    """Seconds and peak bytes of a step of each scheme, and bytes of the weights."""
     config, rows = shape(quick, n)
     torch.manual_seed(0)
     model = MultiTokenTransformer(config).to(common.DEVICE, DTYPES[dtype])
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     tokens = torch.randint(config.vocab, (rows, config.context), device=common.DEVICE)
     targets = torch.randint(config.vocab, (n, rows, config.context), device=common.DEVICE)
-
-    def step(tokens: Tensor, targets: Tensor) -> None:
-        SCHEMES[scheme](model, tokens, targets, valid_counts(targets))
-        common.synchronize(common.DEVICE)
-
-    step(tokens[:1], targets[:, :1])
-    model.zero_grad()
-    with common.peak_memory() as peak:
-        start = time.perf_counter()
-        step(tokens, targets)
-        seconds = time.perf_counter() - start
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return {"seconds": seconds, "peak": peak.bytes, "weights": weights}
+    fused(model, tokens[:1], targets[:, :1], valid_counts(targets[:, :1]))
+    counts, found = valid_counts(targets), {}
+    for name, scheme in SCHEMES.items():
+        model.zero_grad(set_to_none=True)
+        found[name] = timed(partial(scheme, model, tokens, targets, counts)) | {"weights": weights}
+    return found
 
 
 def plain_loss(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
@@ -93,8 +100,9 @@ if not hasattr(F, "linear_cross_entropy"):
     del ONE_HEAD["torch"]
 
 
-def one_head(name: str, dtype: str, quick: bool) -> dict[str, float]:
-    """Seconds and peak of one head's loss, and its relative error against float64 on 512 rows."""
+def one_head(dtype: str, quick: bool) -> dict[str, dict[str, float]]:
+    """Seconds and peak bytes of each loss on one head, and its relative error against float64 on
+    512 rows."""
     config, rows = shape(quick)
     torch.manual_seed(0)
     x = torch.randn(rows * config.context, config.dim, device=common.DEVICE)
@@ -102,61 +110,60 @@ def one_head(name: str, dtype: str, quick: bool) -> dict[str, float]:
     x, weight = (t.to(DTYPES[dtype]).requires_grad_() for t in (x, weight))
     y = torch.randint(config.vocab, (len(x),), device=common.DEVICE)
     few = slice(0, 512)
-    loss = ONE_HEAD[name](x[few], weight, y[few])
-    loss.backward()
     with torch.no_grad():
         exact = F.cross_entropy(F.linear(x[few].double(), weight.double()), y[few])
-        error = abs(float(loss.double() / exact) - 1)
-    x.grad = weight.grad = None
-    with common.peak_memory() as peak:
-        start = time.perf_counter()
-        ONE_HEAD[name](x, weight, y).backward()
-        common.synchronize(common.DEVICE)
-        seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak": peak.bytes, "error": error}
+    found = {}
+    for name, compute in ONE_HEAD.items():
+        loss = compute(x[few], weight, y[few])
+        loss.backward()  # warms up as well
+        error = abs(float(loss.detach().double() / exact) - 1)
+        del loss
+        x.grad = weight.grad = None
+        found[name] = timed(lambda f=compute: f(x, weight, y).backward()) | {"error": error}
+        x.grad = weight.grad = None
+    return found
+
+
+def run(n: int, dtype: str, quick: bool = False) -> dict[str, dict[str, float]]:
+    return three_schemes(n, dtype, quick) if n else one_head(dtype, quick)
 
 
 # --------------------------------------------------------------------------------------------------
 # in front of the processes
 
-Case = tuple[str, str, int | str, str]  # kind, scheme or loss, n (one head: nothing), precision
+Found = dict[str, list[dict[str, float]]]  # a result per round, by case
 
 
-def label(case: Case) -> str:
-    kind, name, n, dtype = case
-    return f"{name}, n={n}, {dtype}" if kind == "step" else f"one head, {name}, {dtype}"
+def label(name: str, n: int, dtype: str) -> str:
+    return f"{name}, n={n}, {dtype}" if n else f"one head, {name}, {dtype}"
 
 
-def rounds(cases: list[Case], end: float, quick: bool) -> dict[Case, list[dict[str, float]]]:
-    """All cases in turn, each in a fresh process, as often as they fit before `end`; once at
-    least."""
-    found: dict[Case, list[dict[str, float]]] = {case: [] for case in cases}
+def rounds(precision: str, end: float, quick: bool) -> Found:
+    """Every n (0: one head) in a fresh process, again and again while it fits before `end`; once
+    at least."""
+    found: Found = defaultdict(list)
     longest = 0.0
     while not longest or time.monotonic() + longest < end:
         start = time.monotonic()
-        for case in cases:
-            found[case].append(
-                run(*case, quick=True)
+        for n, dtype in [*((0, dtype) for dtype in DTYPES), *((n, precision) for n in N)]:
+            measured = (
+                run(n, dtype, quick)
                 if quick
-                else common.in_fresh_process("benchmarks.loss", "--case", *case)
+                else common.in_fresh_process("benchmarks.loss", "--process", n, dtype)
             )
+            for name, values in measured.items():
+                found[label(name, n, dtype)].append(values)
         longest = max(longest, time.monotonic() - start)
     return found
-
-
-def run(kind: str, name: str, n: int | str, dtype: str, quick: bool) -> dict[str, float]:
-    if kind == "step":
-        return one_step(name, int(n), dtype, quick)
-    return one_head(name, dtype, quick)
 
 
 @exit_cleanly
 def main() -> None:
     parser = common.parser(__doc__, seconds=220)
-    parser.add_argument("--case", nargs=4, help="used by the benchmark itself")
+    parser.add_argument("--process", nargs=2, help="used by the benchmark itself")
     args = parser.parse_args()
-    if args.case:
-        return print(json.dumps(run(*args.case, quick=False)))
+    if args.process:
+        return print(json.dumps(run(int(args.process[0]), args.process[1])))
     end = time.monotonic() + args.seconds
     report, precision = common.Report("loss", args.out), main_precision()
     config, rows = shape(args.quick)
@@ -164,18 +171,13 @@ def main() -> None:
         f"d={config.dim}, V={config.vocab}, {rows} x {config.context} tokens, {config.layers} "
         f"layers for every n, {precision}; one step, forward and backward, eager\n"
     )
-    # n outside, so that the schemes that are compared run next to each other
-    cases: list[Case] = [("head", name, "", dtype) for dtype in DTYPES for name in ONE_HEAD]
-    cases += [("step", scheme, n, precision) for n in N for scheme in SCHEMES]
-    found = rounds(cases, end, args.quick)
-    for case, results in found.items():
-        report.add(label(case), "peak MB", max(r["peak"] for r in results) / MB, "MB")
-        report.add(label(case), "seconds", min(r["seconds"] for r in results), "s")
-        for other, unit in (("weights", "MB"), ("error", "")):
-            if other in results[0]:
-                value = results[0][other] / (MB if unit else 1)
-                name = "weights MB" if unit else "loss error"
-                report.add(label(case), name, value, unit or "relative to float64")
+    for case, results in rounds(precision, end, args.quick).items():
+        report.add(case, "peak MB", max(r["peak"] for r in results) / MB, "MB")
+        report.add(case, "seconds", min(r["seconds"] for r in results), "s")
+        if "weights" in results[0]:
+            report.add(case, "weights MB", results[0]["weights"] / MB, "MB")
+        else:
+            report.add(case, "loss error", results[0]["error"], "relative to float64")
     report.table({"peak MB": ",.0f", "weights MB": ",.0f", "seconds": ".2f", "loss error": ".1e"})
     compare(report, precision)
     report.finish()
@@ -184,28 +186,25 @@ def main() -> None:
 def compare(report: common.Report, precision: str) -> None:
     """Ratios of the table's figures, with what is expected of them."""
 
-    def value(case: Case, metric: str) -> float:
-        rows = report.rows
-        return next(r["value"] for r in rows if (r["case"], r["metric"]) == (label(case), metric))
+    values = {(r["case"], r["metric"]): r["value"] for r in report.rows}
 
-    def step(scheme: str, n: int) -> Case:
-        return ("step", scheme, n, precision)
+    def over(metric: str, a: tuple[str, int, str], b: tuple[str, int, str]) -> float:
+        return values[label(*a), metric] / values[label(*b), metric]
 
+    p = precision
     for n in N[1:]:
-        peaks = [value(step("fused", k), "peak MB") for k in (n, 1)]
-        expected = "<= 1.1" if n == 4 else ""
-        report.ratio("fused", f"peak, n={n} over n=1", peaks[0] / peaks[1], expected)
+        more = over("peak MB", ("fused", n, p), ("fused", 1, p))
+        report.ratio("fused", f"peak, n={n} over n=1", more, "<= 1.1" if n == 4 else "")
     for other in ("plain", "sequential"):
         for n in N:
-            seconds = [value(step(s, n), "seconds") for s in ("fused", other)]
+            slower = over("seconds", ("fused", n, p), (other, n, p))
             expected = "<= 1.0" if other == "plain" else ""
-            report.ratio("fused", f"time over {other}, n={n}", seconds[0] / seconds[1], expected)
+            report.ratio("fused", f"time over {other}, n={n}", slower, expected)
     if "torch" in ONE_HEAD:
         for dtype in DTYPES:
             for metric, of in (("seconds", "time"), ("peak MB", "peak")):
-                ours, theirs = (value(("head", k, "", dtype), metric) for k in ("chunked", "torch"))
-                name = f"{of} over torch's, {dtype}"
-                report.ratio("one head, chunked", name, ours / theirs)
+                more = over(metric, ("chunked", 0, dtype), ("torch", 0, dtype))
+                report.ratio("one head, chunked", f"{of} over torch's, {dtype}", more)
 
 
 if __name__ == "__main__":

@@ -78,4 +78,4 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 def test_a_dead_process_is_told() -> None:
     with pytest.raises(RuntimeError, match="exit code"):
-        common.in_fresh_process("benchmarks.engine", "--worker", 1, "{}")
+        common.in_fresh_process("benchmarks.no_such_benchmark")
