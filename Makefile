@@ -23,8 +23,8 @@ setup: $(VENV)/.installed  ## a virtual environment with the pinned packages (ot
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is older than 3.11; choose another with make PYTHON=...")'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
+	$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
 	touch $@
 
 sweep-n: setup  ## Table 1, tokens: n = 1, 2, 4, 6, 8
@@ -48,7 +48,7 @@ figures: setup  ## redraw every figure from results/ alone
 bench: $(BENCHES)  ## every benchmark, one after the other; rows go to results/bench/
 
 bench-train: setup  ## training step against transformers, and n=4 against n=1
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(PY) -m benchmarks.train
 
 bench-loss: setup  ## peak memory and time of the three losses

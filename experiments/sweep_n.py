@@ -37,7 +37,7 @@ def base(scale: str) -> TrainConfig:
     if scale == "cpu":
         return TrainConfig(
             model=ModelConfig(dim=128, layers=10, attn_heads=4, vocab=2048, context=256),
-            data=CorpusConfig(vocab=2048, validation=0.05),
+            data=CorpusConfig(vocab=2048, validation=0.03),
             batch=4, tokens=4e5, lr=4e-3, warmup=40, log_every=20, save_every=100,
         )  # fmt: skip
     if scale == "gpu":
@@ -83,7 +83,7 @@ def likelihood(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list
 
 def decoding(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Greedy self-speculation with all n heads against the same model with k=1 (section 3.2)."""
-    prompts, length, new, repeats = {"smoke": (2, 8, 12, 1), "cpu": (16, 64, 128, 3)}.get(
+    prompts, length, new, repeats = {"smoke": (2, 8, 12, 1), "cpu": (8, 64, 96, 2)}.get(
         scale, (64, 256, 256, 3)
     )
     texts = [
