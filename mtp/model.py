@@ -9,8 +9,9 @@ Initialisation: matrices are normal with standard deviation 1/sqrt(fan-in), so t
 keeps its input's scale; the two matrices of a layer that write to the residual stream are divided
 by sqrt(2 layers), so that the stream's variance grows by a constant factor over any depth. The
 embedding has standard deviation 1, the scale of the stream it starts. With this, 30 layers train
-without warm-up. The unembedding keeps the full 1/sqrt(D), and the first loss is ln V + 1/2: a smaller
-one starts at ln V, but the heads, which differ in their own layers alone, then hardly come apart.
+without warm-up. The unembedding keeps the full 1/sqrt(D), and the first loss is ln V + 1/2. A tenth
+of it would start at ln V, but the heads, which differ in their own layers alone, then hardly come
+apart: measured at cpu scale, four of them stayed at the unigram's loss for 200 steps.
 """
 
 import dataclasses

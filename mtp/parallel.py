@@ -26,13 +26,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer, flops_per_token
-from mtp.transformer import Attention
+from mtp.transformer import use_kernel
 
 # Dense bf16 peaks in FLOP/s, from the vendors' data sheets, for MFU.
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12}
 
 MATMUL_ATTENTION_UP_TO = 512  # positions, on a CPU; longer scores outgrow its caches
-COMPILE_FROM_SECONDS = 60.0  # of estimated training; a compilation takes 10 to 30 s
+COMPILE_FROM_SECONDS = 30.0  # of estimated training; a compilation takes 10 to 30 s
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,7 @@ class Trainable:
 
     def __init__(self, model: MultiTokenTransformer, engine: Engine, world: int = 1) -> None:
         model.to(engine.device)
-        for module in model.modules():
-            if isinstance(module, Attention):
-                module.kernel = engine.attention
+        use_kernel(model, engine.attention, model.config.context, engine.device)
         self.engine = engine
         self.masters: dict[str, Tensor] | None = None
         if world > 1:
