@@ -12,7 +12,7 @@ STUDIES = sweep-n sweep-heads sweep-bytes
 BENCHES = bench-train bench-loss bench-engine
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures clean
+.PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures clean distclean
 
 help:  ## this list
 	@echo "make STUDY [SCALE=smoke|cpu|gpu|paper] [LAUNCHER=local|debug|slurm] [ARGS='--set model.dim=256']"
@@ -23,8 +23,7 @@ setup: $(VENV)/.installed  ## a virtual environment with the pinned packages (ot
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is older than 3.11; choose another with make PYTHON=...")'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt torch
-	$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
+	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
 	touch $@
 
 sweep-n: setup  ## Table 1, tokens: n = 1, 2, 4, 6, 8
@@ -48,7 +47,7 @@ figures: setup  ## redraw every figure from results/ alone
 bench: $(BENCHES)  ## every benchmark, one after the other; rows go to results/bench/
 
 bench-train: setup  ## training step against transformers, and n=4 against n=1
-	$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(PY) -m benchmarks.train
 
 bench-loss: setup  ## peak memory and time of the three losses
@@ -57,7 +56,8 @@ bench-loss: setup  ## peak memory and time of the three losses
 bench-engine: setup  ## precision, attention and compilation of a step on this machine
 	$(PY) -m benchmarks.engine
 
-test: setup  ## the test suite
+test: setup  ## the test suite, the optional extras included
+	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench]'
 	$(PY) -m pytest
 
 lint: setup  ## ruff and pyright
@@ -65,5 +65,8 @@ lint: setup  ## ruff and pyright
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
 
-clean:  ## remove the environment, caches, runs and corpora; results/ stays
-	rm -rf $(VENV) runs data build *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the environment and caches; runs/, data/ and results/ stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+distclean: clean  ## remove runs/ and data/ too: every checkpoint and corpus
+	rm -rf runs data

@@ -12,7 +12,6 @@ all together, in turns.
 import dataclasses
 import itertools
 import json
-import os
 import statistics
 import sys
 import time
@@ -25,7 +24,7 @@ from benchmarks.train import trainer
 from experiments.sweep_n import base, with_model
 from mtp.config import TrainConfig, from_dict, override, to_json
 from mtp.errors import exit_cleanly
-from mtp.parallel import Engine, choose_engine
+from mtp.parallel import Engine, choose_engine, cores
 
 Case = tuple[str, str, str]  # precision, attention, compile
 
@@ -118,8 +117,8 @@ def worker(threads: int, config: TrainConfig) -> None:
 
 def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: int) -> None:
     """Tokens/s of all runs together, for one run on all cores and for one run per core."""
-    cores = len(os.sched_getaffinity(0))
-    layouts = {f"1 run x {cores} threads": [cores], f"{cores} runs x 1 thread": [1] * cores}
+    count = cores()
+    layouts = {f"1 run x {count} threads": [count], f"{count} runs x 1 thread": [1] * count}
     speeds: dict[str, list[float]] = {name: [] for name in layouts}
     text = to_json(config)
     # all at once: their compilations share the cores
@@ -146,7 +145,7 @@ def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: 
         report.add(name, "tokens/s", statistics.median(found), "tokens/s")
     one, many = speeds.values()
     gain = statistics.median(b / a for a, b in zip(one, many, strict=True))
-    report.ratio("cpu scale", f"tokens/s of {cores} runs x 1 thread over 1 run", gain, ">= 1")
+    report.ratio("cpu scale", f"tokens/s of {count} runs x 1 thread over 1 run", gain, ">= 1")
 
 
 @exit_cleanly

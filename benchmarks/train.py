@@ -39,7 +39,7 @@ Step = Callable[[], object]
 class RandomTokens:
     """A split of random tokens, without document ends."""
 
-    tokens, eos = 1_000_000, -1
+    tokens, eos = 2**20 + 1, -1
 
     def __init__(self, vocab: int) -> None:
         self.ids = np.random.default_rng(0).integers(0, vocab, self.tokens)

@@ -8,6 +8,7 @@ plot     redraw the figure from the committed rows; without STUDY, every figure
 """
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -68,7 +69,7 @@ def main() -> None:
         configs = plan(study, args.scale, args.overrides)
         label = scale_label(args.scale, args.overrides)
         if args.command == "plan":
-            show_plan(study, label, configs)
+            show_plan(study, label, configs, args.data)
         elif args.command == "status":
             show_status(study, configs, args.runs)
         elif args.command == "plot":
@@ -83,7 +84,15 @@ def list_studies() -> None:
         print(f"{name:14} {study.artefact}: {study.question}")
 
 
-def show_plan(study: Study, label: str, configs: list[TrainConfig]) -> None:
+def corpus_tokens(config: TrainConfig, data: Path) -> float:
+    """Training tokens of a config's corpus; nan where it is not built yet."""
+    from mtp.corpus import built
+
+    corpus = built(config.data, data)
+    return corpus.train.tokens if corpus else float("nan")
+
+
+def show_plan(study: Study, label: str, configs: list[TrainConfig], data: Path) -> None:
     """One line per run; the totals at the end."""
     from mtp.model import flops_per_token, parameter_counts
     from mtp.parallel import expected_flops
@@ -92,21 +101,22 @@ def show_plan(study: Study, label: str, configs: list[TrainConfig]) -> None:
     header = f"{'run':40} {'size':>7} {'parameters':>12} {'tokens':>8} {'FLOPs':>8} {'hours':>7}"
     print(header)
     rate, device = expected_flops()
-    total = 0.0
+    total, unknown = 0.0, 0
     for config in configs:
-        tokens = config.tokens
+        tokens = config.tokens or config.epochs * corpus_tokens(config, data)
         flops = tokens * flops_per_token(config.model)
-        total += flops
+        counted = not math.isnan(flops)
+        total, unknown = total + (flops if counted else 0.0), unknown + (not counted)
         parameters = parameter_counts(config.model)["total"]
-        passes = f"{tokens:8.2g}" if tokens else f"{config.epochs:.3g} ep."
-        hours = f"{flops / rate / 3600:7.2g}" if tokens else f"{'':7}"
-        print(
-            f"{run_folder(config, Path()).name:40} {size_name(config):>7} {parameters:12,} "
-            f"{passes:>8} {flops:8.1e} {hours}"
-        )
+        budget = f"{tokens:8.2g} {flops:8.1e} {flops / rate / 3600:7.2g}"
+        if not counted:
+            budget = f"{config.epochs:.3g} passes over a corpus that is not built yet"
+        name = run_folder(config, Path()).name
+        print(f"{name:40} {size_name(config):>7} {parameters:12,} {budget}")
     print(
         f"{len(configs)} runs, {total:.2e} FLOPs, about {total / rate / 3600:.2g} hours of "
         f"training at {rate:.1e} FLOP/s ({device}); evaluation comes on top"
+        + (f"; {unknown} runs are not counted" if unknown else "")
     )
 
 
@@ -188,7 +198,7 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         ]
         for data in dict.fromkeys(config.data for config in todo):
             build(data, args.data)
-        launch = Launch(args.launcher, jobs, args.runs / "logs" / study.name, slurm)
+        launch = Launch(args.launcher, jobs, args.runs / "logs" / study.name, slurm, len(configs))
         print(
             f"{len(jobs)} to run by {args.launcher}, {launch.slots} at a time; logs: {launch.logs}"
         )

@@ -38,15 +38,13 @@ STYLE = {
     "svg.hashsalt": "mtp",
     "svg.fonttype": "path",
 }
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = (
+BLUE, ORANGE, GREEN, RED, GREY = (
     "#0072b2",  # Okabe and Ito's colours, told apart by everyone
     "#e69f00",
     "#009e73",
     "#d55e00",
-    "#cc79a7",
     "#666666",
 )
-COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
 
 
 def panels(count: int, width: float = 4.2, height: float = 3.9) -> tuple[Figure, list[Axes]]:

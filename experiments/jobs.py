@@ -84,6 +84,12 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
     todo = study.missing_evaluations(which, folder)
     if not todo:
         return
+    step, done = checkpoint.newest_whole_step(folder / "checkpoint"), read_status(folder)["steps"]
+    if step != done:
+        raise BadInput(
+            f"{folder} was trained to step {done}, but its last whole checkpoint is of step "
+            f"{step}; run again with --retry to train from there"
+        )
     model = checkpoint.load_model(folder, "cuda" if torch.cuda.is_available() else "cpu")
     corpus = build(config.data, data)
     python = f" of Python {corpus.manifest['python']}" if config.data.source == "stdlib" else ""
@@ -93,7 +99,7 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
         record = {
             "measures": [vars(m) for m in measures],
             "data": f"{config.data.source}{python}, {corpus.tokenizer.name}",
-            "step": checkpoint.newest_step(folder / "checkpoint"),
+            "step": step,
             "device": device(),
             "versions": results.versions(),
             "commit": results.commit(),

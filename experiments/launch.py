@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 import submitit
 from submitit.core.utils import FailedJobError
 
+from mtp import parallel
 from mtp.config import TrainConfig, from_dict, override, to_json
 from mtp.errors import BadInput, choose
 from mtp.progress import write_status
@@ -104,7 +105,8 @@ def _leave(signum: int, frame: object) -> NoReturn:
 def join_ranks() -> None:
     """Export torch.distributed's variables where Slurm started several tasks."""
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SUBMITIT_EXECUTOR" in os.environ:
-        submitit.helpers.TorchDistributedEnvironment().export()
+        # Every rank sees the node's GPUs and takes the one of its LOCAL_RANK (mtp/parallel.py).
+        submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
 
 
 def go_again(signum: int) -> NoReturn:
@@ -146,9 +148,11 @@ def check_launcher(launcher: str) -> None:
 
 
 class Launch:
-    """Submits jobs and tells which are still active. `active()` is a dict folder -> job id."""
+    """Submits the jobs of a study of `planned` runs, and follows them."""
 
-    def __init__(self, launcher: str, jobs: list[Job], logs: Path, slurm: SlurmOptions) -> None:
+    def __init__(
+        self, launcher: str, jobs: list[Job], logs: Path, slurm: SlurmOptions, planned: int
+    ) -> None:
         check_launcher(launcher)
         self.launcher, self.slurm = launcher, slurm
         self.waiting = list(jobs)
@@ -158,7 +162,7 @@ class Launch:
         if launcher == "slurm":
             self.slots, threads = slurm.parallel, slurm.cpus
         else:
-            self.slots, threads = slots(jobs) if launcher == "local" else (1, 0)
+            self.slots, threads = slots(jobs, planned) if launcher == "local" else (1, 0)
         self.waiting = [dataclasses.replace(job, threads=threads) for job in self.waiting]
         if launcher == "slurm":
             self._submit_array()
@@ -311,29 +315,38 @@ def _note_the_dead(folder: Path, job: Any) -> None:
         write_status(folder, **{k: v for k, v in status.items() if k not in ("pid", "time")})
 
 
-def slots(jobs: list[Job]) -> tuple[int, int]:
-    """(runs side by side, threads each) on this machine.
+def slots(jobs: list[Job], planned: int) -> tuple[int, int]:
+    """(runs side by side, threads each) on this machine, for a study of `planned` runs.
 
-    On a CPU one thread per run: matrices this small do not feed two (make bench-engine). On GPUs as
-    many as fit in memory, up to four each: beyond that they only take turns.
+    On a CPU one thread per run where there are as many runs as cores: matrices this small do not
+    feed two (make bench-engine). Threads follow the plan, not what is left of it, so that a run
+    that goes on keeps its sums. Memory limits the runs side by side; on GPUs to four each, too:
+    beyond that they only take turns.
     """
-    gpus = visible_gpus()
-    cores = len(os.sched_getaffinity(0))
+    configs = [from_dict(TrainConfig, json.loads(job.config)) for job in jobs]
+    largest = max(map(run_bytes, configs), default=1.0)
+    gpus, cores = visible_gpus(), parallel.cores()
     if not gpus:
-        side_by_side = max(1, min(len(jobs), cores))
-        return side_by_side, max(1, cores // side_by_side)
+        fitting = max(1, min(planned, cores, int(0.9 * free_memory() // largest)))
+        return min(fitting, max(1, len(jobs))), max(1, cores // min(planned, cores))
     import torch
 
     free, _ = torch.cuda.mem_get_info()
-    largest = max(
-        (run_bytes(from_dict(TrainConfig, json.loads(j.config))) for j in jobs), default=1
-    )
     fitting = max(1, min(4, int(0.9 * free // largest)))
     return fitting * len(gpus), max(1, cores // (fitting * len(gpus)))
 
 
+def free_memory() -> float:
+    """Bytes of main memory that are free or could be freed; unlimited where it cannot be told."""
+    with contextlib.suppress(OSError, StopIteration):
+        with open("/proc/meminfo") as file:
+            line = next(line for line in file if line.startswith("MemAvailable"))
+        return 1024.0 * int(line.split()[1])
+    return float("inf")
+
+
 def run_bytes(config: TrainConfig) -> float:
-    """A cautious estimate of a run's device memory: 18 bytes per weight (bf16, float32 master, two
+    """A cautious estimate of a run's memory: 18 bytes per weight (bf16, float32 master, two
     moments, gradients), every layer's activations, and 2 GB for logits and the device itself."""
     from mtp.model import parameter_counts
 

@@ -1,7 +1,8 @@
 """Table S4: does the shape of the heads matter?
 
-n=4 heads of each type at equal parameters, parallel heads with 3 layers added instead of moved, and
-n=1. The paper's order by MBPP pass@1: parallel, linear, parallel +3, causal, anticausal; it gives
+n=4 heads of each type at equal layers, parallel heads with 3 layers added instead of moved, and
+n=1. Linear heads add 3 maps (d, d), replicated ones 3 unembeddings (V, d), to an unchanged trunk.
+The paper's order by MBPP pass@1: parallel, linear, parallel +3, causal, anticausal; it gives
 replicated unembeddings no row.
 """
 
@@ -68,7 +69,13 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     paper_points(right, paper, "variant", "Paper, 7B on 200B tokens", order)
     for axes in (left, middle, right):
         axes.tick_params(axis="x", labelrotation=90)
-    return figures.finish(picture, caption(rows, "n=4, equal parameters save for +3 layers"))
+    return figures.finish(
+        picture,
+        caption(
+            rows,
+            "n=4; linear heads add 3 d², replicated 3 V d",
+        ),
+    )
 
 
 STUDY = Study(

@@ -113,6 +113,12 @@ def with_weights(config: ModelConfig, weights: dict[str, Tensor]) -> MultiTokenT
     return model
 
 
+def newest_whole_step(folder: Path) -> int:
+    """The step of the checkpoint that `load` would take; 0 where there is none."""
+    found = load(folder, weights_only=True)
+    return found.step if found else 0
+
+
 def newest_step(folder: Path) -> int:
     """The step of the newest checkpoint in `folder`; 0 where there is none."""
     return int(_saved(folder)[-1].name.removeprefix("step-")) if _saved(folder) else 0

@@ -84,6 +84,26 @@ def build(config: CorpusConfig, root: Path = Path("data"), progress: bool = True
     ask for one corpus, one builds and the others wait. Raises BadInput on bad values, a source
     that cannot be read, no documents left after the filters, or a damaged corpus.
     """
+    folder, source, tokenizer = _place(config, root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{root} cannot hold corpora: {error.strerror}") from None
+    if not folder.exists():
+        with _alone(root / f".{folder.name}.lock", progress):
+            if not folder.exists():
+                _build(folder, config, source, tokenizer, progress)
+    return open_corpus(folder)
+
+
+def built(config: CorpusConfig, root: Path = Path("data")) -> Corpus | None:
+    """The corpus of `config` if it has been built under `root`."""
+    folder, _, _ = _place(config, root)
+    return open_corpus(folder) if folder.exists() else None
+
+
+def _place(config: CorpusConfig, root: Path) -> tuple[Path, Source, Tokenizer | None]:
+    """The folder of a config's corpus, its source, and its tokenizer (None: to be trained)."""
     if not 0 <= config.validation < 1:
         raise BadInput(f"validation is {config.validation}; it must be at least 0 and below 1")
     if config.max_mb < 0:
@@ -97,13 +117,7 @@ def build(config: CorpusConfig, root: Path = Path("data"), progress: bool = True
         BPE.check(config.vocab)  # now, not after the source is read
     else:
         del identity["vocab"]
-    root.mkdir(parents=True, exist_ok=True)
-    folder = root / f"{source.name}-{_digest(identity)[:12]}"
-    if not folder.exists():
-        with _alone(root / f".{folder.name}.lock", progress):
-            if not folder.exists():
-                _build(folder, config, source, tokenizer, progress)
-    return open_corpus(folder)
+    return root / f"{source.name}-{_digest(identity)[:12]}", source, tokenizer
 
 
 def _build(

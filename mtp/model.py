@@ -190,10 +190,10 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
 def flops_per_token(config: ModelConfig) -> float:
     """Training FLOPs per token, forward and backward: 6 per multiplied weight and 6 T D per
     attention layer (causal). All n predictions pass an unembedding; the embedding is a look-up."""
-    c = config
-    kv_dim = c.dim * c.key_value_heads // c.attn_heads
-    layer = 2 * c.dim * c.dim + 2 * c.dim * kv_dim + 3 * c.dim * c.ffn
-    depth = c.layers + c.extra_layers
-    maps = (c.n - 1) * c.dim * c.dim if c.head == "linear" else 0
-    weights = depth * layer + maps + c.n * c.vocab * c.dim
-    return 6.0 * weights + 6.0 * depth * c.context * c.dim
+    with torch.device("meta"):
+        model = MultiTokenTransformer(config)
+    layers = nn.ModuleList([*model.trunk, *model.heads])
+    weights = sum(p.numel() for p in layers.parameters() if p.dim() == 2)
+    attention = sum(isinstance(module, Block) for module in layers)
+    unembeddings = config.n * config.vocab * config.dim
+    return 6.0 * (weights + unembeddings + attention * config.context * config.dim)

@@ -8,6 +8,7 @@ what depends on the machine is measured at start-up. A run keeps its engine when
 import dataclasses
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,13 +48,9 @@ class Engine:
     threads: int
     reason: str
 
-    @property
-    def compute_dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
-
 
 def choose_engine(config: TrainConfig) -> Engine:
-    """The engine for this config on this machine."""
+    """The engine for this config, its budget in tokens, on this machine."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
     reasons = [device_name() + (f" x {threads} threads" if device == "cpu" else "")]
@@ -108,6 +105,13 @@ def bf16_gain(device: str, size: int = 512) -> float:
     return seconds(torch.float32) / seconds(torch.bfloat16)
 
 
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS
+
+
 def synchronize(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -125,15 +129,15 @@ def peak_memory(engine: Engine) -> float:
         return float(torch.cuda.max_memory_allocated())
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def expected_flops() -> tuple[float, str]:
     """A rough guess of the FLOP/s that training reaches here, and on what: 40% of a known GPU's
     peak, 1e11 per CPU core."""
     if not torch.cuda.is_available():
-        cores = len(os.sched_getaffinity(0))
-        return 1e11 * cores, f"{cores} cores of {device_name()}"
+        return 1e11 * cores(), f"{cores()} cores of {device_name()}"
     gpus, name = torch.cuda.device_count(), torch.cuda.get_device_name()
     peak = next((peak for key, peak in PEAK_FLOPS.items() if key in name), 1e14)
     return 0.4 * peak * gpus, f"{gpus} x {name}"
@@ -141,9 +145,8 @@ def expected_flops() -> tuple[float, str]:
 
 def _estimated_seconds(config: TrainConfig, device: str) -> float:
     """A rough guess of the training time, for deciding on compilation."""
-    tokens = config.tokens or config.epochs * 10e6
     rate = expected_flops()[0] if device == "cuda" else 1e11 * torch.get_num_threads()
-    return tokens * flops_per_token(config.model) / rate
+    return config.tokens * flops_per_token(config.model) / rate
 
 
 # --------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def _hugging_face(name: str, skip: Path) -> Source:
             library = importlib.import_module("datasets")
         except ImportError:
             raise BadInput(
-                f"source hf:{name} needs datasets; install it: pip install 'mtp-suite[hf]'"
+                f"source hf:{name} needs datasets; install it: pip install -e '.[hf]'"
             ) from None
         try:
             rows = library.load_dataset(dataset, subset or None, split="train", streaming=True)

@@ -140,7 +140,7 @@ class LlamaTokenizer:
             sentencepiece = importlib.import_module("sentencepiece")
         except ImportError:
             raise BadInput(
-                "tokenizer llama needs sentencepiece; install it: pip install 'mtp-suite[llama]'"
+                "tokenizer llama needs sentencepiece; install it: pip install -e '.[llama]'"
             ) from None
         if not file.is_file():
             raise BadInput(f"tokenizer llama: no file {file}; give Llama's tokenizer.model")

@@ -13,6 +13,7 @@ a CPU.
 
 import argparse
 import contextlib
+import dataclasses
 import fcntl
 import json
 import math
@@ -110,8 +111,11 @@ class Trainer:
         self.sums = torch.zeros(config.model.n, dtype=torch.float64)  # losses since the last log
 
         found = checkpoint.load(folder / "checkpoint")
+        in_tokens = dataclasses.replace(
+            config, epochs=0.0, tokens=self.steps * self.tokens_per_step
+        )
         engine = parallel.keep_engine(
-            parallel.choose_engine(config), found.state["engine"] if found else None
+            parallel.choose_engine(in_tokens), found.state["engine"] if found else None
         )
         self.engine = parallel.first_ranks(engine)
         torch.manual_seed(config.seed)
@@ -158,7 +162,7 @@ class Trainer:
         """Held-out loss per head, on the validation split's first tokens."""
         model, config = self.trainable.model, self.config.model
         sums = torch.zeros(3, config.n, dtype=torch.float64)
-        rows = self.config.micro or self.config.batch
+        rows = self.config.micro or self.config.batch // self.world
         with self.trainable.autocast():
             for x, y in evaluation_batches(
                 self.corpus.validation, rows, config.context, config.n, EVAL_TOKENS
@@ -172,13 +176,12 @@ class Trainer:
 
     def save(self) -> None:
         """A checkpoint of this step; all ranks take part, rank 0 writes."""
-        weights = self.trainable.weights()
-        model = {name: parallel.whole(w) for name, w in weights.items()}
-        moments = {
-            f"{key}.{name}": parallel.whole(self.optimizer.state[w][key])
-            for name, w in weights.items()
-            for key in ("exp_avg", "exp_avg_sq")
-        }
+        model, moments = {}, {}
+        for name, w in self.trainable.weights().items():
+            state = self.optimizer.state[w]
+            whole = [parallel.whole(t) for t in (w, state["exp_avg"], state["exp_avg_sq"])]
+            if self.rank == 0:  # the others take part and keep nothing
+                model[name], moments[f"exp_avg.{name}"], moments[f"exp_avg_sq.{name}"] = whole
         if self.rank == 0:
             state = {
                 "step": self.step,

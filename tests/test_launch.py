@@ -282,7 +282,7 @@ def test_slots_on_cores(
 ) -> None:
     monkeypatch.setattr(launch, "visible_gpus", list)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    assert slots([job_of(TrainConfig(tokens=1e6))] * jobs) == expected
+    assert slots([job_of(TrainConfig(tokens=1e6))] * jobs, jobs) == expected
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,17 @@ def test_slots_on_gpus_follow_the_largest_run(
     sizes = {"small": 1e9, "large": 3.3e9}
     monkeypatch.setattr(launch, "run_bytes", lambda c: sizes["large" if c.batch == 32 else "small"])
     jobs = [job_of(TrainConfig(tokens=1, batch=b)) for b in (16, 32, 16)]
-    assert slots(jobs) == expected
+    assert slots(jobs, len(jobs)) == expected
+
+
+def test_the_last_run_of_a_study_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "visible_gpus", list)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(launch, "free_memory", lambda: 1e12)
+    job = job_of(TrainConfig(tokens=1e6))
+    assert slots([job] * 10, 10) == (2, 1) and slots([job], 10) == (1, 1)
+    monkeypatch.setattr(launch, "free_memory", lambda: 4e9)  # a run of 2 GB and more
+    assert slots([job] * 10, 10) == (1, 1)
 
 
 def test_run_bytes_grows_with_what_fills_a_gpu() -> None:
@@ -342,7 +352,7 @@ def test_every_gpu_gets_its_share_of_runs(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(launch, "run_bytes", lambda _: 4e9)
     monkeypatch.setattr(launch.submitit, "LocalExecutor", Executor)
     jobs = [job_of(TrainConfig(tokens=1), str(tmp_path / f"run{i}")) for i in range(6)]
-    it = Launch("local", jobs, tmp_path / "logs", SlurmOptions())
+    it = Launch("local", jobs, tmp_path / "logs", SlurmOptions(), len(jobs))
     assert it.slots == 4
     it.step()
     assert list(given.values()) == ["5", "GPU-7b"] * 2
@@ -357,7 +367,7 @@ def test_slurm_that_falls_silent_loses_no_job(
     (tmp_path / "squeue").write_text("#!/bin/sh\necho 'slurm_load_jobs error: down' >&2; exit 1\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    it = Launch("debug", [], tmp_path / "logs", SlurmOptions())
+    it = Launch("debug", [], tmp_path / "logs", SlurmOptions(), 0)
     it.launcher, it.processes = "slurm", {str(tmp_path): "7_0"}
     assert it.step() and it.processes
     assert "squeue does not answer: slurm_load_jobs error: down" in capsys.readouterr().err

@@ -56,7 +56,6 @@ def test_the_precision_follows_the_measured_gain(
     engine = choose_engine(auto(make_config))
     assert engine.precision == precision
     assert f"{precision}: bf16 products are {gain:.1f}x float32 here" in engine.reason
-    assert (engine.compute_dtype == torch.bfloat16) == (precision == "bf16")
 
 
 @pytest.mark.parametrize(
