@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -123,28 +124,38 @@ def show_plan(study: Study, label: str, configs: list[TrainConfig], data: Path) 
 def show_status(study: Study, configs: list[TrainConfig], runs: Path) -> None:
     for config in configs:
         folder = run_folder(config, runs)
-        print(f"{folder.name:40} {describe(study, folder)}")
+        print(f"{folder.name:40} {state_of(study, folder)[1]}")
 
 
-def describe(study: Study, folder: Path) -> str:
-    """A run's state in words."""
+State = Literal["new", "active", "stopped", "trained", "finished", "failed"]
+
+
+def state_of(study: Study, folder: Path) -> tuple[State, str]:
+    """A run's state, and the same in words.
+
+    new: never started. active: at work, or queued by Slurm. stopped: interrupted or killed, goes on
+    when run again. trained: some evaluation is missing.
+    """
     from experiments.jobs import read_status
     from experiments.launch import is_held, is_queued
 
     status = read_status(folder)
-    state = status.get("state", "not started")
-    if state == "finished":
-        todo = missing_evaluations(study, folder)
-        return f"trained, to be evaluated: {', '.join(todo)}" if todo else "finished"
-    if state == "failed":
-        return f"FAILED at step {status.get('step')}: {status.get('error')}"
-    if state == "running" and not is_held(folder) and not is_queued(folder):
-        state = "killed; will go on"
-    if state in ("not started", "interrupted") and is_queued(folder):
-        state = "queued"
-    if "steps" in status:
-        state = f"{state}, step {status['step']}/{status['steps']}"
-    return str(state)
+    told = status.get("state")
+    at = f", step {status['step']}/{status['steps']}" if "steps" in status else ""
+    todo = missing_evaluations(study, folder)
+    if told == "finished" and not todo:
+        return "finished", "finished"
+    if is_held(folder):
+        return "active", f"running{at}"
+    if told != "failed" and is_queued(folder):
+        return "active", f"queued{at}"
+    if told == "failed":
+        return "failed", f"FAILED at step {status.get('step')}: {status.get('error')}"
+    if told == "finished":
+        return "trained", f"trained, to be evaluated: {', '.join(todo)}"
+    if told is None:
+        return "new", "not started"
+    return "stopped", f"{'killed; will go on' if told == 'running' else told}{at}"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -156,8 +167,6 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     from experiments.launch import (
         Launch,
         check_launcher,
-        is_held,
-        is_queued,
         make_job,
         slurm_options,
     )
@@ -177,15 +186,13 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     todo, failed, unfinished, elsewhere = [], [], [], []
     for config in configs:
         folder = run_folder(config, args.runs)
-        said = describe(study, folder)
-        if said == "finished":
-            continue
-        if said.startswith("FAILED") and not args.retry:
-            failed.append(f"{folder.name}: {said}")
-        elif is_held(folder) or is_queued(folder):
+        state, said = state_of(study, folder)
+        if state == "active":
             elsewhere.append(folder.name)
-        else:
-            if said.startswith("FAILED"):
+        elif state == "failed" and not args.retry:
+            failed.append(f"{folder.name}: {said}")
+        elif state != "finished":
+            if state == "failed":
                 (folder / "status.json").unlink()  # it gets another try
             todo.append(config)
     left = len(todo) + len(failed) + len(elsewhere)
@@ -204,13 +211,11 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         )
         watch(launch, [Path(job.folder) for job in jobs], study)
         for folder in (Path(job.folder) for job in jobs):
-            said = describe(study, folder)
-            if said.startswith("FAILED"):
-                failed.append(f"{folder.name}: {said}")
-            elif said != "finished":
-                unfinished.append(f"{folder.name}: {said}")
-    finished = [c for c in configs if describe(study, run_folder(c, args.runs)) == "finished"]
-    if finished or file.exists():
+            state, said = state_of(study, folder)
+            if state != "finished":
+                (failed if state == "failed" else unfinished).append(f"{folder.name}: {said}")
+    folders = [run_folder(config, args.runs) for config in configs]
+    if file.exists() or any(not missing_evaluations(study, folder) for folder in folders):
         collect(study, label, configs, args.runs, args.results)
         plot(study, file, args.results)
     for line in failed + unfinished:
@@ -239,7 +244,7 @@ def watch(launch: "Launch", folders: list[Path], study: Study) -> None:  # noqa:
                 status = read_status(folder)
                 steps = float(str(status.get("steps") or 1))
                 share = float(str(status.get("step", 0))) / steps
-                over = describe_done(study, folder, status)
+                over = is_over(study, folder, status)
                 shares.append(1.0 if over else 0.9 * share)  # the rest is evaluation
                 if not over and status.get("state") in ("running", "finished"):
                     active.append(f"{folder.name.rsplit('-', 1)[0]} {100 * share:.0f}%")
@@ -257,10 +262,11 @@ def watch(launch: "Launch", folders: list[Path], study: Study) -> None:  # noqa:
     bar.close()
 
 
-def describe_done(study: Study, folder: Path, status: dict[str, object]) -> bool:
-    if status.get("state") == "failed":
-        return True
-    return status.get("state") == "finished" and not missing_evaluations(study, folder)
+def is_over(study: Study, folder: Path, status: dict[str, object]) -> bool:
+    """Whether a run needs no more work, by its files alone."""
+    if status.get("state") == "finished":
+        return not missing_evaluations(study, folder)
+    return status.get("state") == "failed"
 
 
 # --------------------------------------------------------------------------------------------------

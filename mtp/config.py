@@ -113,9 +113,10 @@ class ModelConfig:
 def size(name: str, **changes: Any) -> ModelConfig:
     """The ModelConfig of a size in Table S14, with `changes` applied.
 
-    >>> size("6.7B", n=4, vocab=32_000).ffn
+    >>> size("7B", n=4, vocab=32_000).ffn
     11008
     """
+    name = "6.7B" if name == "7B" else name  # the paper uses both
     choose("size", name, SIZES)
     dim, layers, attn_heads = SIZES[name]
     return from_dict(

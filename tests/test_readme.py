@@ -48,5 +48,6 @@ def test_the_new_head_type_trains_and_decodes(monkeypatch: pytest.MonkeyPatch) -
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))  # type: ignore[union-attr]
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0])
+    model = MultiTokenTransformer(made).double()
     prompts = [[1, 2, 3], [4]]
     assert generate(model, prompts, 8, k=3).tokens == generate(model, prompts, 8, k=1).tokens
