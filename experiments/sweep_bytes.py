@@ -69,9 +69,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         axes.set_xlabel("n, future bytes predicted")
     return figures.finish(
         picture,
-        caption(
-            rows, "replicated unembeddings,\nas much text for every model, 256 positions of context"
-        ),
+        caption(rows, "replicated unembeddings, as much text for each"),
     )
 
 
