@@ -179,11 +179,8 @@ def caption(rows: pd.DataFrame, what: str) -> str:
     first, seeds = rows.iloc[0], rows.seed.nunique()
     points = f"points are {seeds} seeds, lines their mean" if seeds > 1 else "one seed"
     sizes = ", ".join(sorted(rows["size"].unique()))
-    data = (
-        first.data.split(", ")[0]
-        + ", "
-        + " and ".join(dict.fromkeys(d.split(", ")[1] for d in rows.data))
-    )
+    sources, _, tokenizers = zip(*(text.rpartition(", ") for text in rows.data), strict=True)
+    data = ", ".join(" and ".join(dict.fromkeys(part)) for part in (sources, tokenizers))
     return (
         f"Ours ({first.scale} scale): {sizes} non-embedding parameters, {data}, {what};\n"
         f"{points}; {first.device}. Grey panel: the paper's."
