@@ -254,8 +254,8 @@ def test_sizes_are_table_s14s() -> None:
     model = size("6.7B", n=4, vocab=32_000)
     assert (model.dim, model.layers, model.attn_heads, model.ffn) == (4096, 32, 32, 11_008)
     assert all(size(name).dim // size(name).attn_heads in (32, 48, 64, 128) for name in SIZES)
-    with pytest.raises(BadInput, match=r"unknown size '7B'.*1M.*13B"):
-        size("7B")
+    with pytest.raises(BadInput, match=r"unknown size '8B'.*1M.*13B"):
+        size("8B")
     with pytest.raises(BadInput, match=r"unknown key .*'colour'"):
         size("1M", colour=1)
 

@@ -281,6 +281,7 @@ def test_slots_on_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, jobs: int, expected: tuple[int, int]
 ) -> None:
     monkeypatch.setattr(launch, "visible_gpus", list)
+    monkeypatch.setattr(launch, "free_memory", lambda: 1e12)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert slots([job_of(TrainConfig(tokens=1e6))] * jobs, jobs) == expected
 

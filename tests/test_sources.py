@@ -92,7 +92,7 @@ def test_hugging_face_dataset_folder(tmp_path: Path, form: str, column: str) -> 
 def test_bad_hugging_face_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "datasets", None)
-        with pytest.raises(BadInput, match=r"pip install 'mtp-suite\[hf\]'"):
+        with pytest.raises(BadInput, match=r"pip install -e '.\[hf\]'"):
             read(f"hf:{tmp_path}")
     pytest.importorskip("datasets", reason="extra [hf] not installed")
     with pytest.raises(BadInput, match="could not be read"):

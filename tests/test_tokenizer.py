@@ -129,7 +129,7 @@ def test_bad_files(tmp_path: Path) -> None:
 def test_bad_llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "sentencepiece", None)
-        with pytest.raises(BadInput, match=r"pip install 'mtp-suite\[llama\]'"):
+        with pytest.raises(BadInput, match=r"pip install -e '.\[llama\]'"):
             LlamaTokenizer(tmp_path / "tokenizer.model")
     pytest.importorskip("sentencepiece", reason="extra [llama] not installed")
     with pytest.raises(BadInput, match=r"no file .*tokenizer\.model"):
