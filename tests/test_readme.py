@@ -19,7 +19,7 @@ TEXT = (ROOT / "README.md").read_text()
 def test_every_number_is_filled_in_and_every_target_exists() -> None:
     assert not re.findall(r"@[A-Z]+@", TEXT)
     targets = re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = set(re.findall(r"`?make ([a-z][a-z-]+)", TEXT))
+    named = set(re.findall(r"(?:`|^)make ([a-z][a-z-]+)", TEXT, re.MULTILINE))
     assert named and named <= set(" ".join(targets).split())
 
 
