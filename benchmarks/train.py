@@ -59,7 +59,7 @@ def trainer(config: TrainConfig) -> Trainer:
 def llama_step(config: TrainConfig, autocast: bool, attention: str) -> Step:
     """An eager step of LlamaForCausalLM with the shape of `config`."""
     try:
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore
     except ImportError:
         raise BadInput("bench-train needs transformers: pip install -e '.[bench]'") from None
     m = config.model
@@ -188,7 +188,7 @@ def measure(report: common.Report, name: str, config: TrainConfig, seconds: floa
 def main() -> None:
     args = common.parser(__doc__, seconds=240).parse_args()
     try:
-        import transformers
+        import transformers  # pyright: ignore
     except ImportError:
         raise BadInput("bench-train needs transformers: pip install -e '.[bench]'") from None
     report = common.Report("train", args.out, f", transformers {transformers.__version__}")
