@@ -159,7 +159,7 @@ def rounds(precision: str, end: float, quick: bool) -> Found:
 
 @exit_cleanly
 def main() -> None:
-    parser = common.parser(__doc__, seconds=220)
+    parser = common.parser(__doc__, seconds=360)
     parser.add_argument("--process", nargs=2, help="used by the benchmark itself")
     args = parser.parse_args()
     if args.process:
