@@ -2,7 +2,7 @@
 
 Engines: one n=1 optimizer step (Trainer.train_step on random tokens) by precision, attention kernel
 and compilation, timed in turn on all threads, at the cpu-scale shape, and with contexts of 1024 in
-the precision that choose_engine picks. Its choice, compiled, is held against the fastest. The first
+the precision that choose_engine picks. Its choice is held against the fastest. The first
 step of a compiled case, with nothing cached, tells after how much training it is repaid.
 
 Threads: one run on all threads against one single-thread run per core side by side, in tokens/s of
@@ -79,8 +79,8 @@ def engines(
         report.add(f"{name}, {case}", "tokens/s", tokens / typical, "tokens/s")
 
     print(chosen.reason)
-    compiled = cases[-1][2]
-    pick = words((chosen.precision, chosen.attention, compiled))
+    on = chosen.compile and cases[-1][2] == "on"
+    pick = words((chosen.precision, chosen.attention, "on" if on else "off"))
     fastest = min(steps, key=lambda case: common.median(times, case))
     slower = common.ratio(times, pick, fastest)
     report.ratio(name, f"step time of the choice ({pick}) over {fastest}", slower, "<= 1.05")
