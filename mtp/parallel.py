@@ -68,8 +68,8 @@ def choose_engine(config: TrainConfig) -> Engine:
         if device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
             compile_, why = "off", "no C++ compiler"
         elif device == "cpu" and attention == "sdpa":
-            # 0.83 of eager's tokens/s at 1024 positions (make bench-engine)
-            compile_, why = "off", "sdpa's step is slower compiled on a CPU"
+            # 0.83 and 1.08 of eager's tokens/s at 1024 positions in two runs of make bench-engine
+            compile_, why = "off", "no gain with sdpa on a CPU"
         elif seconds < COMPILE_FROM_SECONDS:
             compile_, why = "off", f"about {seconds:.0f} s of work would not repay it"
         else:
