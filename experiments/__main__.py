@@ -9,6 +9,7 @@ plot     redraw the figure from the committed rows; without STUDY, every figure
 
 import argparse
 import math
+import signal
 import sys
 import time
 from pathlib import Path
@@ -237,8 +238,16 @@ def watch(launch: "Launch", folders: list[Path], study: Study) -> None:  # noqa:
         bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]",
     )  # fmt: skip
     told = time.monotonic()
+    # Between two looks, not wherever it strikes: raised inside a destructor it would be lost.
+    # In-process jobs have no such pause.
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if launch.launcher != "debug":
+        signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
         for _ in follow(launch):
+            if pressed:
+                raise KeyboardInterrupt
             shares, active = [], []
             for folder in folders:
                 status = read_status(folder)
@@ -253,12 +262,17 @@ def watch(launch: "Launch", folders: list[Path], study: Study) -> None:  # noqa:
             if not terminal and time.monotonic() - told > 30:
                 told = time.monotonic()
                 print(f"{sum(shares):.2f}/{len(folders)} runs; {', '.join(active)}", flush=True)
+        if pressed:
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, before)  # pressed again, it leaves at once
         bar.close()
         left = "Slurm's jobs go on alone" if launch.launcher == "slurm" else "saving"
         print(f"\n{left}; the same command goes on", file=sys.stderr)
         launch.stop()
         raise
+    finally:
+        signal.signal(signal.SIGINT, before)
     bar.close()
 
 
