@@ -8,8 +8,8 @@ PYTHON   ?= python3
 VENV = .venv
 PY   = $(VENV)/bin/python
 
-STUDIES = sweep-n sweep-heads sweep-bytes
-BENCHES = bench-train bench-loss bench-engine
+STUDIES = sweep-n sweep-heads sweep-bytes decoding decoding-bytes
+BENCHES = bench-train bench-loss bench-engine bench-decode
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures clean distclean
@@ -35,6 +35,12 @@ sweep-heads: setup  ## Table S4: the five head types
 sweep-bytes: setup  ## Table 1, bytes: n = 1, 8, 16, 32 against a token model
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
+decoding: setup  ## Table S2, Figure S10: self-speculation by k, batch size and kind of text
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+decoding-bytes: setup  ## Table S3: self-speculation of byte models, n = 8, 16, 32
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
 plan: setup  ## what every study would run: parameters, tokens, FLOPs, hours
 	@for study in $(STUDIES); do $(PY) -m experiments plan $$study --scale $(SCALE) $(ARGS) || exit; done
 
@@ -55,6 +61,10 @@ bench-loss: setup  ## peak memory and time of the three losses
 
 bench-engine: setup  ## precision, attention and compilation of a step on this machine
 	$(PY) -m benchmarks.engine
+
+bench-decode: setup  ## decoding against transformers, and the price of a block
+	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(PY) -m benchmarks.decode
 
 test: setup  ## the test suite, the optional extras included
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench]'

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,7 +105,7 @@ Times = dict[str, list[float]]  # seconds of each round, by case
 
 
 def interleave(
-    cases: dict[str, Callable[[], object]], seconds: float, warm: int = 1, rounds: int = 2
+    cases: Mapping[str, Callable[[], object]], seconds: float, warm: int = 1, rounds: int = 2
 ) -> Times:
     """Time the cases in turn, A B C A B C ..., for `seconds` or at least `rounds` rounds, so that
     drift and other load hit all alike. `warm` untimed calls of each come first."""

@@ -296,8 +296,9 @@ def plot(study: Study, file: Path, root: Path) -> None:
     table, index = list(study.table), ["head", "n", "unit"]
     print(f"ours ({file.stem} scale):\n{results.table(rows, index, table)}")
     reported = study.paper(results.paper(root)).astype({"n": int})
-    print(f"\nthe paper's {study.artefact} (7B):\n{results.table(reported, index, table)}\n")
-    print(f"rows: {file}\nfigure: {svg}")
+    if reported.metric.isin(table).any():  # else in the figure alone
+        print(f"\nthe paper's {study.artefact} (7B):\n{results.table(reported, index, table)}")
+    print(f"\nrows: {file}\nfigure: {svg}")
 
 
 def plot_all(root: Path) -> None:

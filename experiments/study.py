@@ -25,6 +25,8 @@ STUDIES = {
     "sweep-n": "experiments.sweep_n",
     "sweep-heads": "experiments.sweep_heads",
     "sweep-bytes": "experiments.sweep_bytes",
+    "decoding": "experiments.decoding",
+    "decoding-bytes": "experiments.decoding_bytes",
 }
 
 Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]

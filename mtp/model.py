@@ -72,37 +72,26 @@ class MultiTokenTransformer(nn.Module):
     def run_trunk(
         self,
         tokens: Tensor,
-        caches: Sequence[LayerCache] = (),
         positions: Tensor | None = None,
-        mask: Tensor | None = None,
+        caches: Sequence[LayerCache] = (),
     ) -> tuple[Tensor, Tensor]:
-        """tokens (B, T) -> z (B, T, D) and the rotary table for the heads."""
-        if tokens.shape[1] > self.config.context:
-            raise ValueError(f"{tokens.shape[1]} tokens exceed the context {self.config.context}")
-        rope = self.rope(
-            torch.arange(tokens.shape[1], device=tokens.device) if positions is None else positions
-        )
-        z = self.embedding(tokens)  # (B, T, D)
+        """tokens (B, T) at `positions` (B, T), or 0..T-1 -> z (B, T, D), the rotary table."""
+        if positions is None:
+            if (T := tokens.shape[1]) > self.config.context:
+                raise ValueError(f"{T} tokens exceed the context {self.config.context}")
+            positions = torch.arange(T, device=tokens.device)
+        z, rope = self.embedding(tokens), self.rope(positions)
         for i, layer in enumerate(self.trunk):
-            z = layer(z, rope, caches[i] if caches else None, positions, mask)
+            z = layer(z, rope, caches[i] if caches else None)
         return z, rope
 
-    def latents(
-        self,
-        tokens: Tensor,
-        k: int | None = None,
-        caches: Sequence[LayerCache] = (),
-        positions: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> list[Tensor]:
+    def latents(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
         """Latents h_1..h_k (each (B, T, D)) of tokens (B, T); k defaults to all n heads."""
         k = self.config.n if k is None else k
-        z, rope = self.run_trunk(tokens, caches, positions, mask)
+        z, rope = self.run_trunk(tokens)
         found = {0: z}
         for i in heads.order(self.config, k):
-            cache = caches[len(self.trunk) + i - 1] if caches else None
-            source = found[heads.parent(self.config, i)]
-            found[i] = self.heads[i - 1](source, rope, cache, positions, mask)
+            found[i] = self.heads[i - 1](found[heads.parent(self.config, i)], rope)
         return [found[i] for i in range(1, k + 1)]
 
     def unembedding(self, i: int) -> Tensor:
@@ -122,19 +111,14 @@ class MultiTokenTransformer(nn.Module):
     # ----------------------------------------------------------------------------------------------
     # other shapes of the same model
 
-    def new_caches(self, rows: int, slots: int) -> list[LayerCache]:
-        """Empty caches for every attention layer, trunk first, then head 1..n (rows, K, slots, E).
-
-        Heads without attention get an empty stand-in, so that head i is always at trunk + i - 1.
-        """
-        c, weight = self.config, self.embedding.weight
-        heads_attend = c.head in TRANSFORMER_HEADS
-        caches = []
-        for i in range(len(self.trunk) + c.n):
-            used = slots if i < len(self.trunk) or heads_attend else 0
-            shape = (rows, c.key_value_heads, used, c.dim // c.attn_heads)
-            caches.append(LayerCache(weight.new_zeros(shape), weight.new_zeros(shape)))
-        return caches
+    def new_cache(self, rows: int, slots: int, k: int) -> Tensor:
+        """Zeros for the keys and values of the trunk's layers, then of the head layers that heads
+        1..k take: (layers, 2, rows, slots, K, E). Heads without attention have none."""
+        c = self.config
+        own = max(heads.order(c, k)) if c.head in TRANSFORMER_HEADS else 0
+        return self.embedding.weight.new_zeros(
+            len(self.trunk) + own, 2, rows, slots, c.key_value_heads, c.dim // c.attn_heads
+        )
 
     def drop_heads(self) -> "MultiTokenTransformer":
         """The next-token model inside this one: an ordinary Llama with the weights of its path.

@@ -304,8 +304,10 @@ def train(config: TrainConfig, folder: Path, data: Path = Path("data")) -> None:
             except OSError:
                 raise BadInput(f"another process is training in {folder}") from None
             claim(folder, config)
-        trainer = Trainer(config, build(config.data, data), folder)
-        trainer.run()
+        corpus = build(config.data, data)
+        if int(os.environ.get("RANK", "0")) == 0:
+            corpus.tokenizer.save(folder)  # what decoding from the run's folder needs
+        Trainer(config, corpus, folder).run()
 
 
 def claim(folder: Path, config: TrainConfig) -> None:

@@ -23,9 +23,10 @@ class Rope(nn.Module):
         half = config.dim // config.attn_heads // 2
         frequency = config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
         angle = torch.arange(config.context, dtype=torch.float64)[:, None] * frequency
+        cos, sin = angle.cos(), angle.sin()  # (context, E/2)
+        table = torch.stack([torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)])
         self.table: Tensor
-        table = torch.stack([angle.cos(), angle.sin()]).float()  # (2, context, E/2)
-        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("table", table.float(), persistent=False)  # (2, context, E)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Rope":
         table = self.table
@@ -35,16 +36,15 @@ class Rope(nn.Module):
         return self
 
     def forward(self, positions: Tensor) -> Tensor:
-        """positions (T,) or (B, T) -> (2, T, E/2) or (2, B, 1, T, E/2)."""
-        table = self.table[:, positions]
-        return table if positions.dim() == 1 else table[:, :, None]
+        """positions (T,) or (B, T) -> (2, T, 1, E) or (2, B, T, 1, E)."""
+        return self.table[:, positions].unsqueeze(-2)
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Rotate the pairs (x[j], x[j + E/2]) of each head by the angle of their position."""
-    cos, sin = rope[0], rope[1]
-    a, b = x.to(torch.promote_types(x.dtype, rope.dtype)).chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)  # (B, H, T, E)
+    wide = x.to(rope.dtype) if x.dtype != torch.float64 else x
+    other = wide.roll(x.shape[-1] // 2, -1)  # each one's partner
+    return torch.addcmul(wide * rope[0], other, rope[1].to(wide.dtype)).to(x.dtype)  # (B, T, H, E)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) -> Tensor:
@@ -71,20 +71,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) ->
 
 
 class LayerCache:
-    """Keys and values of one attention layer: slot s of a row holds its position s.
+    """Keys and values of one attention layer, and where a forward pass writes and looks.
 
-    Rows advance by different lengths. What lies beyond a row's length (rejected drafts, padding) is
-    hidden by the mask until it is overwritten.
+    Slot s of a row holds its position s. Rows advance by different lengths: what lies beyond a
+    row's certain tokens (padding, drafts) is hidden by the mask until it is overwritten.
     """
 
-    def __init__(self, k: Tensor, v: Tensor) -> None:
-        self.k, self.v = k, v  # (B, K, S, E)
+    def __init__(self, k: Tensor, v: Tensor, slots: Tensor, mask: Tensor) -> None:
+        self.k, self.v = k, v  # (B, S, K, E)
+        self.slots = slots  # (B T) of all B S slots, those of the new positions
+        self.mask = mask  # (B, 1, T, W): zero where they may look among the first W slots, or -inf
 
-    def write(self, k: Tensor, v: Tensor, positions: Tensor) -> None:
-        """Store k, v (B, K, T, E) at `positions` (B, T)."""
-        slots = positions[:, None, :, None].expand_as(k)
-        self.k.scatter_(2, slots, k)
-        self.v.scatter_(2, slots, v)
+    def write(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k, v (B, T, K, E); the keys and values to look at (B, W, K, E)."""
+        self.k.flatten(0, 1).index_copy_(0, self.slots, k.flatten(0, 1))
+        self.v.flatten(0, 1).index_copy_(0, self.slots, v.flatten(0, 1))
+        window = self.mask.shape[-1]
+        return self.k.narrow(1, 0, window), self.v.narrow(1, 0, window)
 
 
 class Attention(nn.Module):
@@ -100,27 +103,28 @@ class Attention(nn.Module):
         self.causal_bias: Tensor | None = None  # (context, context), see use_kernel
 
     def forward(
-        self,
-        x: Tensor,
-        rope: Tensor,
-        cache: LayerCache | None = None,
-        positions: Tensor | None = None,
-        mask: Tensor | None = None,
+        self, x: Tensor, rope: Tensor, cache: LayerCache | None = None, at: Tensor | None = None
     ) -> Tensor:
-        B, T, D = x.shape
-        q, k, v = (
-            w(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H or K, T, E)
-            for w in (self.wq, self.wk, self.wv)
-        )
-        q, k = rotate(q, rope), rotate(k, rope)
-        if cache is not None and mask is not None and positions is not None:
-            cache.write(k, v, positions)
-            slots = mask.shape[-1]  # only the slots in use so far
-            k, v = cache.k[:, :, :slots], cache.v[:, :, :slots]
-        elif mask is None and self.causal_bias is not None:
+        """x (B, T, D) -> (B, T, D). With `at` (B, 1), keys and values go to the cache for all T
+        positions, and only the one at that index is answered -> (B, 1, D)."""
+
+        B, T, _ = x.shape
+        k = rotate(self.wk(x).view(B, T, -1, self.head_dim), rope)  # (B, T, K, E)
+        v = self.wv(x).view(B, T, -1, self.head_dim)
+        mask = None
+        if cache is not None:
+            k, v = cache.write(k, v)
+            mask = cache.mask
+            if at is not None:
+                x, T = x.take_along_dim(at[..., None], 1), 1  # (B, 1, D)
+                mask = mask.take_along_dim(at[:, None, :, None], 2)  # (B, 1, 1, W)
+                rope = rope.take_along_dim(at[None, :, :, None, None], 2)
+        elif self.causal_bias is not None:
             mask = self.causal_bias[:T, :T]
-        y = attend(q, k, v, mask, self.kernel)
-        return self.wo(y.transpose(1, 2).reshape(B, T, D))
+        q = rotate(self.wq(x).view(B, T, -1, self.head_dim), rope)  # (B, T, H, E)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        y = attend(q, k, v, mask, self.kernel)  # (B, H, T, E)
+        return self.wo(y.transpose(1, 2).reshape(B, T, -1))
 
 
 def use_kernel(model: nn.Module, kernel: str, context: int, device: str) -> None:
@@ -148,7 +152,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm transformer layer; x (B, T, D) -> (B, T, D)."""
+    """One pre-norm transformer layer; x (B, T, D) -> (B, T, D), or (B, 1, D) `at` one index."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -158,12 +162,8 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(
-        self,
-        x: Tensor,
-        rope: Tensor,
-        cache: LayerCache | None = None,
-        positions: Tensor | None = None,
-        mask: Tensor | None = None,
+        self, x: Tensor, rope: Tensor, cache: LayerCache | None = None, at: Tensor | None = None
     ) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rope, cache, positions, mask)
+        attended = self.attention(self.attention_norm(x), rope, cache, at)
+        x = (x if at is None else x.take_along_dim(at[..., None], 1)) + attended
         return x + self.feed_forward(self.ffn_norm(x))

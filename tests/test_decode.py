@@ -14,6 +14,7 @@ from mtp.config import TRANSFORMER_HEADS, HeadType, ModelConfig
 from mtp.decode import Generation, generate
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
+from mtp.trees import Tree, chain
 
 TYPES = get_args(HeadType)
 PROMPTS = [[1, 2, 3], [5], [7, 8, 9, 10, 3, 2, 4]]
@@ -85,29 +86,35 @@ def greedy(model: MultiTokenTransformer, prompt: list[int], count: int) -> tuple
 
 @torch.no_grad()
 def blockwise(
-    model: MultiTokenTransformer, prompt: list[int], max_new: int, k: int, eos: int | None
+    model: MultiTokenTransformer, prompt: list[int], max_new: int, tree: Tree, eos: int | None
 ) -> tuple[list[int], list[int], float]:
     """Tokens, how often each draft is accepted, and the smallest gap; all without a cache.
 
-    The heads run once, over the finished text: what head i says at t is its draft of t + i.
+    The heads run once, over the finished text: their order of tokens at t is their candidates for
+    t + i. Of a tree, the longest path is accepted whose ranks are those of the text's tokens.
     """
-    start, context = len(prompt), model.config.context
+    start, context, k = len(prompt), model.config.context, tree.k
     new, gap = greedy(model, prompt, min(context - start, max_new + max(0, k - 2)))
     text = prompt + new
-    heads = [logits[0].argmax(-1).tolist() for logits in model(torch.tensor([text]), k)]
+    heads = [logits[0].sort(-1, descending=True) for logits in model(torch.tensor([text]), k)]
+    if tree.width > 1:  # ties between candidates have no right order either
+        gap = min([gap, *(float(-h.values.diff(dim=-1).max()) for h in heads[1:])])
     new = new[:max_new]
     new = new[: new.index(eos) + 1] if eos in new else new
     accepted, newest = [0] * k, start  # the position of the newest certain token
     while newest < start + len(new) - 1:
-        count = 0
+        path: tuple[int, ...] = ()
         for i in range(2, k + 1):
             at = newest - 1 + i
-            if at >= context or heads[i - 1][newest - 1] != text[at]:
+            if at >= context:
                 break
-            count += 1
-        for i in range(count + 1):
+            longer = (*path, heads[i - 1].indices[newest - 1].tolist().index(text[at]))
+            if longer not in tree.paths:
+                break
+            path = longer
+        for i in range(len(path) + 1):
             accepted[i] += 1
-        newest += count + 1
+        newest += len(path) + 1
     return new, accepted, gap
 
 
@@ -115,15 +122,17 @@ def check(
     model: MultiTokenTransformer,
     prompts: list[list[int]],
     max_new: int,
-    k: int,
+    k: int | Tree,
     eos: int | None = None,
     gap: float | None = None,
+    **options: Any,
 ) -> Generation:
     """The batch equals the uncached reference, row by row, in its tokens and in its counts."""
-    rows = [blockwise(model, prompt, max_new, k, eos) for prompt in prompts]
+    tree = chain(k) if isinstance(k, int) else k
+    rows = [blockwise(model, prompt, max_new, tree, eos) for prompt in prompts]
     if gap is not None:
         assume(all(row[2] > gap for row in rows))
-    got = generate(model, prompts, max_new, k, eos)
+    got = generate(model, prompts, max_new, eos=eos, tree=tree, **options)
     assert got.tokens == [row[0] for row in rows]
     assert got.row_forwards == [row[1][0] for row in rows]
     assert got.accepted.tolist() == [sum(each) for each in zip(*(r[1] for r in rows), strict=True)]
@@ -138,6 +147,10 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     n = draw(st.integers(1, 4))
     layers = draw(st.integers(1, 2)) + (n if head in TRANSFORMER_HEADS else 0)
     vocab, max_new = draw(st.sampled_from([5, 13])), draw(st.integers(1, 14))
+    k = draw(st.integers(1, n))
+    paths = set(chain(k).paths) if draw(st.booleans()) else {()}
+    for path in draw(st.lists(st.lists(st.integers(0, 4), max_size=k - 1), max_size=6)):
+        paths |= {tuple(path[:d]) for d in range(len(path) + 1)}
     prompt = st.lists(st.integers(0, vocab - 1), min_size=1, max_size=9)
     prompts = draw(st.lists(prompt, min_size=1, max_size=4))
     context = max(map(len, prompts)) + max_new + draw(st.sampled_from([0, 0, 1, 2, 20]))
@@ -148,7 +161,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         "ask": (
             prompts,
             max_new,
-            draw(st.integers(1, n)),
+            Tree(tuple(sorted(paths, key=lambda path: (len(path), draw(st.integers(0, 9)))))),
             draw(st.none() | st.integers(0, vocab - 1)),
         ),
     }
@@ -269,7 +282,7 @@ def test_bad_input_is_named_before_anything_is_computed(
     arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_model(0, n=2)
-    monkeypatch.setattr(model, "latents", None)
-    monkeypatch.setattr(model, "new_caches", None)
+    monkeypatch.setattr(model, "run_trunk", None)
+    monkeypatch.setattr(model, "new_cache", None)
     with pytest.raises(BadInput, match=message):
         generate(**({"model": model, "prompts": [[1]], "max_new": 4} | arguments))

@@ -1,0 +1,273 @@
+"""Table S2 and Figure S10: how much faster are n=4 models their own draft models?
+
+Heads used (k), batch size, and kind of text, for the greedy chain that the paper measures, and for
+what it only mentions or leaves out: a tree of candidates, and sampling. The speedup is over the
+same model with k=1, as in the paper; an n=1 model of equal size stands beside it, untrained,
+because its speed does not depend on its weights.
+
+The models are trained longer than those of `sweep-n`, or their drafts would be guesses, and are
+deeper, so that three heads' layers are a smaller part of them (in the paper, 3 of 32).
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evals import speculation
+from evals.domains import domains
+from evals.speculation import Speed, Way
+from experiments import figures
+from experiments.results import Measure
+from experiments.study import Study
+from experiments.sweep_n import base, caption, with_model
+from mtp.config import TrainConfig
+from mtp.corpus import Corpus
+from mtp.decode import generate
+from mtp.model import MultiTokenTransformer
+from mtp.sampling import Sampling
+from mtp.trees import best_tree
+
+TEMPERATURE = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Tokens of each prompt and of its continuation, batch sizes (the largest is the number of
+    prompts, eight at least), repeats of each timing, nodes of the tree."""
+
+    prompt: int
+    new: int
+    batches: tuple[int, ...]
+    repeats: int
+    nodes: int
+
+
+SETTINGS = {
+    "smoke": Setting(8, 12, (1, 4), 1, 6),
+    "cpu": Setting(64, 64, (1, 4, 16, 64), 2, 8),
+    "gpu": Setting(256, 256, (1, 4, 16, 64), 2, 16),
+    "paper": Setting(512, 512, (1, 8, 16, 32, 42), 3, 32),
+}
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    config = with_model(base(scale), n=4)
+    if scale == "cpu":
+        config = with_model(config, layers=16)
+        config = dataclasses.replace(config, tokens=2.5e6, warmup=100, save_every=250)
+    return [with_model(config, seed) for seed in range({"cpu": 2, "gpu": 2}.get(scale, 1))]
+
+
+# --------------------------------------------------------------------------------------------------
+# what is measured
+
+
+def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """Every way of decoding side by side, per domain and batch size."""
+    setting, n = SETTINGS[scale], model.config.n
+    rows: list[Measure] = []
+    count = max(8, *setting.batches)
+    for domain, prompts in domains(corpus, setting.prompt, 2 * count).items():
+        prompts, others = prompts[:count], prompts[count:]
+        # The tree is chosen on prompts that are not timed.
+        outputs = generate(model, others, setting.new).tokens
+        tree = best_tree(speculation.ranks(model, others, outputs, n), n, setting.nodes)
+        ways = ways_of(model, setting.new, range(1, n + 1))
+        decode = partial(generate, model, max_new=setting.new)
+        ways[f"tree of {setting.nodes}, k={n}"] = partial(decode, tree=tree)
+        for k in (1, n):
+            sampling = Sampling(TEMPERATURE)
+            ways[f"T={TEMPERATURE}, k={k}"] = partial(decode, k=k, sampling=sampling)
+        single = MultiTokenTransformer(dataclasses.replace(model.config, n=1))
+        single.to(model.embedding.weight)
+        ways["n=1 model"] = partial(generate, single, max_new=setting.new)
+        for batch in setting.batches:
+            found = speculation.side_by_side(ways, prompts[: max(8, batch)], batch, setting.repeats)
+            rows += speed_rows(found, domain, batch, batch == max(setting.batches))
+    return rows
+
+
+def ways_of(model: MultiTokenTransformer, new: int, heads: Sequence[int]) -> dict[str, Way]:
+    """The greedy chain of k heads, for each k."""
+    return {f"chain, k={k}": partial(generate, model, max_new=new, k=k) for k in heads}
+
+
+def speed_rows(found: dict[str, Speed], domain: str, batch: int, largest: bool) -> list[Measure]:
+    """The rows of one batch size; what does not depend on it, for the largest alone."""
+    rows = []
+    for way, speed in found.items():
+        count = len(speed.tokens)
+        where = f"{domain}, {way}"
+        sampled = way.startswith("T=")
+        baseline = found[f"T={TEMPERATURE}, k=1" if sampled else "chain, k=1"]
+        rate = speed.tokens_per_second
+        rows.append(Measure(f"tokens/s, {where}, batch {batch}", rate, count))
+        over = rate / baseline.tokens_per_second
+        rows.append(Measure(f"speedup, {where}, batch {batch}", over, count))
+        if way == "n=1 model":
+            continue
+        if not sampled:
+            same = float(speed.tokens == baseline.tokens)
+            rows.append(Measure(f"same tokens as k=1, {where}, batch {batch}", same, count))
+        if largest:
+            rows.append(Measure(f"tokens per forward, {where}", speed.tokens_per_forward, count))
+            for i, share in enumerate(speed.acceptance, 2):
+                rows.append(Measure(f"acceptance, head {i} (%), {where}", 100 * share, count))
+    return rows
+
+
+def checks(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """The negative control (drafts shifted by one place), and exactness in bf16."""
+    setting, n = SETTINGS[scale], model.config.n
+    rows = []
+    for domain, prompts in domains(corpus, setting.prompt, max(8, *setting.batches)).items():
+        right, wrong = (
+            generate(each, prompts, setting.new) for each in (model, speculation.shifted(model))
+        )
+        by_chance = speculation.chance(model, prompts, right.tokens)
+        count = sum(map(len, right.tokens))
+        rows += [
+            Measure(f"acceptance, head 2 (%), {domain}, chain, k={n}, shifted by one place",
+                    100 * float(wrong.acceptance[1]), count),
+            Measure(f"acceptance, head 2 (%), {domain}, by chance", 100 * by_chance, count),
+            Measure(f"same tokens as k=1, {domain}, chain, k={n}, shifted by one place",
+                    float(wrong.tokens == right.tokens), len(prompts)),
+        ]  # fmt: skip
+        low = speculation.in_bf16(model)
+        outputs = [generate(low, prompts, setting.new, k).tokens for k in (1, n)]
+        gaps = [d.gap for d in speculation.divergences(low, prompts, *outputs)]
+        rows += [
+            Measure(f"rows that differ from k=1 in bf16, {domain}, chain, k={n}",
+                    float(len(gaps)), len(prompts)),
+            Measure(f"largest gap of the two best logits where they first differ (bf16 ulp), "
+                    f"{domain}, chain, k={n}", max(gaps, default=None), len(gaps)),
+        ]  # fmt: skip
+    return rows
+
+
+# --------------------------------------------------------------------------------------------------
+# the figure
+
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Table S2"]
+
+
+def split_metric(rows: pd.DataFrame, pattern: str) -> pd.DataFrame:
+    """The rows whose metric matches, with the pattern's groups as columns, numbers as numbers."""
+    found = rows.metric.str.extract(pattern)
+    kept = rows[found.notna().all(axis=1)]
+    for name in found.columns:
+        values = found[name][kept.index]
+        kept = kept.assign(**{name: pd.to_numeric(values) if name in ("k", "batch") else values})
+    return kept
+
+
+DOMAINS: dict[str, tuple[str, str]] = {
+    "code": (figures.BLUE, "o"),
+    "prose": (figures.ORANGE, "s"),
+    "text": (figures.GREEN, "^"),
+}
+
+
+def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    picture, (left, middle, right) = figures.panels(3)
+    forward = split_metric(rows, r"^tokens per forward, (?P<domain>\w+), chain, k=(?P<k>\d+)$")
+    others = split_metric(
+        rows, r"^tokens per forward, (?P<domain>\w+), (?P<way>t.*|T.*), k=(?P<k>\d+)$"
+    )
+    for domain, (colour, marker) in DOMAINS.items():
+        points = forward[forward.domain == domain]
+        if len(points):
+            figures.spread(left, points, "k", colour, f"{domain}, chain", marker)
+    for domain, (colour, _) in DOMAINS.items():
+        for way, symbol in (("tree", "*"), ("T=", "x")):
+            chosen = others[
+                (others.domain == domain) & others.way.str.startswith(way) & (others.k > 1)
+            ]
+            if len(chosen):
+                name = {"tree": chosen.way.iloc[0], "T=": f"sampled, {chosen.way.iloc[0]}"}[way]
+                left.plot(
+                    [forward.k.max() - 1 + 0.2] * len(chosen), chosen.value, symbol, color=colour,
+                    markersize=9, label=f"{domain}, {name}",
+                )  # fmt: skip
+    left.set_title("Tokens per forward pass")
+    left.set_xlabel("k, heads used")
+    left.set_ylabel("verified and accepted tokens")
+    left.legend(loc="upper left", fontsize=8.5)
+    batch_panel(middle, rows, first_domain(rows))
+    paper_panel(right, paper_rows(paper))
+    return figures.finish(picture, caption(rows, "n=4 parallel heads"))
+
+
+def first_domain(rows: pd.DataFrame) -> str:
+    """Code where there is any."""
+    found = split_metric(rows, r"^tokens per forward, (?P<domain>\w+), chain").domain
+    return min(found, key=list(DOMAINS).index)
+
+
+def batch_panel(axes: Axes, rows: pd.DataFrame, domain: str) -> None:
+    """Measured speedup over k=1 against the batch size."""
+    pattern = rf"^speedup, {domain}, (?P<way>.*), batch (?P<batch>\d+)$"
+    found = split_metric(rows, pattern)
+    colours = (figures.BLUE, figures.GREEN, figures.RED, figures.ORANGE, "#cc79a7", figures.GREY)
+    ways = [w for w in dict.fromkeys(found.way) if not w.endswith("k=1")]
+    for way, colour in zip(ways, colours, strict=False):
+        marker = {"c": "o", "t": "*", "T": "x", "n": "s"}[way[0]]
+        figures.spread(axes, found[found.way == way], "batch", colour, way, marker)
+    axes.axhline(1, color=figures.GREY, linewidth=1, linestyle=":")
+    axes.set_title(f"Measured speedup, {domain}")
+    axes.set_xlabel("batch size")
+    axes.set_ylabel("tokens/s over the same model's, k=1")
+    axes.set_ylim(0, 1.55 * max(1.0, found.value.max()))
+    axes.legend(loc="upper left", fontsize=8.5, ncols=2)
+
+
+def paper_panel(axes: Axes, paper: pd.DataFrame) -> None:
+    figures.paper_panel(axes, "Paper, 7B, batch 42")
+    paper = paper.assign(k=pd.to_numeric(paper["head"].str.extract(r"k=(\d+)")[0]))
+    kinds: list[tuple[str, str, str, str]] = [
+        ("tokens per forward", "code", figures.BLUE, "o"),
+        ("tokens per forward", "wikipedia", figures.ORANGE, "s"),
+        ("relative speedup", "code", figures.BLUE, "x"),
+        ("relative speedup", "wikipedia", figures.ORANGE, "+"),
+    ]
+    for metric, domain, colour, marker in kinds:
+        points = paper[(paper.metric == metric) & paper.data.str.startswith(domain)]
+        points = points.sort_values("k")
+        axes.plot(
+            points.k - 1, points.value, color=colour, marker=marker, markersize=7, linewidth=1.5,
+            linestyle="-" if metric.startswith("tokens") else "--", label=f"{domain}, {metric}",
+        )  # fmt: skip
+    ticks = sorted(paper.k.unique())
+    axes.set_xticks([k - 1 for k in ticks], [str(k) for k in ticks])
+    axes.set_xlabel("k, heads used")
+    axes.set_ylabel("ratio to k=1")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower right", fontsize=8.5)
+
+
+EVALUATIONS: dict[str, Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]] = {
+    "speeds": speeds,
+    "checks": checks,
+}
+
+STUDY = Study(
+    name="decoding",
+    artefact="Table S2, Figure S10",
+    question="how much faster is an n=4 model as its own draft model?",
+    runs=runs,
+    evaluations=EVALUATIONS,
+    figure=figure,
+    paper=paper_rows,
+    table=(
+        "tokens per forward, code, chain, k=4",
+        "speedup, code, chain, k=4, batch 1",
+        "tokens per forward, prose, chain, k=4",
+        "speedup, prose, chain, k=4, batch 1",
+    ),
+)

@@ -1,0 +1,56 @@
+"""How a token is chosen from the model's logits: the best one, or drawn with temperature, top-k and
+top-p."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtp.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature  0 takes the best token; else the logits are divided by it
+    top_k        only the k best tokens (0: all)
+    top_p        of these, the fewest best ones whose probabilities reach top_p together
+    seed         of the random numbers
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise BadInput(f"temperature is {self.temperature}; it must be 0 (greedy) or positive")
+        if self.top_k < 0:
+            raise BadInput(f"top_k is {self.top_k}; it must be 0 (all tokens) or positive")
+        if not 0 < self.top_p <= 1:
+            raise BadInput(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The distribution that tokens are drawn from; logits (..., V) -> (..., V), float32 or
+        wider. For a positive temperature."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
+        if self.top_k == 0 and self.top_p == 1:
+            return logits.softmax(-1)
+        best, order = logits.sort(dim=-1, descending=True, stable=True)
+        if self.top_k:
+            best[..., self.top_k :] = -math.inf
+        p = best.softmax(-1)
+        p = p.where(p.cumsum(-1) - p < self.top_p, 0)  # those before do not reach top_p yet
+        return torch.zeros_like(p).scatter(-1, order, p / p.sum(-1, keepdim=True))
+
+
+GREEDY = Sampling()
+
+
+def choose_token(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
+    """logits (..., V) -> tokens (...). `noise` (..., V) has independent exponential values where
+    tokens are drawn: the token with the smallest noise / p is then distributed as p."""
+    if noise is None:
+        return logits.argmax(-1)
+    return (sampling.probabilities(logits) / noise).argmax(-1)
