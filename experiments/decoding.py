@@ -217,7 +217,7 @@ def batch_panel(axes: Axes, rows: pd.DataFrame, domain: str) -> None:
     colours = (figures.BLUE, figures.GREEN, figures.RED, figures.ORANGE, "#cc79a7", figures.GREY)
     ways = [w for w in dict.fromkeys(found.way) if not w.endswith("k=1")]
     for way, colour in zip(ways, colours, strict=False):
-        marker = {"c": "o", "t": "*", "T": "x", "n": "s"}[way[0]]
+        marker = {"c": "o", "t": "*", "T": "D", "n": "s"}[way[0]]
         figures.spread(axes, found[found.way == way], "batch", colour, way, marker)
     axes.axhline(1, color=figures.GREY, linewidth=1, linestyle=":")
     axes.set_title(f"Measured speedup, {domain}")

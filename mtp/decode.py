@@ -42,7 +42,7 @@ from mtp.errors import BadInput, exit_cleanly
 from mtp.model import MultiTokenTransformer
 from mtp.sampling import GREEDY, Sampling, choose_token
 from mtp.tokenizer import load
-from mtp.transformer import LayerCache
+from mtp.transformer import Block, LayerCache, Place
 from mtp.trees import Nodes, Tree, chain
 
 WINDOW = 64  # attention looks at a multiple of so many slots: few shapes for compiled steps
@@ -98,22 +98,18 @@ def generate(
     *,
     tree: Tree | None = None,
     sampling: Sampling = GREEDY,
-    compiled: bool = False,
 ) -> Generation:
     """Continue each prompt by `max_new` tokens, or up to `eos`.
 
     k heads draft a chain: 1 is autoregressive, None all n. Or a `tree` says what they draft. Greedy
     tokens depend on neither, nor on the other prompts (where two logits are equal up to rounding,
-    rounding decides); sampled ones have the model's distribution. `compiled` has torch compile the
-    forward pass, which takes seconds once per model shape, k and tree. BadInput names an unusable
+    rounding decides); sampled ones have the model's distribution. BadInput names an unusable
     argument; a prompt with its max_new tokens must fit the model's context.
     """
     tokens: list[list[int]] = [[] for _ in prompts]
     row_forwards, forwards = [0] * len(prompts), 0
     counts = torch.zeros(_tree(model, k, tree).k, dtype=torch.long)
-    passes = stream(
-        model, prompts, max_new, k, eos, tree=tree, sampling=sampling, compiled=compiled
-    )
+    passes = stream(model, prompts, max_new, k, eos, tree=tree, sampling=sampling)
     for row, first, _ in next(passes):  # the prefill
         tokens[row] += first
     for gains in passes:
@@ -135,32 +131,22 @@ def stream(
     *,
     tree: Tree | None = None,
     sampling: Sampling = GREEDY,
-    compiled: bool = False,
 ) -> Iterator[list[Gain]]:
     """As `generate`, pass by pass: first each prompt's first token, from the prefill; then what
     each forward pass gave the rows that were not finished."""
     tree = _tree(model, k, tree)
     check_arguments(model, prompts, max_new, eos)
-    device, nodes = model.embedding.weight.device, Nodes(tree, model.embedding.weight)
-    lengths = [len(prompt) for prompt in prompts]
-    size = len(tree.paths)
-    slots = max(lengths) + max_new + size  # of the cache: a block may begin at the last token
+    device, lengths = model.embedding.weight.device, [len(prompt) for prompt in prompts]
+    size, longest = len(tree.paths), max(lengths)
+    # A block may begin at the last token; the window grows in steps.
+    slots = longest + max_new + size
     slots += -slots % WINDOW
-    cache = model.new_cache(len(prompts), slots, tree.k)
-    generator = torch.Generator(device).manual_seed(sampling.seed)
-    verify = _compiled if compiled else _verify
-
-    def noise(*shape: int) -> Tensor | None:
-        if sampling.temperature == 0:
-            return None
-        empty = torch.empty(*shape, model.config.vocab, device=device)
-        return empty.exponential_(generator=generator)
+    cached = Cached(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
 
     # Prefill: all prompts in one pass, padded to the longest.
-    longest = max(lengths)
     padded = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
     fed = torch.tensor(lengths, device=device)  # (B,) tokens in the caches, all certain
-    newest, block = _prefill(model, nodes, padded, fed, cache, sampling, noise(len(prompts)))
+    newest, block = cached.prefill(padded, fed)
     rows = list(range(len(prompts)))  # the prompt that each row of the batch belongs to
     left = [max_new - 1] * len(prompts)  # tokens that each prompt still wants
     gains = [Gain(row, [first], 0) for row, first in enumerate(newest.tolist())]
@@ -171,19 +157,17 @@ def stream(
         yield gains
         # Finished rows leave the batch when half of it can: moving the caches costs more than
         # carrying a few idle rows.
-        open_rows = [b for b, row in enumerate(rows) if left[row]]
-        if not open_rows:
+        unfinished = [b for b, row in enumerate(rows) if left[row]]
+        if not unfinished:
             return
-        if len(open_rows) <= len(rows) // 2:
-            index = torch.tensor(open_rows, device=device)
-            rows = [rows[b] for b in open_rows]
-            block, fed, cache = block[index], fed[index], cache[:, :, index]
+        if len(unfinished) <= len(rows) // 2:
+            index = torch.tensor(unfinished, device=device)
+            rows, block, fed = [rows[b] for b in unfinished], block[index], fed[index]
+            cached.keep(index)
 
         used = max(lengths[row] + max_new - left[row] for row in rows if left[row]) + size
-        window = min(slots, used + -used % WINDOW)
-        answers, block, fed = verify(
-            model, nodes, block, fed, cache, window, sampling, noise(len(rows), size)
-        )
+        cached.look_at(min(slots, used + -used % WINDOW))
+        answers, block, fed = cached.verify(block, fed)
         gains = []
         for row, (accepted, *path) in zip(rows, answers.tolist(), strict=True):
             if left[row]:
@@ -193,154 +177,157 @@ def stream(
                 gains.append(Gain(row, new, accepted))
 
 
-def _prefill(
-    model: MultiTokenTransformer,
-    nodes: Nodes,
-    tokens: Tensor,
-    lengths: Tensor,
-    cache: Tensor,
-    sampling: Sampling,
-    noise: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Padded prompts (B, T) -> the first new token of each (B,), and the block (B, M) to verify."""
-    T, last = tokens.shape[1], lengths[:, None] - 1  # (B, 1)
-    slots = torch.arange(T, device=tokens.device).expand_as(tokens)
-    mask = cache.new_full((T, T), -torch.inf).triu(1).expand(len(tokens), 1, T, T)
-    caches = _caches(cache, slots, mask)
-    found, rope = _judge(model, tokens, slots, caches)
-    best = model.logits(found[1].take_along_dim(last[..., None], 1))[:, 0]  # (B, V)
-    newest = choose_token(best, sampling, noise)
-    drafts = _drafts(model, found, rope, caches, last, nodes)
-    return newest, _block(nodes, newest, drafts)
+class Cached:
+    """A model with its caches, for the passes of `stream` over B rows of `slots` slots.
 
-
-def _verify(
-    model: MultiTokenTransformer,
-    nodes: Nodes,
-    block: Tensor,
-    fed: Tensor,
-    cache: Tensor,
-    window: int,
-    sampling: Sampling,
-    noise: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One forward pass over a block (B, M) that follows `fed` (B,) certain tokens.
-
-    -> (B, 1 + k): how many drafts were accepted, and the answers along the accepted path, the one
-    after the newest token first; the next block (B, M); and the certain tokens now fed (B,).
+    The shapes of a pass (B, nodes, window) change rarely: B halves, the window grows by WINDOW.
     """
-    M, slot = block.shape[1], torch.arange(window, device=fed.device)
-    start = fed[:, None]  # (B, 1)
-    positions = (start + nodes.depth).clamp(max=model.config.context - 1)  # beyond: see `inside`
-    slots = start + slot[:M]
-    relative = (slot - start).clamp(-1, M) + 1  # (B, W) 0: certain, 1..M: a node, M + 1: nothing
-    mask = nodes.mask[:, relative].transpose(0, 1)[:, None]  # (B, 1, M, W)
-    caches = _caches(cache, slots, mask)
-    found, rope = _judge(model, block, positions, caches)
-    answers = choose_token(model.logits(found[1]), sampling, noise)  # (B, M) after each node
 
-    # A node is accepted where it and all its ancestors are the answers at their parents.
-    inside = start + nodes.depth < model.config.context
-    right = (block == answers[:, nodes.parent]) & inside | (nodes.depth == 0)  # (B, M)
-    good = (right[:, None] | ~nodes.ancestors).all(-1)  # (B, M)
-    end = (good * (nodes.depth + 1)).argmax(1)  # (B,) the deepest of them
-    accepted, path = nodes.depth[end], nodes.path[end]  # (B,), (B, k)
-    along = answers.gather(1, path)  # (B, k)
-    newest = answers.gather(1, end[:, None])[:, 0]  # (B,)
+    def __init__(
+        self, model: MultiTokenTransformer, nodes: Nodes, sampling: Sampling, rows: int, slots: int
+    ) -> None:
+        self.model, self.nodes, self.sampling = model, nodes, sampling
+        self.order = heads.order(model.config, nodes.k)
+        self.judges = heads.order(model.config, 1)  # the heads that head 1's answer needs
+        self.attends = model.config.head in TRANSFORMER_HEADS
+        self.cache = model.new_cache(rows, slots, nodes.k)
+        self.slot = torch.arange(slots, device=self.cache.device)
+        self.window = 0
+        self.generator = torch.Generator(self.cache.device).manual_seed(sampling.seed)
+        with torch.inference_mode(False):
+            for layer in (*model.trunk, *model.heads):
+                if isinstance(layer, Block):
+                    layer.prepare()
 
-    # From here on only the accepted path: its keys and values move to their positions' slots.
-    steps = slots[:, : nodes.k]  # (B, k)
-    if not nodes.chain:
-        _move(cache[: len(model.trunk) + _judges(model)], start + path, steps)
-        found = {i: h.take_along_dim(path[..., None], 1) for i, h in found.items()}
-        rope = rope.take_along_dim(path[None, :, :, None, None], 2)
-    mask = torch.where(slot <= steps[..., None], 0.0, -torch.inf)[:, None]  # (B, 1, k, W)
-    caches = _caches(cache, steps, mask.to(cache.dtype))
-    drafts = _drafts(model, found, rope, caches, accepted[:, None], nodes)
-    # Rows that are finished go on; they must not leave the cache.
-    fed = (fed + accepted + 1).clamp(max=cache.shape[3] - M)
-    return torch.cat([accepted[:, None], along], 1), _block(nodes, newest, drafts), fed
+    def look_at(self, window: int) -> None:
+        """Have passes see the first `window` slots."""
+        if window != self.window:
+            self.window, self.layers = window, [LayerCache(each, window) for each in self.cache]
 
+    def keep(self, index: Tensor) -> None:
+        """Keep the rows `index` alone."""
+        self.cache, self.window = self.cache[:, :, index], 0
 
-_compiled = torch.compile(_verify)
+    def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Padded prompts (B, T) -> the first new token of each (B,), the block (B, M) to verify."""
+        (B, T), last = tokens.shape, lengths[:, None] - 1  # (B, 1)
+        self.look_at(T)
+        slots = self.slot[:T].expand(B, T)
+        mask = self.cache.new_full((T, T), -torch.inf).triu(1).expand(B, 1, T, T)
+        place = self.place(slots, slots, mask)
+        found = self.judge(tokens, place)
+        end = found[1].take_along_dim(last[..., None], 1)  # (B, 1, D)
+        newest = self.choose(self.model.logits(end))[:, 0]
+        return newest, self.block(newest, self.drafts(found, place, last))
 
+    def verify(self, block: Tensor, fed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One forward pass over a block (B, M) that follows `fed` (B,) certain tokens.
 
-def _judge(
-    model: MultiTokenTransformer, tokens: Tensor, positions: Tensor, caches: list[LayerCache]
-) -> tuple[dict[int, Tensor], Tensor]:
-    """Latents of the trunk (0) and of the heads that head 1's answer needs; the rotary table."""
-    z, rope = model.run_trunk(tokens, positions, caches)
-    found = {0: z}
-    for i in heads.order(model.config, 1):
-        source = found[heads.parent(model.config, i)]
-        found[i] = model.heads[i - 1](source, rope, *caches[len(model.trunk) + i - 1 :][:1])
-    return found, rope
+        -> (B, 1 + k): how many drafts were accepted, and the answers along the accepted path, the
+        one after the newest token first; the next block (B, M); the certain tokens now fed (B,).
+        """
+        model, nodes, M, start = self.model, self.nodes, block.shape[1], fed[:, None]
+        positions, slots = start + nodes.depth, start + self.slot[:M]  # (B, M)
+        inside = positions < model.config.context  # no token beyond it is wanted
+        seen = self.slot[: self.window]
+        relative = (seen - start).clamp(-1, M) + 1  # (B, W) 0: certain, 1..M: a node, M + 1: none
+        mask = nodes.mask[:, relative].transpose(0, 1)[:, None]  # (B, 1, M, W)
+        place = self.place(slots, positions.clamp(max=model.config.context - 1), mask)
+        found = self.judge(block, place)
+        answers = self.choose(model.logits(found[1]))  # (B, M) after each node
 
+        # A node is accepted where it and all its ancestors are the answers at their parents.
+        right = (block == answers[:, nodes.parent]) & inside | (nodes.depth == 0)  # (B, M)
+        good = (right[:, None] | nodes.others).all(-1)  # (B, M)
+        end = (good * (nodes.depth + 1)).argmax(1)  # (B,) the deepest of them
+        accepted, path = nodes.depth[end], nodes.path[end]  # (B,), (B, k)
+        newest = answers.gather(1, end[:, None])[:, 0]  # (B,)
 
-def _judges(model: MultiTokenTransformer) -> int:
-    """The head layers with caches that `_judge` runs; they come first (HEADS)."""
-    config = model.config
-    return len(heads.order(config, 1)) if config.head in TRANSFORMER_HEADS else 0
+        # From here on only the accepted path: its keys and values move to their positions' slots.
+        if not nodes.chain:
+            self.move(start + path, slots[:, : nodes.k])
+            found = {i: h.take_along_dim(path[..., None], 1) for i, h in found.items()}
+            slots = slots[:, : nodes.k]  # (B, k)
+            mask = torch.where(seen <= slots[..., None], 0.0, -torch.inf)[:, None]  # (B, 1, k, W)
+            ahead = slots.clamp(max=model.config.context - 1)
+            place = self.place(slots, ahead, mask.to(self.cache.dtype))
+        drafts = self.drafts(found, place, accepted[:, None])
+        # Rows that are finished go on; they must not leave the cache.
+        fed = (fed + accepted + 1).clamp(max=len(self.slot) - M)
+        along = torch.cat([accepted[:, None], answers.gather(1, path)], 1)
+        return along, self.block(newest, drafts), fed
 
+    def judge(self, tokens: Tensor, place: Place) -> dict[int, Tensor]:
+        """Latents of the trunk (0) and of the heads that head 1's answer needs."""
+        z = self.model.embedding(tokens)  # (B, T, D)
+        for layer, cache in zip(self.model.trunk, self.layers, strict=False):
+            assert isinstance(layer, Block)
+            z = layer.extend(z, cache, place)
+        found = {0: z}
+        for i in self.judges:
+            found[i] = self.head(i, found, place)
+        return found
 
-def _drafts(
-    model: MultiTokenTransformer,
-    found: dict[int, Tensor],
-    rope: Tensor,
-    caches: list[LayerCache],
-    at: Tensor,
-    nodes: Nodes,
-) -> Tensor:
-    """The best `width` tokens of heads 2..k at index `at` (B, 1) -> (B, k - 1, width).
+    def head(
+        self, i: int, found: dict[int, Tensor], place: Place, at: Tensor | None = None
+    ) -> Tensor:
+        """Latent of head i (B, T, D), or (B, 1, D) at one index."""
+        head, source = self.model.heads[i - 1], found[heads.parent(self.model.config, i)]
+        if isinstance(head, Block):
+            return head.extend(source, self.layers[len(self.model.trunk) + i - 1], place, at)
+        return head(source if at is None else source.take_along_dim(at[..., None], 1))
 
-    Heads whose latents others attend to run over all T positions, the rest answer at `at` alone.
-    """
-    config, wanted = model.config, heads.order(model.config, nodes.k)
-    one = at[..., None]
-    last = {i: h.take_along_dim(one, 1) for i, h in found.items()}  # (B, 1, D) each
-    for i in wanted:
-        if i in found:
-            continue
-        above, head = heads.parent(config, i), model.heads[i - 1]
-        if config.head not in TRANSFORMER_HEADS:
-            last[i] = head(last[above])
-        elif any(j in wanted for j in heads.children(config, i)):
-            found[i] = head(found[above], rope, caches[len(model.trunk) + i - 1])
-            last[i] = found[i].take_along_dim(one, 1)
+    def drafts(self, found: dict[int, Tensor], place: Place, at: Tensor) -> Tensor:
+        """The best `width` tokens of heads 2..k at index `at` (B, 1) -> (B, k - 1, width).
+
+        Heads whose latents others read run over all T positions, the rest answer at `at` alone.
+        """
+        model, nodes, found, last = self.model, self.nodes, dict(found), dict[int, Tensor]()
+        for i in self.order:
+            if i not in found:
+                if any(j in self.order for j in heads.children(model.config, i)):
+                    found[i] = self.head(i, found, place)
+                else:
+                    last[i] = self.head(i, found, place, at)
+        for i in range(2, nodes.k + 1):
+            if i not in last:
+                last[i] = found[i].take_along_dim(at[..., None], 1)  # (B, 1, D)
+        latents = [last[i] for i in range(2, nodes.k + 1)]
+        if not latents:
+            return at.new_empty(len(at), 0, nodes.width)
+        if len(model.unembeddings) == 1:  # read the big matrix once, not once per head
+            logits = model.logits(torch.cat(latents, 1))  # (B, k - 1, V)
         else:
-            last[i] = head(found[above], rope, caches[len(model.trunk) + i - 1], at)
-    latents = [last[i] for i in range(2, nodes.k + 1)]
-    if not latents:
-        return at.new_empty(len(at), 0, nodes.width)
-    if len(model.unembeddings) == 1:  # read the big matrix once, not once per head
-        logits = model.logits(torch.cat(latents, 1))  # (B, k - 1, V)
-    else:
-        logits = torch.cat([model.logits(h, i) for i, h in enumerate(latents, 2)], 1)
-    return logits.topk(nodes.width).indices if nodes.width > 1 else logits.argmax(-1, True)
+            logits = torch.cat([model.logits(h, i) for i, h in enumerate(latents, 2)], 1)
+        return logits.topk(nodes.width).indices if nodes.width > 1 else logits.argmax(-1, True)
 
+    def choose(self, logits: Tensor) -> Tensor:
+        """A token for each of logits (B, T, V) -> (B, T)."""
+        noise = None
+        if self.sampling.temperature:
+            noise = torch.empty_like(logits, dtype=torch.float32)
+            noise.exponential_(generator=self.generator)
+        return choose_token(logits, self.sampling, noise)
 
-def _block(nodes: Nodes, newest: Tensor, drafts: Tensor) -> Tensor:
-    """The tokens of a tree's nodes (B, M) from the newest token (B,) and each head's candidates."""
-    return torch.cat([newest[:, None], drafts.flatten(1)], 1)[:, nodes.source]
+    def block(self, newest: Tensor, drafts: Tensor) -> Tensor:
+        """The tokens of the nodes (B, M) from the newest token (B,) and the heads' candidates."""
+        return torch.cat([newest[:, None], drafts.flatten(1)], 1)[:, self.nodes.source]
 
+    def place(self, slots: Tensor, positions: Tensor, mask: Tensor) -> Place:
+        """Where new tokens (B, T) stand, from their slots and positions."""
+        return Place(self.flat(slots), mask, self.model.rope(positions))
 
-def _flat(slots: Tensor, cache: Tensor) -> Tensor:
-    """Slots of each row (B, T) -> their places among all B S slots (B T)."""
-    rows = torch.arange(len(slots), device=slots.device)[:, None]
-    return (rows * cache.shape[3] + slots).flatten()
+    def flat(self, slots: Tensor) -> Tensor:
+        """Slots (B, T) of each row -> (B K T,) among all B K S of a layer's keys."""
+        B, K, S = self.cache.shape[2:5]
+        first = torch.arange(B * K, device=slots.device).view(B, K, 1) * S
+        return (first + slots[:, None]).flatten()
 
-
-def _caches(cache: Tensor, slots: Tensor, mask: Tensor) -> list[LayerCache]:
-    """Every layer's part of the cache, to write at `slots` (B, T) and look where `mask` says."""
-    places = _flat(slots, cache)
-    return [LayerCache(k, v, places, mask) for k, v in cache]
-
-
-def _move(cache: Tensor, source: Tensor, target: Tensor) -> None:
-    """Copy the keys and values at slots `source` (B, k) to slots `target`, in every layer."""
-    flat = cache.flatten(0, 1).flatten(1, 2)  # (layers 2, B S, K, E)
-    moved = flat.index_select(1, _flat(source, cache))
-    flat.index_copy_(1, _flat(target, cache), moved)
+    def move(self, source: Tensor, target: Tensor) -> None:
+        """Copy the judges' keys and values at slots `source` (B, k) to slots `target`."""
+        used = self.cache[: len(self.model.trunk) + len(self.judges) * self.attends]
+        flat = used.flatten(0, 1).flatten(1, 3)  # (layers 2, B K S, E)
+        flat.index_copy_(1, self.flat(target), flat.index_select(1, self.flat(source)))
 
 
 def _tree(model: MultiTokenTransformer, k: int | None, tree: Tree | None) -> Tree:

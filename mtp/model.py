@@ -16,14 +16,13 @@ apart: measured at cpu scale, four of them stayed at the unigram's loss for 200 
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mtp import heads
 from mtp.config import TRANSFORMER_HEADS, ModelConfig
-from mtp.transformer import Block, LayerCache, Rope
+from mtp.transformer import Block, Rope
 
 
 class MultiTokenTransformer(nn.Module):
@@ -69,20 +68,14 @@ class MultiTokenTransformer(nn.Module):
     # ----------------------------------------------------------------------------------------------
     # forward, in pieces that the losses and the decoder share
 
-    def run_trunk(
-        self,
-        tokens: Tensor,
-        positions: Tensor | None = None,
-        caches: Sequence[LayerCache] = (),
-    ) -> tuple[Tensor, Tensor]:
-        """tokens (B, T) at `positions` (B, T), or 0..T-1 -> z (B, T, D), the rotary table."""
-        if positions is None:
-            if (T := tokens.shape[1]) > self.config.context:
-                raise ValueError(f"{T} tokens exceed the context {self.config.context}")
-            positions = torch.arange(T, device=tokens.device)
-        z, rope = self.embedding(tokens), self.rope(positions)
-        for i, layer in enumerate(self.trunk):
-            z = layer(z, rope, caches[i] if caches else None)
+    def run_trunk(self, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """tokens (B, T) -> z (B, T, D) and the rotary table for the heads."""
+        if (T := tokens.shape[1]) > self.config.context:
+            raise ValueError(f"{T} tokens exceed the context {self.config.context}")
+        rope = self.rope(torch.arange(T, device=tokens.device))
+        z = self.embedding(tokens)  # (B, T, D)
+        for layer in self.trunk:
+            z = layer(z, rope)
         return z, rope
 
     def latents(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
@@ -113,11 +106,11 @@ class MultiTokenTransformer(nn.Module):
 
     def new_cache(self, rows: int, slots: int, k: int) -> Tensor:
         """Zeros for the keys and values of the trunk's layers, then of the head layers that heads
-        1..k take: (layers, 2, rows, slots, K, E). Heads without attention have none."""
+        1..k take: (layers, 2, rows, K, slots, E). Heads without attention have none."""
         c = self.config
         own = max(heads.order(c, k)) if c.head in TRANSFORMER_HEADS else 0
         return self.embedding.weight.new_zeros(
-            len(self.trunk) + own, 2, rows, slots, c.key_value_heads, c.dim // c.attn_heads
+            len(self.trunk) + own, 2, rows, c.key_value_heads, slots, c.dim // c.attn_heads
         )
 
     def drop_heads(self) -> "MultiTokenTransformer":

@@ -7,6 +7,7 @@ cache.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -35,16 +36,19 @@ class Rope(nn.Module):
             self.table = table.to(self.table.device)
         return self
 
-    def forward(self, positions: Tensor) -> Tensor:
-        """positions (T,) or (B, T) -> (2, T, 1, E) or (2, B, T, 1, E)."""
-        return self.table[:, positions].unsqueeze(-2)
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """positions (T,) or (B, T) -> cosines and signed sines, each (T, 1, E) or (B, T, 1, E)."""
+        cos, sin = self.table[:, positions].unsqueeze(-2)
+        return cos, sin
 
 
-def rotate(x: Tensor, rope: Tensor) -> Tensor:
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate the pairs (x[j], x[j + E/2]) of each head by the angle of their position."""
-    wide = x.to(rope.dtype) if x.dtype != torch.float64 else x
-    other = wide.roll(x.shape[-1] // 2, -1)  # each one's partner
-    return torch.addcmul(wide * rope[0], other, rope[1].to(wide.dtype)).to(x.dtype)  # (B, T, H, E)
+    cos, sin = rope
+    wide = x.float() if x.element_size() < 4 else x
+    partner = wide.roll(x.shape[-1] // 2, -1)
+    turned = torch.addcmul(wide * cos, partner, sin)  # (B, T, H, E)
+    return turned.to(x.dtype) if wide is not x else turned
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) -> Tensor:
@@ -70,61 +74,96 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) ->
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
-class LayerCache:
-    """Keys and values of one attention layer, and where a forward pass writes and looks.
+@dataclass(frozen=True)
+class Place:
+    """Where the T new positions of each row of a cached pass stand.
 
-    Slot s of a row holds its position s. Rows advance by different lengths: what lies beyond a
-    row's certain tokens (padding, drafts) is hidden by the mask until it is overwritten.
+    slots  (B K T,) where their keys and values go, among all B K S slots of a cache
+    mask   (B, 1, T, W) zero where they may look among the first W slots of a row, else -inf
+    rope   their rotary table, (B, T, 1, E) each
     """
 
-    def __init__(self, k: Tensor, v: Tensor, slots: Tensor, mask: Tensor) -> None:
-        self.k, self.v = k, v  # (B, S, K, E)
-        self.slots = slots  # (B T) of all B S slots, those of the new positions
-        self.mask = mask  # (B, 1, T, W): zero where they may look among the first W slots, or -inf
+    slots: Tensor
+    mask: Tensor
+    rope: tuple[Tensor, Tensor]
 
-    def write(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k, v (B, T, K, E); the keys and values to look at (B, W, K, E)."""
-        self.k.flatten(0, 1).index_copy_(0, self.slots, k.flatten(0, 1))
-        self.v.flatten(0, 1).index_copy_(0, self.slots, v.flatten(0, 1))
-        window = self.mask.shape[-1]
-        return self.k.narrow(1, 0, window), self.v.narrow(1, 0, window)
+    def only(self, at: Tensor) -> "Place":
+        """For queries from the position at index `at` (B, 1) alone."""
+        index = at[:, :, None, None]
+        cos, sin = (table.take_along_dim(index, 1) for table in self.rope)
+        return Place(self.slots, self.mask.take_along_dim(index, 2), (cos, sin))
+
+
+class LayerCache:
+    """Keys and values of one attention layer: slot s of a row holds its position s.
+
+    Rows advance by different lengths. What lies beyond a row's certain tokens (padding, drafts) is
+    hidden by the mask until it is overwritten.
+    """
+
+    def __init__(self, cache: Tensor, window: int) -> None:
+        """cache (2, B, K, S, E), of which passes see the first `window` slots."""
+        self.k, self.v = cache.flatten(1, 3)  # (B K S, E) each
+        self.seen_k, self.seen_v = cache[:, :, :, :window]  # (B, K, W, E) each
+
+    def write(self, k: Tensor, v: Tensor, slots: Tensor) -> None:
+        """Store k, v (B, K, T, E)."""
+        self.k.index_copy_(0, slots, k.reshape(-1, k.shape[3]))
+        self.v.index_copy_(0, slots, v.reshape(-1, v.shape[3]))
 
 
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.head_dim = config.dim // config.attn_heads
-        kv_dim = self.head_dim * config.key_value_heads
+        self.heads, self.kv_heads = config.attn_heads, config.key_value_heads
+        kv_dim = self.head_dim * self.kv_heads
         self.wq = nn.Linear(config.dim, config.dim, bias=False)
         self.wk = nn.Linear(config.dim, kv_dim, bias=False)
         self.wv = nn.Linear(config.dim, kv_dim, bias=False)
         self.wo = nn.Linear(config.dim, config.dim, bias=False)
         self.kernel = "sdpa"
         self.causal_bias: Tensor | None = None  # (context, context), see use_kernel
+        self.wqkv = torch.empty(0)  # see pack
 
-    def forward(
-        self, x: Tensor, rope: Tensor, cache: LayerCache | None = None, at: Tensor | None = None
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). With `at` (B, 1), keys and values go to the cache for all T
-        positions, and only the one at that index is answered -> (B, 1, D)."""
-
-        B, T, _ = x.shape
-        k = rotate(self.wk(x).view(B, T, -1, self.head_dim), rope)  # (B, T, K, E)
-        v = self.wv(x).view(B, T, -1, self.head_dim)
-        mask = None
-        if cache is not None:
-            k, v = cache.write(k, v)
-            mask = cache.mask
-            if at is not None:
-                x, T = x.take_along_dim(at[..., None], 1), 1  # (B, 1, D)
-                mask = mask.take_along_dim(at[:, None, :, None], 2)  # (B, 1, 1, W)
-                rope = rope.take_along_dim(at[None, :, :, None, None], 2)
-        elif self.causal_bias is not None:
-            mask = self.causal_bias[:T, :T]
-        q = rotate(self.wq(x).view(B, T, -1, self.head_dim), rope)  # (B, T, H, E)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        B, T, D = x.shape
+        q, k, v = (w(x).view(B, T, -1, self.head_dim) for w in (self.wq, self.wk, self.wv))
+        q, k = rotate(q, rope), rotate(k, rope)  # (B, T, H, E), (B, T, K, E)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        mask = self.causal_bias[:T, :T] if self.causal_bias is not None else None
         y = attend(q, k, v, mask, self.kernel)  # (B, H, T, E)
-        return self.wo(y.transpose(1, 2).reshape(B, T, -1))
+        return self.wo(y.transpose(1, 2).reshape(B, T, D))
+
+    def extend(self, x: Tensor, cache: LayerCache, place: Place, at: Tensor | None) -> Tensor:
+        """As `forward`, after what the cache holds. Keys and values of all T positions are stored;
+        with `at` (B, 1), only the position at that index is answered -> (B, 1, D)."""
+        (B, T, D), H, K = x.shape, self.heads, self.kv_heads
+        if at is None:
+            qkv = F.linear(x, self.wqkv).view(B, T, H + 2 * K, -1)
+            turned = rotate(qkv.narrow(2, 0, H + K), place.rope).transpose(1, 2)  # (B, H + K, T, E)
+            q, k = turned.narrow(1, 0, H), turned.narrow(1, H, K)
+        else:
+            qkv = F.linear(x, self.wqkv[D:]).view(B, T, 2 * K, -1)
+            k = rotate(qkv.narrow(2, 0, K), place.rope).transpose(1, 2)
+            one, place, T = x.take_along_dim(at[..., None], 1), place.only(at), 1
+            q = rotate(F.linear(one, self.wqkv[:D]).view(B, 1, H, -1), place.rope).transpose(1, 2)
+        v = qkv.narrow(2, qkv.shape[2] - K, K).transpose(1, 2)
+        cache.write(k, v, place.slots)
+        y = attend(q, cache.seen_k, cache.seen_v, place.mask, "sdpa")  # (B, H, T, E)
+        return self.wo(y.transpose(1, 2).reshape(B, T, D))
+
+
+def pack(group: nn.Module, name: str, parts: list[nn.Linear]) -> None:
+    """Lay the weights of `parts` out as one matrix, `group.name`, for one product in place of
+    several. The weights become views of it, so that it follows what is trained or loaded."""
+    packed: Tensor = getattr(group, name)
+    if packed.data_ptr() == parts[0].weight.data_ptr():
+        return  # still theirs; not so after a move to another device or type
+    setattr(group, name, torch.cat([part.weight.detach() for part in parts]))
+    rows = getattr(group, name).split([len(part.weight) for part in parts])
+    for part, weight in zip(parts, rows, strict=True):
+        part.weight.data = weight
 
 
 def use_kernel(model: nn.Module, kernel: str, context: int, device: str) -> None:
@@ -146,13 +185,19 @@ class FeedForward(nn.Module):
         self.w1 = nn.Linear(config.dim, config.ffn, bias=False)
         self.w2 = nn.Linear(config.ffn, config.dim, bias=False)
         self.w3 = nn.Linear(config.dim, config.ffn, bias=False)
+        self.w13 = torch.empty(0)  # see pack
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
+    def extend(self, x: Tensor) -> Tensor:
+        """The same, with w1 and w3 as one product."""
+        gate, up = F.linear(x, self.w13).chunk(2, -1)
+        return self.w2(F.silu(gate) * up)
+
 
 class Block(nn.Module):
-    """One pre-norm transformer layer; x (B, T, D) -> (B, T, D), or (B, 1, D) `at` one index."""
+    """One pre-norm transformer layer; x (B, T, D) -> (B, T, D)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -161,9 +206,20 @@ class Block(nn.Module):
         self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = FeedForward(config)
 
-    def forward(
-        self, x: Tensor, rope: Tensor, cache: LayerCache | None = None, at: Tensor | None = None
-    ) -> Tensor:
-        attended = self.attention(self.attention_norm(x), rope, cache, at)
-        x = (x if at is None else x.take_along_dim(at[..., None], 1)) + attended
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rope)
         return x + self.feed_forward(self.ffn_norm(x))
+
+    def prepare(self) -> None:
+        """What `extend` needs done since the weights were last moved."""
+        a, f = self.attention, self.feed_forward
+        pack(a, "wqkv", [a.wq, a.wk, a.wv])
+        pack(f, "w13", [f.w1, f.w3])
+
+    def extend(
+        self, x: Tensor, cache: LayerCache, place: Place, at: Tensor | None = None
+    ) -> Tensor:
+        """x (B, T, D) after what the cache holds -> (B, T, D), or (B, 1, D) `at` one index."""
+        y = self.attention.extend(self.attention_norm(x), cache, place, at)
+        x = (x if at is None else x.take_along_dim(at[..., None], 1)) + y
+        return x + self.feed_forward.extend(self.ffn_norm(x))

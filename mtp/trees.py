@@ -60,7 +60,7 @@ def best_tree(ranks: Iterable[Sequence[int]], k: int, nodes: int) -> Tree:
     """The tree of `nodes` nodes whose drafts are right most often, the chain of k among them.
 
     `ranks` has an entry per position of some text: the rank that head 2, 3, .. there gave to the
-    token that came (see evals.acceptance.ranks). How often a node is accepted is how often the
+    token that came (evals.speculation.ranks). How often a node is accepted is how often the
     ranks begin with its path, and the expected tokens per forward are the sum over nodes. A path is
     never more frequent than its beginning, so the most frequent nodes form a tree. BadInput where
     `nodes` does not hold the chain.
@@ -80,7 +80,7 @@ class Nodes:
 
     depth      (M,) positions after the newest token
     parent     (M,) index of the parent; the first node is its own
-    ancestors  (M, M) True where the column is the row's ancestor or itself
+    others     (M, M) False where the column is the row's ancestor or itself
     path       (M, k) the nodes from the first one to this one, which then repeats
     mask       (M, 1 + M + 1) what is added to a node's attention scores: for a certain token,
                for each node, for anything beyond
@@ -98,7 +98,7 @@ class Nodes:
         self.depth = table([len(path) for path in tree.paths])
         self.parent = table([line[-2] if len(line) > 1 else 0 for line in lines])
         self.path = table([line + line[-1:] * (tree.k - len(line)) for line in lines])
-        self.ancestors = table([[j in line for j in range(len(lines))] for line in lines])
+        self.others = table([[j not in line for j in range(len(lines))] for line in lines])
         sees = [[True, *(j in line for j in range(len(lines))), False] for line in lines]
         self.mask = like.new_zeros(len(lines), len(lines) + 2).masked_fill(~table(sees), -torch.inf)
         self.source = table(

@@ -1,0 +1,199 @@
+"""Greedy decoding: ours against transformers' generate, and the price of self-speculation.
+
+n=1: our k=1 against LlamaForCausalLM.generate with its cache, the same weights, at the cpu-scale
+shape. Both must give the same tokens.
+
+n=4: the same shape with 32 layers, like the paper's 7B, so that heads 2..4 are as small a part
+of it. The weights are random: a pass costs the same whatever it accepts. The speedup over k=1
+divided by the tokens per forward is the price of a pass over one token in passes over a block (the
+paper's Table S2, code: 3.05 / 3.50 = 0.87). The profile says where a block's pass at batch 1 goes.
+
+Prompts of 64 tokens, 128 new ones, float32, all threads; the cases of a batch size take turns.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks import common
+from experiments.sweep_n import base
+from mtp.config import ModelConfig
+from mtp.decode import Generation, generate
+from mtp.errors import BadInput, exit_cleanly
+from mtp.model import MultiTokenTransformer
+from mtp.trees import Tree, chain
+
+TREE = Tree(((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)))
+
+
+def llama(model: MultiTokenTransformer) -> Any:
+    """The LlamaForCausalLM with the weights of an n=1 model."""
+    try:
+        from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore
+    except ImportError:
+        raise BadInput("bench-decode needs transformers: pip install -e '.[bench]'") from None
+    c = model.config
+    shape = LlamaConfig(
+        hidden_size=c.dim,
+        intermediate_size=c.ffn,
+        num_hidden_layers=c.layers,
+        num_attention_heads=c.attn_heads,
+        num_key_value_heads=c.key_value_heads,
+        vocab_size=c.vocab,
+        max_position_embeddings=c.context,
+        rms_norm_eps=c.norm_eps,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    names = {
+        "attention.wq": "self_attn.q_proj",
+        "attention.wk": "self_attn.k_proj",
+        "attention.wv": "self_attn.v_proj",
+        "attention.wo": "self_attn.o_proj",
+        "feed_forward.w1": "mlp.gate_proj",
+        "feed_forward.w2": "mlp.down_proj",
+        "feed_forward.w3": "mlp.up_proj",
+        "attention_norm": "input_layernorm",
+        "ffn_norm": "post_attention_layernorm",
+    }
+    weights = {
+        "model.embed_tokens.weight": model.embedding.weight,
+        "model.norm.weight": model.norm.weight,
+        "lm_head.weight": model.unembedding(1),
+    }
+    for i, layer in enumerate((*model.trunk, *model.heads)):
+        for name, weight in layer.named_parameters():
+            theirs = names[name.removesuffix(".weight")]
+            weights[f"model.layers.{i}.{theirs}.weight"] = weight
+    made: Any = LlamaForCausalLM(shape).to(common.DEVICE)  # pyright: ignore[reportArgumentType]
+    made.load_state_dict(weights)
+    return made.eval()
+
+
+def prompts(batch: int, config: ModelConfig) -> list[list[int]]:
+    """Random tokens, a quarter of the context each."""
+    g = torch.Generator().manual_seed(batch)
+    return torch.randint(config.vocab, (batch, config.context // 4), generator=g).tolist()
+
+
+def against_transformers(
+    report: common.Report, config: ModelConfig, batches: tuple[int, ...], new: int, seconds: float
+) -> None:
+    """tokens/s of both; ratios, batch by batch."""
+    torch.manual_seed(0)
+    model = MultiTokenTransformer(config).to(common.DEVICE).eval()
+    theirs = llama(model)
+
+    def transformers_generate(rows: list[list[int]]) -> list[list[int]]:
+        ids = torch.tensor(rows, device=common.DEVICE)
+        with torch.inference_mode():
+            mask = torch.ones_like(ids)
+            made = theirs.generate(ids, attention_mask=mask, max_new_tokens=new, do_sample=False)
+        return made[:, ids.shape[1] :].tolist()
+
+    for batch in batches:
+        rows, name = prompts(batch, config), f"n=1, batch {batch}"
+        cases = {
+            "transformers": partial(transformers_generate, rows),
+            "ours": lambda rows=rows: generate(model, rows, new).tokens,
+        }
+        same = sum(a == b for a, b in zip(cases["ours"](), cases["transformers"](), strict=True))
+        report.add(name, "rows equal to transformers'", same, f"of {batch}")
+        times = common.interleave(cases, seconds / len(batches))
+        for who in cases:
+            rate = batch * new / common.median(times, who)
+            report.add(f"{name}, {who}", "tokens/s", rate, "tokens/s")
+        gain = common.ratio(times, "transformers", "ours")
+        expected = ">= 2" if batch == 1 else ""
+        report.ratio(name, "tokens/s over transformers' generate", gain, expected)
+
+
+def price_of_a_block(
+    report: common.Report, config: ModelConfig, batches: tuple[int, ...], new: int, seconds: float
+) -> None:
+    """ms per pass of chains and a tree, and what is left of the tokens per forward."""
+    torch.manual_seed(0)
+    model = MultiTokenTransformer(config).to(common.DEVICE).eval()
+    ways = {f"k={k}": chain(k) for k in range(1, config.n + 1)} | {"tree of 8": TREE}
+    for batch in batches:
+        rows, name = prompts(batch, config), f"n=4, batch {batch}"
+        made: dict[str, Generation] = {}
+
+        def decode(
+            way: str, rows: list[list[int]] = rows, made: dict[str, Generation] = made
+        ) -> None:
+            made[way] = generate(model, rows, new, tree=ways[way])
+
+        times = common.interleave({w: partial(decode, w) for w in ways}, seconds / len(batches))
+        for way, found in made.items():
+            report.add(
+                f"{name}, {way}",
+                "ms per pass",
+                1e3 * common.median(times, way) / (found.forwards + 1),
+                "ms",
+            )
+            report.add(
+                f"{name}, {way}", "tokens/s", batch * new / common.median(times, way), "tokens/s"
+            )
+        for way in list(ways)[1:]:
+            speedup = common.ratio(times, "k=1", way)
+            left = speedup / made[way].tokens_per_forward
+            expected = ">= 0.85" if batch == 1 and way == "k=4" else ""
+            report.ratio(f"{name}, {way}", "speedup over tokens per forward", left, expected)
+
+
+GROUPS = {  # of operators in the profile, by what their names contain
+    "matrix products": ("mm", "linear"),
+    "attention": ("attention",),
+    "norms": ("norm", "rsqrt", "pow", "mean", "sum"),
+    "cache writes": ("index_copy",),
+}
+
+
+def profile_of_a_block(report: common.Report, config: ModelConfig, new: int) -> None:
+    """Share of each group of operators in the time of decoding at batch 1, k=4 and k=1."""
+    torch.manual_seed(0)
+    model = MultiTokenTransformer(config).to(common.DEVICE).eval()
+    rows = prompts(1, config)
+    for k in (1, config.n):
+        generate(model, rows, new, k)
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            generate(model, rows, new, k)
+        own = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+        total, left = sum(own.values()), dict(own)
+        for group, parts in GROUPS.items():
+            names = [key for key in left if any(part in key for part in parts)]
+            share = 100 * sum(left.pop(key) for key in names) / total
+            report.add(f"n=4, batch 1, k={k}, profile", group, share, "% of operators' time")
+        rest = 100 * sum(left.values()) / total
+        report.add(f"n=4, batch 1, k={k}, profile", "the rest", rest, "% of operators' time")
+
+
+@exit_cleanly
+def main() -> None:
+    args = common.parser(__doc__, seconds=180).parse_args()
+    try:
+        import transformers  # pyright: ignore
+    except ImportError:
+        raise BadInput("bench-decode needs transformers: pip install -e '.[bench]'") from None
+    transformers.logging.set_verbosity_error()
+    report = common.Report("decode", args.out, f", transformers {transformers.__version__}")
+    model, batches, new = base("cpu").model, (1, 8, 32), 128
+    if args.quick:
+        model, batches, new = base("smoke").model, (1, 2), 4
+    deep = dataclasses.replace(model, layers=8 if args.quick else 32, n=4)
+    against_transformers(report, model, batches, new, args.seconds / 2)
+    price_of_a_block(report, deep, batches, new, args.seconds / 2)
+    profile_of_a_block(report, deep, new)
+    report.table({"tokens/s": ",.0f", "ms per pass": ".2f"})
+    report.table({**{group: ".0f" for group in GROUPS}, "the rest": ".0f"})
+    report.finish()
+
+
+if __name__ == "__main__":
+    main()
