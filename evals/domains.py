@@ -35,7 +35,7 @@ def _parts(text: str) -> Iterator[tuple[str, str]]:
     """The functions without a docstring, and the docstrings, of a Python document."""
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last: nested too deep
         return
     for node in nodes:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):

@@ -56,6 +56,8 @@ def side_by_side(
     that other load on the machine hits all alike."""
     if batch < 1 or repeats < 1:
         raise BadInput(f"batch is {batch}, repeats is {repeats}; both must be at least 1")
+    if not prompts:
+        raise BadInput("there are no prompts; give at least one list of token ids")
     groups = [prompts[i : i + batch] for i in range(0, len(prompts), batch)]
     seconds: dict[Name, list[float]] = {name: [] for name in ways}
     made: dict[Name, list[Generation]] = {}
@@ -129,19 +131,28 @@ def ranks(
     found = []
     for prompt, output in zip(prompts, outputs, strict=True):
         text = torch.tensor([prompt + output], device=model.embedding.weight.device)
-        first, last = len(prompt) - 1, text.shape[1] - k  # where head 1 sees the output's tokens
+        # where head 1 predicts the output's tokens and head k's target is still in the text
+        first, last = len(prompt) - 1, text.shape[1] - k
+        if k == 1 or last <= first:
+            continue
         columns = []
         for i, logits in enumerate(model(text, k)[1:], 2):
             logits = logits[0, first:last]  # (P, V) of x[t + i]
             came = text[0, first + i : last + i, None]  # (P, 1)
             columns.append((logits > logits.gather(1, came)).sum(1))  # (P,)
-        found += torch.stack(columns, 1).tolist() if columns and last > first else []
+        found += torch.stack(columns, 1).tolist()
     return found
 
 
 def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
     """The same next-token model whose draft i is made for the place after its own: what head i + 1
-    says, and head 2 in place of the last. Such drafts are right by chance alone."""
+    says, and head 2 in place of the last. Such drafts are right by chance alone. BadInput for fewer
+    than three heads, and for anticausal ones, whose next-token model has all of them inside."""
+    if model.config.n < 3 or model.config.head == "anticausal":
+        raise BadInput(
+            f"drafts of {model.config.n} {model.config.head} heads cannot be shifted; it "
+            "takes three that are not anticausal"
+        )
     wrong = copy.deepcopy(model)
     one, two, *rest = wrong.heads
     wrong.heads = torch.nn.ModuleList([one, *rest, two])

@@ -125,9 +125,8 @@ def checks(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Mea
     setting, n = SETTINGS[scale], model.config.n
     rows = []
     for domain, prompts in domains(corpus, setting.prompt, max(8, *setting.batches)).items():
-        right, wrong = (
-            generate(each, prompts, setting.new) for each in (model, speculation.shifted(model))
-        )
+        right = generate(model, prompts, setting.new, 1)
+        wrong = generate(speculation.shifted(model), prompts, setting.new)
         by_chance = speculation.chance(model, prompts, right.tokens)
         count = sum(map(len, right.tokens))
         rows += [

@@ -24,6 +24,7 @@ lies beyond a row's last certain token is hidden until it is overwritten.
 """
 
 import argparse
+import itertools
 import os
 import sys
 import time
@@ -394,21 +395,32 @@ def main() -> None:
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load_model(args.checkpoint, device), load(args.checkpoint)
-    text = sys.stdin.read() if args.prompt == "-" else args.prompt
+    try:
+        text = sys.stdin.read() if args.prompt == "-" else args.prompt
+        text.encode()
+    except UnicodeError:
+        raise BadInput("the prompt is not UTF-8") from None
     prompt = [tokenizer.bos, *tokenizer.encode(text)]
+    start, made, accepted, count = time.perf_counter(), list[int](), 0, -1
     passes = stream(model, [prompt], args.max_new, args.k, tokenizer.eos, sampling=sampling)
-    start, made, shown, accepted, count = time.perf_counter(), [], "", 0, -1
+    first = next(passes)  # bad arguments are told before anything is printed
+    shown = tokenizer.decode(prompt)
     green = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(text, end="", flush=True)
-    for ((_, tokens, drafts),) in passes:
-        for token, draft in zip(tokens, [True] * drafts + [False] * len(tokens), strict=False):
-            made.append(token)
-            new = tokenizer.decode(made)[len(shown) :]
-            if new.endswith("\ufffd") and len(made) < args.max_new:
-                continue  # a character of several tokens, not whole yet
+
+    def show(draft: bool, end: bool = False) -> None:
+        nonlocal shown
+        new = tokenizer.decode(prompt + made)[len(shown) :]
+        if end or not new.endswith("\ufffd"):  # else a character of several tokens, not whole yet
+            print(f"\033[32m{new}\033[0m" if draft and green and new else new, end="", flush=True)
             shown += new
-            print(f"\033[32m{new}\033[0m" if draft and green else new, end="", flush=True)
+
+    print(text, end="", flush=True)
+    for ((_, tokens, drafts),) in itertools.chain([first], passes):
+        for i, token in enumerate(tokens):
+            made.append(token)
+            show(draft=i < drafts)
         accepted, count = accepted + drafts, count + 1
+    show(draft=False, end=True)
     seconds = time.perf_counter() - start
     print()
     print(

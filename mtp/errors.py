@@ -7,6 +7,7 @@ which prints that line and leaves with exit code 2, the conventional status for 
 
 import errno
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -36,6 +37,9 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
+        except BrokenPipeError:  # whoever read our output has left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

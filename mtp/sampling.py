@@ -30,6 +30,8 @@ class Sampling:
             raise BadInput(f"top_k is {self.top_k}; it must be 0 (all tokens) or positive")
         if not 0 < self.top_p <= 1:
             raise BadInput(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        if not 0 <= self.seed < 2**63:
+            raise BadInput(f"seed is {self.seed}; it must be at least 0 and below 2**63")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The distribution that tokens are drawn from; logits (..., V) -> (..., V), float32 or

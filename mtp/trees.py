@@ -57,7 +57,7 @@ def chain(k: int) -> Tree:
 
 
 def best_tree(ranks: Iterable[Sequence[int]], k: int, nodes: int) -> Tree:
-    """The tree of `nodes` nodes whose drafts are right most often, the chain of k among them.
+    """The tree of up to `nodes` nodes whose drafts are right most often, the chain of k among them.
 
     `ranks` has an entry per position of some text: the rank that head 2, 3, .. there gave to the
     token that came (evals.speculation.ranks). How often a node is accepted is how often the

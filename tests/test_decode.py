@@ -1,7 +1,10 @@
 """Cached, batched, speculative decoding against argmax decoding recomputed from scratch."""
 
+import contextlib
 import copy
 import functools
+import itertools
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mtp.config import TRANSFORMER_HEADS, HeadType, ModelConfig
-from mtp.decode import Generation, generate
+from mtp.decode import Gain, Generation, generate, stream
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
 from mtp.trees import Tree, chain
@@ -286,3 +289,102 @@ def test_bad_input_is_named_before_anything_is_computed(
     monkeypatch.setattr(model, "new_cache", None)
     with pytest.raises(BadInput, match=message):
         generate(**({"model": model, "prompts": [[1]], "max_new": 4} | arguments))
+
+
+# --------------------------------------------------------------------------------------------------
+# pass by pass
+
+TREE = Tree(((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)))
+
+
+@functools.cache
+def five(head: HeadType) -> tuple[list[list[int]], int]:
+    """Five prompts and the end-of-text token that ends their rows at the most different times."""
+    g = torch.Generator().manual_seed(2)
+    prompts = [torch.randint(1, 16, (1 + i % 6,), generator=g).tolist() for i in range(40)]
+    texts = generate(trained(head), prompts, 24).tokens
+    found: dict[int, dict[int, list[int]]] = {}  # end of text -> length -> a prompt
+    for eos in range(1, 16):
+        lengths = [row.index(eos) if eos in row else 24 for row in texts]
+        found[eos] = dict(sorted(zip(lengths, prompts, strict=True), key=lambda pair: pair[0]))
+    eos = max(found, key=lambda eos: len(found[eos]))
+    chosen = list(found[eos].values())
+    return [chosen[i * (len(chosen) - 1) // 4] for i in (3, 0, 4, 1, 2)], eos
+
+
+@contextlib.contextmanager
+def batch_sizes(model: MultiTokenTransformer) -> Iterator[list[int]]:
+    """The rows of every pass, the prefill first."""
+    sizes: list[int] = []
+    hook = model.embedding.register_forward_hook(lambda _, given, made: sizes.append(len(made)))
+    try:
+        yield sizes
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("tree", [chain(1), chain(4), TREE], ids=["k=1", "chain", "tree"])
+@pytest.mark.parametrize("head", TYPES)
+def test_gains_add_up_to_what_generate_gives(head: HeadType, tree: Tree) -> None:
+    model, (prompts, eos) = trained(head), five(head)
+    whole = generate(model, prompts, 24, eos=eos, tree=tree)
+    first, *passes = stream(model, prompts, 24, eos=eos, tree=tree)
+    assert first == [Gain(row, new[:1], 0) for row, new in enumerate(whole.tokens)]
+    assert len(passes) == whole.forwards > 2
+    joined, counts, finished = [row[:1] for row in whole.tokens], [0] * tree.k, set[int]()
+    for gains in passes:
+        finished |= {row for row, new in enumerate(joined) if new[-1] == eos or len(new) == 24}
+        assert [gain.row for gain in gains] == [row for row in range(5) if row not in finished]
+        for row, new, accepted in gains:
+            joined[row] += new
+            assert 1 <= len(new) <= accepted + 1 <= tree.k
+            if len(new) < accepted + 1:  # cut
+                assert new[-1] == eos or len(joined[row]) == 24
+            for i in range(accepted + 1):
+                counts[i] += 1
+    assert joined == whole.tokens and counts == whole.accepted.tolist()
+    assert all(new[-1] == eos or len(new) == 24 for new in joined)
+    assert all(eos not in new[:-1] for new in joined)
+
+
+@pytest.mark.parametrize("tree", [chain(4), TREE], ids=["chain", "tree"])
+@pytest.mark.parametrize("head", TYPES)
+def test_rows_that_finish_leave_the_others_as_if_alone(head: HeadType, tree: Tree) -> None:
+    model, (prompts, eos) = trained(head), five(head)
+    alone = []
+    for prompt in prompts:
+        gains = [gain for (gain,) in stream(model, [prompt], 24, eos=eos, tree=tree)]
+        alone.append([(new, accepted) for _, new, accepted in gains])
+    assert len({len(gains) for gains in alone}) >= 3
+    together: list[list[Any]] = [[] for _ in prompts]
+    with batch_sizes(model) as sizes:
+        for gains in stream(model, prompts, 24, eos=eos, tree=tree):
+            for row, new, accepted in gains:
+                together[row].append((new, accepted))
+    assert together == alone
+    shapes = list(dict.fromkeys(sizes))
+    assert shapes[0] == 5 and len(shapes) >= 2 and sizes == sorted(sizes, reverse=True)
+    assert all(after <= before // 2 for before, after in itertools.pairwise(shapes))
+
+
+def test_the_batch_halves_when_half_of_it_is_done() -> None:
+    model = clockwork()
+    # to 15 there are 1, 2, 4, 8 and 12 tokens: after pass 1 three rows are left, after 3 two, ..
+    with batch_sizes(model) as sizes:
+        got = generate(model, [[14], [13], [11], [7], [3]], 20, 1, eos=15)
+    assert [len(row) for row in got.tokens] == [1, 2, 4, 8, 12] and got.forwards == 11
+    assert got.row_forwards == [0, 1, 3, 7, 11]
+    assert sizes == [5] + [5] * 3 + [2] * 4 + [1] * 4
+
+
+def test_nothing_is_computed_before_it_is_asked_for() -> None:
+    model = clockwork()
+    with batch_sizes(model) as sizes:
+        passes = stream(model, [[0], [5]], 30)
+        assert sizes == []
+        assert next(passes) == [Gain(0, [1], 0), Gain(1, [6], 0)]
+        assert next(passes) == [Gain(0, [2, 3, 4, 5], 3), Gain(1, [7, 8, 9, 10], 3)]
+        assert sizes == [2, 2]
+        assert not torch.is_inference_mode_enabled()  # between two passes
+        del passes  # left half-way
+        assert sizes == [2, 2]

@@ -1,5 +1,6 @@
 """The model: its sizes, the paper's parameter matching, causality, and the Llama inside it."""
 
+import copy
 from typing import Any, get_args
 
 import pytest
@@ -10,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtp import loss
 from mtp.config import SIZES, TRANSFORMER_HEADS, HeadType, ModelConfig, size
 from mtp.model import MultiTokenTransformer, flops_per_token, parameter_counts
-from mtp.transformer import Attention, attend
+from mtp.transformer import Attention, Block, LayerCache, Place, Rope, attend
 
 HEADS = get_args(HeadType)
 TINY = {"dim": 16, "layers": 5, "attn_heads": 4, "vocab": 19, "context": 12}
@@ -159,6 +160,113 @@ def test_rotary_positions_depend_on_distance_alone() -> None:
         far = layer(x, model.rope(torch.arange(40, 45)))
     torch.testing.assert_close(near, far, rtol=1e-5, atol=1e-6)
     assert model.bfloat16().rope.table.dtype == torch.float32
+
+
+class Layer:
+    """A random float64 layer and a cache of `rows` rows of 14 slots, of which it sees 12."""
+
+    def __init__(self, rows: int, kv_heads: int) -> None:
+        torch.manual_seed(0)
+        config = config_of("parallel", kv_heads=kv_heads)
+        self.block, self.rope = Block(config).double(), Rope(config)
+        shape = (2, rows, config.key_value_heads, 14, config.dim // config.attn_heads)
+        self.cache = torch.zeros(shape, dtype=torch.float64)  # (2, B, K, S, E)
+        self.block.prepare()
+
+    @torch.no_grad()
+    def whole(self, x: Tensor) -> Tensor:
+        return self.block(x, self.rope(torch.arange(x.shape[1])))
+
+    @torch.no_grad()
+    def extend(
+        self, x: Tensor, start: Tensor, at: Tensor | None = None, see: Tensor | None = None
+    ) -> Tensor:
+        """x (B, T, D) at positions from `start` (B,) on, after what is cached. Each sees itself and
+        those before it, or those of the T that `see` (T, T) says."""
+        (B, T, _), slot = x.shape, torch.arange(12)
+        see = torch.ones(T, T, dtype=torch.bool).tril() if see is None else see
+        steps = start[:, None] + torch.arange(T)  # (B, T)
+        before = (slot < start[:, None]).expand(T, B, 12).transpose(0, 1)  # (B, T, W)
+        look = before.scatter(2, steps[:, None].expand(B, T, T), see.expand(B, T, T))
+        mask = torch.zeros(look.shape, dtype=x.dtype).masked_fill(~look, -torch.inf)[:, None]
+        K = self.cache.shape[2]
+        first = 14 * torch.arange(B * K).view(B, K, 1)
+        place = Place((first + steps[:, None]).flatten(), mask, self.rope(steps))
+        return self.block.extend(x, LayerCache(self.cache, 12), place, at)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_a_cached_layer_gives_what_the_whole_pass_gives(kv_heads: int) -> None:
+    layer, start = Layer(3, kv_heads), torch.tensor([7, 3, 0])
+    x = torch.randn(3, 12, 16, dtype=torch.float64)
+    expected = layer.whole(x).gather(
+        1, (start[:, None] + torch.arange(5))[..., None].expand(3, 5, 16)
+    )
+    padded = x[:, :7].clone()
+    for row, length in enumerate(start.tolist()):
+        padded[row, length:] = 9.0  # not the row's own text
+    layer.extend(padded, torch.zeros(3, dtype=torch.long))
+    block = torch.stack([x[row, length : length + 5] for row, length in enumerate(start.tolist())])
+    before = layer.cache.clone()
+    got = layer.extend(block, start)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    after = layer.cache.clone()
+    for index in ([0, 0, 0], [4, 4, 4], [1, 4, 0], [3, 2, 1]):
+        layer.cache.copy_(before)
+        at = torch.tensor(index)[:, None]  # (B, 1)
+        one = layer.extend(block, start, at)
+        assert one.shape == (3, 1, 16)
+        torch.testing.assert_close(
+            one, expected.take_along_dim(at[..., None], 1), rtol=1e-12, atol=1e-12
+        )
+        # keys and values of all five positions are there, and of no others
+        torch.testing.assert_close(layer.cache, after, rtol=1e-12, atol=1e-12)
+    assert not torch.isclose(after, before).all()
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_a_cached_layer_sees_what_its_mask_says(kv_heads: int) -> None:
+    """Two candidates for one place: each sees its own line, as if the other were not there."""
+    layer, start = Layer(1, kv_heads), torch.tensor([4])
+    x = torch.randn(1, 7, 16, dtype=torch.float64)
+    layer.extend(x[:, :4], torch.tensor([0]))
+    # nodes 0 - 1 and 0 - 2; the rotary table is the slots' own, so node 2 is compared at position 6
+    see = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    got = layer.extend(x[:, 4:], start, see=see)
+    one = layer.extend(x[:, 4:], start, torch.tensor([[2]]), see=see)
+    torch.testing.assert_close(one, got[:, 2:], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got[:, :2], layer.whole(x)[:, 4:6], rtol=1e-12, atol=1e-12)
+    assert not torch.isclose(got[:, 2], layer.whole(x)[:, 6]).all()
+    hidden = x.clone()
+    hidden[:, 5] = 5.0  # node 1, which node 2 must not see
+    other = layer.extend(hidden[:, 4:], start, see=see)
+    torch.testing.assert_close(other[:, 2], got[:, 2], rtol=1e-12, atol=1e-12)
+    assert not torch.isclose(other[:, 1], got[:, 1]).any()
+
+
+def test_prepared_layers_follow_their_weights() -> None:
+    layer = Layer(1, 2)
+    x, start = torch.randn(1, 5, 16, dtype=torch.float64), torch.tensor([0])
+    first = layer.extend(x, start)
+    state = {name: torch.randn_like(w) for name, w in layer.block.state_dict().items()}
+    with torch.no_grad():
+        for weight in layer.block.parameters():  # as a step of training
+            weight.mul_(0.9)
+    torch.testing.assert_close(layer.extend(x, start), layer.whole(x), rtol=1e-12, atol=1e-12)
+    assert not torch.isclose(layer.whole(x), first).any()
+    layer.block.load_state_dict(state)
+    torch.testing.assert_close(layer.extend(x, start), layer.whole(x), rtol=1e-12, atol=1e-12)
+    layer.block.float().double()  # moved, and in new memory
+    layer.block.prepare()
+    layer.block.prepare()  # twice is once
+    torch.testing.assert_close(layer.extend(x, start), layer.whole(x), rtol=1e-12, atol=1e-12)
+    copied = copy.deepcopy(layer)
+    with torch.no_grad():
+        for weight in copied.block.parameters():
+            weight.mul_(0.9)
+    copied.block.prepare()
+    torch.testing.assert_close(copied.extend(x, start), copied.whole(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer.extend(x, start), layer.whole(x), rtol=1e-12, atol=1e-12)
 
 
 def test_more_tokens_than_the_context_are_refused() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from test_decode import random_model
 
 from mtp.decode import generate
 from mtp.errors import BadInput
 from mtp.sampling import Sampling, choose_token
 from mtp.trees import Tree, best_tree, chain
-from tests.test_decode import random_model
 
 VOCAB, NEW, DRAWS = 4, 4, 8000
 TREE = Tree(((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)))
