@@ -48,6 +48,13 @@ class Speed:
     def tokens_per_second(self) -> float:
         return sum(map(len, self.tokens)) / statistics.median(self.seconds)
 
+    def over(self, other: "Speed") -> float:
+        """Tokens per second over those of another way: the median over repeats of each repeat's own
+        ratio."""
+        ratios = (theirs / ours for ours, theirs in zip(self.seconds, other.seconds, strict=True))
+        ours, theirs = (sum(map(len, each.tokens)) for each in (self, other))
+        return statistics.median(ratios) * ours / theirs
+
 
 def side_by_side(
     ways: Mapping[Name, Way], prompts: Prompts, batch: int, repeats: int
@@ -110,7 +117,7 @@ def measure(
         **{f"acceptance_{i}": share for i, share in enumerate(block.acceptance, 2)},
         "tokens_per_second": block.tokens_per_second,
         "tokens_per_second_k1": one.tokens_per_second,
-        "speedup": block.tokens_per_second / one.tokens_per_second,
+        "speedup": block.over(one),
         "identical": float(one.tokens == block.tokens),
     }
 
@@ -147,11 +154,11 @@ def ranks(
 def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
     """The same next-token model whose draft i is made for the place after its own: what head i + 1
     says, and head 2 in place of the last. Such drafts are right by chance alone. BadInput for fewer
-    than three heads, and for anticausal ones, whose next-token model has all of them inside."""
-    if model.config.n < 3 or model.config.head == "anticausal":
+    than three heads, and for heads that read one another."""
+    if model.config.n < 3 or model.config.head in ("causal", "anticausal"):
         raise BadInput(
             f"drafts of {model.config.n} {model.config.head} heads cannot be shifted; it "
-            "takes three that are not anticausal"
+            "takes three that do not read one another"
         )
     wrong = copy.deepcopy(model)
     one, two, *rest = wrong.heads
@@ -177,7 +184,7 @@ def chance(model: MultiTokenTransformer, prompts: Prompts, outputs: list[list[in
 @dataclass(frozen=True)
 class Divergence:
     """Where two outputs for one prompt first differ, and how near the two best logits are there,
-    in units in the last place of the larger one."""
+    in units in the last place of the larger one, when the text up to there is fed in one pass."""
 
     position: int
     gap: float

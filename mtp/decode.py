@@ -46,7 +46,7 @@ from mtp.tokenizer import load
 from mtp.transformer import Block, LayerCache, Place
 from mtp.trees import Nodes, Tree, chain
 
-WINDOW = 64  # attention looks at a multiple of so many slots: few shapes for compiled steps
+WINDOW = 64  # attention looks at a multiple of so many slots, so that shapes change rarely
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,8 @@ def stream(
 class Cached:
     """A model with its caches, for the passes of `stream` over B rows of `slots` slots.
 
-    The shapes of a pass (B, nodes, window) change rarely: B halves, the window grows by WINDOW.
+    The shapes of a pass (B, nodes, window) change rarely: B at least halves, the window grows by
+    WINDOW.
     """
 
     def __init__(

@@ -30,20 +30,24 @@ class Sampling:
             raise BadInput(f"top_k is {self.top_k}; it must be 0 (all tokens) or positive")
         if not 0 < self.top_p <= 1:
             raise BadInput(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        if self.temperature == 0 and (self.top_k or self.top_p < 1):
+            raise BadInput("top_k and top_p need a temperature above 0; at 0 decoding is greedy")
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"seed is {self.seed}; it must be at least 0 and below 2**63")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The distribution that tokens are drawn from; logits (..., V) -> (..., V), float32 or
         wider. For a positive temperature."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = (logits - logits.amax(-1, keepdim=True)) / self.temperature  # no overflow
         if self.top_k == 0 and self.top_p == 1:
             return logits.softmax(-1)
         best, order = logits.sort(dim=-1, descending=True, stable=True)
         if self.top_k:
             best[..., self.top_k :] = -math.inf
         p = best.softmax(-1)
-        p = p.where(p.cumsum(-1) - p < self.top_p, 0)  # those before do not reach top_p yet
+        if self.top_p < 1:
+            p = p.where(p.cumsum(-1) - p < self.top_p, 0)  # those before do not reach top_p yet
         return torch.zeros_like(p).scatter(-1, order, p / p.sum(-1, keepdim=True))
 
 

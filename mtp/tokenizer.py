@@ -194,7 +194,9 @@ def load(folder: Path) -> Tokenizer:
             return ByteTokenizer()
         return BPE(tokenizers.Tokenizer.from_str(text))
     except FileNotFoundError:
-        raise BadInput(f"no tokenizer.json or tokenizer.model in {folder}") from None
+        raise BadInput(
+            f"no tokenizer.json or tokenizer.model in {folder}; a run gets it when it is trained"
+        ) from None
     except BadInput:
         raise
     except Exception as error:  # `tokenizers` raises bare Exception on a bad file

@@ -157,11 +157,14 @@ class Attention(nn.Module):
 def pack(group: nn.Module, name: str, parts: list[nn.Linear]) -> None:
     """Lay the weights of `parts` out as one matrix, `group.name`, for one product in place of
     several. The weights become views of it, so that it follows what is trained or loaded."""
+    sizes = [len(part.weight) for part in parts]
     packed: Tensor = getattr(group, name)
-    if packed.data_ptr() == parts[0].weight.data_ptr():
-        return  # still theirs; not so after a move to another device or type
+    if len(packed) == sum(sizes):  # done before; not so any more after a move or a new weight
+        rows = packed.split(sizes)
+        if all(p.weight.data_ptr() == r.data_ptr() for p, r in zip(parts, rows, strict=True)):
+            return
     setattr(group, name, torch.cat([part.weight.detach() for part in parts]))
-    rows = getattr(group, name).split([len(part.weight) for part in parts])
+    rows = getattr(group, name).split(sizes)
     for part, weight in zip(parts, rows, strict=True):
         part.weight.data = weight
 

@@ -39,6 +39,8 @@ class Tree:
                 raise BadInput(f"tree node {path} has no parent before it, or comes twice")
         if self.paths[:1] != ((),):
             raise BadInput("a tree's first node is (), the newest token")
+        if any(not isinstance(rank, int) or rank < 0 for path in self.paths for rank in path):
+            raise BadInput("a tree's ranks are whole numbers, 0 for a head's first choice")
 
     @property
     def k(self) -> int:
@@ -62,7 +64,9 @@ def best_tree(ranks: Iterable[Sequence[int]], k: int, nodes: int) -> Tree:
     `ranks` has an entry per position of some text: the rank that head 2, 3, .. there gave to the
     token that came (evals.speculation.ranks). How often a node is accepted is how often the
     ranks begin with its path, and the expected tokens per forward are the sum over nodes. A path is
-    never more frequent than its beginning, so the most frequent nodes form a tree. BadInput where
+    never more frequent than its beginning, so the most frequent nodes form a tree. At any position
+    it accepts at least as many drafts as the chain that it holds; over a whole text, whose blocks
+    then begin elsewhere, that makes fewer passes on average, not in every case. BadInput where
     `nodes` does not hold the chain.
     """
     if nodes < k:
