@@ -90,17 +90,17 @@ def test_decoding_measures_every_way_domain_and_batch(made: tuple[Path, Made]) -
     assert found_in(rows, r"same tokens as k=1, (\w+), ((?:(?!batch).)*)") == {
         (domain, CONTROL) for domain in domains
     }
-    forward = set(itertools.product(domains, [*greedy, *sampled]))
-    assert found_in(rows, r"tokens per forward, (\w+), (.*)") == forward
+    forward = set(itertools.product(domains, [*greedy, *sampled], batches))
+    assert found_in(rows, r"tokens per forward, (\w+), (.*), batch (\d+)") == forward
     drafts = {
-        (str(i), domain, way)
-        for domain, way in forward
+        (str(i), domain, f"{way}, batch {batch}")
+        for domain, way, batch in forward
         for i in range(2, int(way.rpartition("k=")[2]) + 1)
     }
     drafts |= {("2", domain, way) for domain in domains for way in (CONTROL, "by chance")}
     assert found_in(rows, r"acceptance, head (\d) \(%\), (\w+), (.*)") == drafts
-    assert rows[~rows.metric.str.startswith("largest gap")].value.notna().all()
-    assert (rows[~rows.metric.str.startswith("largest gap")]["count"] > 0).all()
+    certain = rows[~rows.metric.str.contains("largest gap|earliest position")]
+    assert certain.value.notna().all() and (certain["count"] > 0).all()
 
 
 def test_decoding_bytes_measures_every_k_of_every_model(made: tuple[Path, Made]) -> None:
@@ -110,11 +110,10 @@ def test_decoding_bytes_measures_every_k_of_every_model(made: tuple[Path, Made])
     assert set(rows.unit) == {"byte"} and set(rows["head"]) == {"replicated"}
     for n, mine in rows.groupby("n"):
         heads = {str(k) for k in (1, 2, 4, 8, 12, 16, 20, 24, 28, 32) if k <= int(str(n))}
-        assert found_in(mine, r"tokens per forward, code, chain, k=(\d+)") == {(k,) for k in heads}
-        for kind in ("tokens/s", "speedup", "same tokens as k=1"):
+        for kind in ("tokens per forward", "tokens/s", "speedup", "same tokens as k=1"):
             found = found_in(mine, rf"{re.escape(kind)}, code, chain, k=(\d+), batch (\d+)")
             assert found == {(k, "1") for k in heads}
-        last = {i for i, k in found_in(mine, r"acceptance, head (\d+) \(%\), .*, k=(\d+)")}
+        last = {i for i, k in found_in(mine, r"acceptance, head (\d+) \(%\), .*, k=(\d+), .*")}
         assert last == {str(i) for i in range(2, int(str(n)) + 1)}
 
 
@@ -132,23 +131,23 @@ def test_tokens_per_forward_and_acceptances_agree(made: tuple[Path, Made], study
     for n, domain, rows, chains in by_run(made[0], study):
         for way in [*chains, *([TREE, *SAMPLED] if study == "decoding" else [])]:
             k = int(way.rpartition("k=")[2])
-            forward = value(rows, f"tokens per forward, {domain}, {way}")
+            forward = value(rows, f"tokens per forward, {domain}, {way}, batch 1")
             shares = [
-                value(rows, f"acceptance, head {i} (%), {domain}, {way}") / 100
+                value(rows, f"acceptance, head {i} (%), {domain}, {way}, batch 1") / 100
                 for i in range(2, k + 1)
             ]
             assert 1 <= forward <= k and k <= n
             assert forward - 1 == pytest.approx(sum(shares), abs=1e-12)
             assert all(b <= a for a, b in itertools.pairwise([1.0, *shares]))
             assert k > 1 or forward == 1
-        longer = [value(rows, f"tokens per forward, {domain}, {way}") for way in chains]
+        longer = [value(rows, f"tokens per forward, {domain}, {way}, batch 1") for way in chains]
         assert longer[-1] > 1, "some draft was right"
 
 
 def test_the_control_has_drafts_of_its_own(made: tuple[Path, Made]) -> None:
     for _, domain, rows, _ in by_run(made[0], "decoding"):
         where = f"acceptance, head 2 (%), {domain}"
-        own, shifted = (value(rows, f"{where}, {way}") for way in ("chain, k=4", CONTROL))
+        own, shifted = (value(rows, f"{where}, {way}") for way in ("chain, k=4, batch 4", CONTROL))
         assert shifted != own  # 20 steps do not tell which is larger
         assert 0 <= shifted < 100 and 0 < value(rows, f"{where}, by chance") < 100
 
@@ -163,26 +162,32 @@ def test_speedups_are_ratios_to_k_1(made: tuple[Path, Made], study: str) -> None
             speed, slow = (
                 value(rows, f"tokens/s, {domain}, {each}, batch {batch}") for each in (way, base)
             )
-            assert speed > 0 and value(rows, f"speedup, {where}") == speed / slow
+            # smoke has one repeat: the median of its ratio is the ratio of its medians
+            assert speed > 0
+            assert value(rows, f"speedup, {where}") == pytest.approx(speed / slow, rel=1e-9)
             assert way != base or value(rows, f"speedup, {where}") == 1
 
 
 def test_rows_that_differ_in_bf16_say_how_near_the_logits_were(made: tuple[Path, Made]) -> None:
     for _, domain, rows, _ in by_run(made[0], "decoding"):
-        where = f"{domain}, chain, k=4"
-        differ = value(rows, f"rows that differ from k=1 in bf16, {where}")
-        metric = f"largest gap of the two best logits where they first differ (bf16 ulp), {where}"
-        (gap,) = values(rows, metric)
-        assert 0 <= differ <= 8 and rows[rows.metric == metric]["count"].item() == differ
-        assert pd.isna(gap) if differ == 0 else gap >= 0
+        where = f"bf16, {domain}, chain, k=4"
+        differ = value(rows, f"rows that differ from k=1 (%), {where}")
+        assert 0 <= differ <= 100
+        for metric in (
+            "earliest position where they differ",
+            "largest gap of the two best logits there (ulp)",
+        ):
+            (found,) = values(rows, f"{metric}, {where}")
+            assert pd.isna(found) if differ == 0 else found >= 0
 
 
 def test_counts_are_of_the_prompts(made: tuple[Path, Made]) -> None:
     rows = rows_of(made[0], "decoding")
     timed = rows[rows.metric.str.contains(", batch ")]
-    assert set(timed["count"]) == {8}, "eight prompts at least"
+    assert set(timed["count"]) <= set(range(1, 9)), "different ones among the eight"
     chance = rows[rows.metric.str.contains("by chance")]
-    assert set(chance["count"]) == {8 * decoding.SETTINGS["smoke"].new}
+    new = decoding.SETTINGS["smoke"].new
+    assert all(0 < count <= 8 * new and count % new == 0 for count in chance["count"])
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -206,7 +211,11 @@ def test_the_summary_has_our_numbers_and_where_they_are(
     said = (folder / f"{study}.out").read_text()
     count = len(plan(find(study), "smoke"))
     assert f"{study} at scale smoke: {count} runs, 0 finished" in said
-    last = f"tokens per forward, code, chain, k={4 if study == 'decoding' else 32}"
+    last = (
+        "tokens per forward, code, chain, k=4, batch 1"
+        if study == "decoding"
+        else "speedup, code, chain, k=32, batch 1"
+    )
     assert (
         last in said and f"{value(rows_of(folder, study).query('n in (4, 32)'), last):.3f}" in said
     )
