@@ -189,7 +189,7 @@ def main() -> None:
     deep = dataclasses.replace(model, layers=8 if args.quick else 32, n=4)
     against_transformers(report, model, batches, new, args.seconds / 2)
     price_of_a_block(report, deep, batches, new, args.seconds / 2)
-    profile_of_a_block(report, deep, new)
+    profile_of_a_block(report, deep, new // 4)
     report.table({"tokens/s": ",.0f", "ms per pass": ".2f"})
     report.table({**{group: ".0f" for group in GROUPS}, "the rest": ".0f"})
     report.finish()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import common, engine, loss, train
+from benchmarks import common, decode, engine, loss, train
 
 Run = Callable[[ModuleType], tuple[dict, pd.DataFrame]]
 
@@ -45,6 +45,17 @@ def test_train(run: Run) -> None:
     assert told["ratios"]["smoke: tokens/s over transformers' faster, default attention"]
     percent = rows[(rows.case == "smoke, profile, n=1")]
     assert percent.value.sum() == pytest.approx(100, abs=5)
+
+
+def test_decode(run: Run) -> None:
+    pytest.importorskip("transformers")
+    told, rows = run(decode)
+    same = rows[rows.metric == "rows equal to transformers'"]
+    assert (same.value == same.unit.str.removeprefix("of ").astype(int)).all() and len(same) == 2
+    assert told["ratios"]["n=4, batch 1, k=4: speedup over tokens per forward"]
+    for k in (1, 4):
+        percent = rows[rows.case == f"n=4, batch 1, k={k}, profile"].value
+        assert percent.sum() == pytest.approx(100)
 
 
 def test_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
