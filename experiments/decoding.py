@@ -203,7 +203,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     left.set_xlabel("k, heads used")
     left.set_ylabel("verified and accepted tokens")
     left.set_ylim(0.9, 1.25 * max([1.2, *forward.value, *others.value]))
-    left.legend(loc="upper left", fontsize=8.5, ncols=2)
+    left.legend(loc="upper left", fontsize=8, ncols=2, columnspacing=1, handletextpad=0.5)
     batch_panel(middle, rows, first_domain(rows))
     paper_panel(right, paper_rows(paper))
     told = caption(rows, "n=4 parallel heads; prose is docstrings; T: over k=1 at that temperature")
