@@ -6,6 +6,7 @@ Rows go to results/bench/NAME.csv, one per number.
 
 import argparse
 import ctypes
+import importlib
 import io
 import json
 import statistics
@@ -22,6 +23,8 @@ import pandas as pd
 import torch
 
 from experiments import results
+from mtp.config import ModelConfig
+from mtp.errors import BadInput
 from mtp.parallel import device_name, synchronize
 
 COLUMNS = ("bench", "case", "metric", "value", "unit", "device", "threads", "versions", "commit")
@@ -96,6 +99,36 @@ class Report:
         half.rename(file)
         seconds = round(time.monotonic() - self.start, 1)
         print(json.dumps(common | {"seconds": seconds, "ratios": self.ratios}))
+
+
+# --------------------------------------------------------------------------------------------------
+# transformers, what ours is held against
+
+
+def transformers() -> Any:
+    """The package; BadInput where it is not installed."""
+    try:
+        return importlib.import_module("transformers")
+    except ImportError:
+        message = "this benchmark needs transformers: pip install -e '.[bench]'"
+        raise BadInput(message) from None
+
+
+def llama(config: ModelConfig, **options: Any) -> Any:
+    """A LlamaForCausalLM with the shape of an n=1 `config`; `options` go to its LlamaConfig."""
+    shape = transformers().LlamaConfig(
+        hidden_size=config.dim,
+        intermediate_size=config.ffn,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.attn_heads,
+        num_key_value_heads=config.key_value_heads,
+        vocab_size=config.vocab,
+        max_position_embeddings=config.context,
+        rms_norm_eps=config.norm_eps,
+        tie_word_embeddings=False,
+        **options,
+    )
+    return transformers().LlamaForCausalLM(shape).to(DEVICE)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from benchmarks import common
 from experiments.sweep_n import base
 from mtp.config import ModelConfig
 from mtp.decode import Generation, generate
-from mtp.errors import BadInput, exit_cleanly
+from mtp.errors import exit_cleanly
 from mtp.model import MultiTokenTransformer
 from mtp.trees import Tree, chain
 
@@ -31,25 +31,6 @@ TREE = Tree(((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)))
 
 def llama(model: MultiTokenTransformer) -> Any:
     """The LlamaForCausalLM with the weights of an n=1 model."""
-    try:
-        from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore
-    except ImportError:
-        raise BadInput("bench-decode needs transformers: pip install -e '.[bench]'") from None
-    c = model.config
-    shape = LlamaConfig(
-        hidden_size=c.dim,
-        intermediate_size=c.ffn,
-        num_hidden_layers=c.layers,
-        num_attention_heads=c.attn_heads,
-        num_key_value_heads=c.key_value_heads,
-        vocab_size=c.vocab,
-        max_position_embeddings=c.context,
-        rms_norm_eps=c.norm_eps,
-        tie_word_embeddings=False,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
     names = {
         "attention.wq": "self_attn.q_proj",
         "attention.wk": "self_attn.k_proj",
@@ -70,7 +51,8 @@ def llama(model: MultiTokenTransformer) -> Any:
         for name, weight in layer.named_parameters():
             theirs = names[name.removesuffix(".weight")]
             weights[f"model.layers.{i}.{theirs}.weight"] = weight
-    made: Any = LlamaForCausalLM(shape).to(common.DEVICE)  # pyright: ignore[reportArgumentType]
+    ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
+    made = common.llama(model.config, **ends)
     made.load_state_dict(weights)
     return made.eval()
 
@@ -177,10 +159,7 @@ def profile_of_a_block(report: common.Report, config: ModelConfig, new: int) -> 
 @exit_cleanly
 def main() -> None:
     args = common.parser(__doc__, seconds=180).parse_args()
-    try:
-        import transformers  # pyright: ignore
-    except ImportError:
-        raise BadInput("bench-decode needs transformers: pip install -e '.[bench]'") from None
+    transformers = common.transformers()
     transformers.logging.set_verbosity_error()
     report = common.Report("decode", args.out, f", transformers {transformers.__version__}")
     model, batches, new = base("cpu").model, (1, 8, 32), 128

@@ -28,7 +28,7 @@ from benchmarks import common
 from experiments.sweep_n import base, with_model
 from mtp.batches import Batches
 from mtp.config import TrainConfig
-from mtp.errors import BadInput, exit_cleanly
+from mtp.errors import exit_cleanly
 from mtp.model import flops_per_token, parameter_counts
 from mtp.parallel import clip_gradients
 from mtp.train import Trainer, new_optimizer
@@ -58,26 +58,9 @@ def trainer(config: TrainConfig) -> Trainer:
 
 def llama_step(config: TrainConfig, autocast: bool, attention: str) -> Step:
     """An eager step of LlamaForCausalLM with the shape of `config`."""
-    try:
-        from transformers import LlamaConfig, LlamaForCausalLM  # pyright: ignore
-    except ImportError:
-        raise BadInput("bench-train needs transformers: pip install -e '.[bench]'") from None
     m = config.model
     torch.manual_seed(config.seed)
-    shape = LlamaConfig(
-        hidden_size=m.dim,
-        intermediate_size=m.ffn,
-        num_hidden_layers=m.layers,
-        num_attention_heads=m.attn_heads,
-        num_key_value_heads=m.key_value_heads,
-        vocab_size=m.vocab,
-        max_position_embeddings=m.context,
-        rms_norm_eps=m.norm_eps,
-        tie_word_embeddings=False,
-        use_cache=False,
-        attn_implementation=attention,  # pyright: ignore[reportCallIssue]
-    )
-    model: Any = LlamaForCausalLM(shape).to(common.DEVICE)  # pyright: ignore[reportArgumentType]
+    model = common.llama(m, use_cache=False, attn_implementation=attention)
     expected = parameter_counts(m)["total"]
     assert sum(p.numel() for p in model.parameters()) == expected, "not the same model"
     optimizer = new_optimizer(config, dict(model.named_parameters()))
@@ -187,10 +170,7 @@ def measure(report: common.Report, name: str, config: TrainConfig, seconds: floa
 @exit_cleanly
 def main() -> None:
     args = common.parser(__doc__, seconds=240).parse_args()
-    try:
-        import transformers  # pyright: ignore
-    except ImportError:
-        raise BadInput("bench-train needs transformers: pip install -e '.[bench]'") from None
+    transformers = common.transformers()
     report = common.Report("train", args.out, f", transformers {transformers.__version__}")
     made = shapes(args.quick)
     for name, config in made.items():
