@@ -41,9 +41,10 @@ from mtp.checkpoint import load_model
 from mtp.config import TRANSFORMER_HEADS
 from mtp.errors import BadInput, exit_cleanly
 from mtp.model import MultiTokenTransformer
+from mtp.parallel import has_compiler
 from mtp.sampling import GREEDY, Sampling, choose_token
 from mtp.tokenizer import load
-from mtp.transformer import Block, LayerCache, Place
+from mtp.transformer import Block, Place
 from mtp.trees import Nodes, Tree, chain
 
 WINDOW = 64  # attention looks at a multiple of so many slots, so that shapes change rarely
@@ -99,6 +100,7 @@ def generate(
     *,
     tree: Tree | None = None,
     sampling: Sampling = GREEDY,
+    compiled: bool = False,
 ) -> Generation:
     """Continue each prompt by `max_new` tokens, or up to `eos`.
 
@@ -106,11 +108,16 @@ def generate(
     tokens depend on neither, nor on the other prompts (where two logits are equal up to rounding,
     rounding decides); sampled ones have the model's distribution. BadInput names an unusable
     argument; a prompt with its max_new tokens must fit the model's context.
+
+    `compiled` passes go through torch.compile: the first call in a process takes seconds to a
+    minute longer, then small models decode up to twice as fast (make bench-decode).
     """
     tokens: list[list[int]] = [[] for _ in prompts]
     row_forwards, forwards = [0] * len(prompts), 0
     counts = torch.zeros(_tree(model, k, tree).k, dtype=torch.long)
-    passes = stream(model, prompts, max_new, k, eos, tree=tree, sampling=sampling)
+    passes = stream(
+        model, prompts, max_new, k, eos, tree=tree, sampling=sampling, compiled=compiled
+    )
     for row, first, _ in next(passes):  # the prefill
         tokens[row] += first
     for gains in passes:
@@ -132,17 +139,21 @@ def stream(
     *,
     tree: Tree | None = None,
     sampling: Sampling = GREEDY,
+    compiled: bool = False,
 ) -> Iterator[list[Gain]]:
     """As `generate`, pass by pass: first each prompt's first token, from the prefill; then what
     each forward pass gave the rows that were not finished."""
     tree = _tree(model, k, tree)
     check_arguments(model, prompts, max_new, eos)
     device, lengths = model.embedding.weight.device, [len(prompt) for prompt in prompts]
+    if compiled and device.type == "cpu" and not has_compiler():
+        raise BadInput("compiled decoding needs a C++ compiler; install g++, or leave it out")
     size, longest = len(tree.paths), max(lengths)
     # A block may begin at the last token; the window grows in steps.
     slots = longest + max_new + size
     slots += -slots % WINDOW
     cached = Cached(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
+    verify = COMPILED_VERIFY if compiled else Cached.verify
 
     # Prefill: all prompts in one pass, padded to the longest.
     padded = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
@@ -167,8 +178,8 @@ def stream(
             cached.keep(index)
 
         used = max(lengths[row] + max_new - left[row] for row in rows if left[row]) + size
-        cached.look_at(min(slots, used + -used % WINDOW))
-        answers, block, fed = cached.verify(block, fed)
+        cached.window = min(slots, used + -used % WINDOW)
+        answers, block, fed = verify(cached, block, fed, cached.noise(block))
         gains = []
         for row, (accepted, *path) in zip(rows, answers.tolist(), strict=True):
             if left[row]:
@@ -191,39 +202,37 @@ class Cached:
         self.model, self.nodes, self.sampling = model, nodes, sampling
         self.order = heads.order(model.config, nodes.k)
         self.judges = heads.order(model.config, 1)  # the heads that head 1's answer needs
-        self.attends = model.config.head in TRANSFORMER_HEADS
-        self.cache = model.new_cache(rows, slots, nodes.k)
-        self.slot = torch.arange(slots, device=self.cache.device)
-        self.window = 0
-        self.generator = torch.Generator(self.cache.device).manual_seed(sampling.seed)
+        self.caches = model.new_caches(rows, slots, nodes.k)
+        device = model.embedding.weight.device
+        self.slot = torch.arange(slots, device=device)
+        self.window = slots  # how many of them a pass looks at
+        self.generator = torch.Generator(device).manual_seed(sampling.seed)
         with torch.inference_mode(False):
             for layer in (*model.trunk, *model.heads):
                 if isinstance(layer, Block):
                     layer.prepare()
 
-    def look_at(self, window: int) -> None:
-        """Have passes see the first `window` slots."""
-        if window != self.window:
-            self.window, self.layers = window, [LayerCache(each, window) for each in self.cache]
-
     def keep(self, index: Tensor) -> None:
         """Keep the rows `index` alone."""
-        self.cache, self.window = self.cache[:, :, index], 0
+        for cache in self.caches:
+            cache.keep(index)
 
     def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Padded prompts (B, T) -> the first new token of each (B,), the block (B, M) to verify."""
         (B, T), last = tokens.shape, lengths[:, None] - 1  # (B, 1)
-        self.look_at(T)
         slots = self.slot[:T].expand(B, T)
-        mask = self.cache.new_full((T, T), -torch.inf).triu(1).expand(B, 1, T, T)
+        mask = self.model.embedding.weight.new_full((T, T), -torch.inf).triu(1).expand(B, 1, T, T)
         place = self.place(slots, slots, mask)
         found = self.judge(tokens, place)
         end = found[1].take_along_dim(last[..., None], 1)  # (B, 1, D)
-        newest = self.choose(self.model.logits(end))[:, 0]
+        newest = choose_token(self.model.logits(end), self.sampling, self.noise(last))[:, 0]
         return newest, self.block(newest, self.drafts(found, place, last))
 
-    def verify(self, block: Tensor, fed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One forward pass over a block (B, M) that follows `fed` (B,) certain tokens.
+    def verify(
+        self, block: Tensor, fed: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One forward pass over a block (B, M) that follows `fed` (B,) certain tokens. `noise` is
+        what `self.noise` makes for it.
 
         -> (B, 1 + k): how many drafts were accepted, and the answers along the accepted path, the
         one after the newest token first; the next block (B, M); the certain tokens now fed (B,).
@@ -236,7 +245,8 @@ class Cached:
         mask = nodes.mask[:, relative].transpose(0, 1)[:, None]  # (B, 1, M, W)
         place = self.place(slots, positions.clamp(max=model.config.context - 1), mask)
         found = self.judge(block, place)
-        answers = self.choose(model.logits(found[1]))  # (B, M) after each node
+        # The answer after each node.
+        answers = choose_token(model.logits(found[1]), self.sampling, noise)  # (B, M)
 
         # A node is accepted where it and all its ancestors are the answers at their parents.
         right = (block == answers[:, nodes.parent]) & inside | (nodes.depth == 0)  # (B, M)
@@ -252,7 +262,7 @@ class Cached:
             slots = slots[:, : nodes.k]  # (B, k)
             mask = torch.where(seen <= slots[..., None], 0.0, -torch.inf)[:, None]  # (B, 1, k, W)
             ahead = slots.clamp(max=model.config.context - 1)
-            place = self.place(slots, ahead, mask.to(self.cache.dtype))
+            place = self.place(slots, ahead, mask.to(nodes.mask.dtype))
         drafts = self.drafts(found, place, accepted[:, None])
         # Rows that are finished go on; they must not leave the cache.
         fed = (fed + accepted + 1).clamp(max=len(self.slot) - M)
@@ -262,7 +272,7 @@ class Cached:
     def judge(self, tokens: Tensor, place: Place) -> dict[int, Tensor]:
         """Latents of the trunk (0) and of the heads that head 1's answer needs."""
         z = self.model.embedding(tokens)  # (B, T, D)
-        for layer, cache in zip(self.model.trunk, self.layers, strict=False):
+        for layer, cache in zip(self.model.trunk, self.caches, strict=False):
             assert isinstance(layer, Block)
             z = layer.extend(z, cache, place)
         found = {0: z}
@@ -276,7 +286,7 @@ class Cached:
         """Latent of head i (B, T, D), or (B, 1, D) at one index."""
         head, source = self.model.heads[i - 1], found[heads.parent(self.model.config, i)]
         if isinstance(head, Block):
-            return head.extend(source, self.layers[len(self.model.trunk) + i - 1], place, at)
+            return head.extend(source, self.caches[len(self.model.trunk) + i - 1], place, at)
         return head(source if at is None else source.take_along_dim(at[..., None], 1))
 
     def drafts(self, found: dict[int, Tensor], place: Place, at: Tensor) -> Tensor:
@@ -284,7 +294,8 @@ class Cached:
 
         Heads whose latents others read run over all T positions, the rest answer at `at` alone.
         """
-        model, nodes, found, last = self.model, self.nodes, dict(found), dict[int, Tensor]()
+        model, nodes, found = self.model, self.nodes, dict(found)
+        last: dict[int, Tensor] = {}
         for i in self.order:
             if i not in found:
                 if any(j in self.order for j in heads.children(model.config, i)):
@@ -303,13 +314,12 @@ class Cached:
             logits = torch.cat([model.logits(h, i) for i, h in enumerate(latents, 2)], 1)
         return logits.topk(nodes.width).indices if nodes.width > 1 else logits.argmax(-1, True)
 
-    def choose(self, logits: Tensor) -> Tensor:
-        """A token for each of logits (B, T, V) -> (B, T)."""
-        noise = None
-        if self.sampling.temperature:
-            noise = torch.empty_like(logits, dtype=torch.float32)
-            noise.exponential_(generator=self.generator)
-        return choose_token(logits, self.sampling, noise)
+    def noise(self, tokens: Tensor) -> Tensor | None:
+        """What it takes to draw a token after each of `tokens` (B, M): (B, M, V), or None."""
+        if self.sampling.temperature == 0:
+            return None
+        noise = torch.empty(*tokens.shape, self.model.config.vocab, device=tokens.device)
+        return noise.exponential_(generator=self.generator)
 
     def block(self, newest: Tensor, drafts: Tensor) -> Tensor:
         """The tokens of the nodes (B, M) from the newest token (B,) and the heads' candidates."""
@@ -321,15 +331,19 @@ class Cached:
 
     def flat(self, slots: Tensor) -> Tensor:
         """Slots (B, T) of each row -> (B K T,) among all B K S of a layer's keys."""
-        B, K, S = self.cache.shape[2:5]
+        B, K, S, _ = self.caches[0].k.shape
         first = torch.arange(B * K, device=slots.device).view(B, K, 1) * S
         return (first + slots[:, None]).flatten()
 
     def move(self, source: Tensor, target: Tensor) -> None:
         """Copy the judges' keys and values at slots `source` (B, k) to slots `target`."""
-        used = self.cache[: len(self.model.trunk) + len(self.judges) * self.attends]
-        flat = used.flatten(0, 1).flatten(1, 3)  # (layers 2, B K S, E)
-        flat.index_copy_(1, self.flat(target), flat.index_select(1, self.flat(source)))
+        own = len(self.judges) if self.model.config.head in TRANSFORMER_HEADS else 0
+        source, target = self.flat(source), self.flat(target)
+        for cache in self.caches[: len(self.model.trunk) + own]:
+            cache.move(source, target)
+
+
+COMPILED_VERIFY = torch.compile(Cached.verify)  # compiles when first called, again for new shapes
 
 
 def _tree(model: MultiTokenTransformer, k: int | None, tree: Tree | None) -> Tree:

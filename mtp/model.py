@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mtp import heads
 from mtp.config import TRANSFORMER_HEADS, ModelConfig
-from mtp.transformer import Block, Rope
+from mtp.transformer import Block, LayerCache, Rope
 
 
 class MultiTokenTransformer(nn.Module):
@@ -104,14 +104,13 @@ class MultiTokenTransformer(nn.Module):
     # ----------------------------------------------------------------------------------------------
     # other shapes of the same model
 
-    def new_cache(self, rows: int, slots: int, k: int) -> Tensor:
-        """Zeros for the keys and values of the trunk's layers, then of the head layers that heads
-        1..k take: (layers, 2, rows, K, slots, E). Heads without attention have none."""
+    def new_caches(self, rows: int, slots: int, k: int) -> list[LayerCache]:
+        """Empty caches of the trunk's layers, then of the head layers that heads 1..k take. Heads
+        without attention have none."""
         c = self.config
         own = max(heads.order(c, k)) if c.head in TRANSFORMER_HEADS else 0
-        return self.embedding.weight.new_zeros(
-            len(self.trunk) + own, 2, rows, c.key_value_heads, slots, c.dim // c.attn_heads
-        )
+        shape = rows, c.key_value_heads, slots, c.dim // c.attn_heads
+        return [LayerCache(self.embedding.weight, *shape) for _ in range(len(self.trunk) + own)]
 
     def drop_heads(self) -> "MultiTokenTransformer":
         """The next-token model inside this one: an ordinary Llama with the weights of its path.

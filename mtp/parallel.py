@@ -65,7 +65,7 @@ def choose_engine(config: TrainConfig) -> Engine:
         reasons.append(f"{attention} attention: T={config.model.context} on {device}")
     if compile_ == "auto":
         seconds = _estimated_seconds(config, device)
-        if device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+        if device == "cpu" and not has_compiler():
             compile_, why = "off", "no C++ compiler"
         elif device == "cpu" and attention == "sdpa":
             # 0.83 and 1.08 of eager's tokens/s at 1024 positions in two runs of make bench-engine
@@ -144,6 +144,11 @@ def expected_flops() -> tuple[float, str]:
     gpus, name = torch.cuda.device_count(), torch.cuda.get_device_name()
     peak = next((peak for key, peak in PEAK_FLOPS.items() if key in name), 1e14)
     return 0.4 * peak * gpus, f"{gpus} x {name}"
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can work on a CPU."""
+    return bool(shutil.which("g++") or shutil.which("clang++"))
 
 
 def _estimated_seconds(config: TrainConfig, device: str) -> float:

@@ -95,21 +95,34 @@ class Place:
 
 
 class LayerCache:
-    """Keys and values of one attention layer: slot s of a row holds its position s.
+    """Keys and values of one attention layer, (B, K, S, E) each: slot s of a row holds its
+    position s.
 
     Rows advance by different lengths. What lies beyond a row's certain tokens (padding, drafts) is
     hidden by the mask until it is overwritten.
     """
 
-    def __init__(self, cache: Tensor, window: int) -> None:
-        """cache (2, B, K, S, E), of which passes see the first `window` slots."""
-        self.k, self.v = cache.flatten(1, 3)  # (B K S, E) each
-        self.seen_k, self.seen_v = cache[:, :, :, :window]  # (B, K, W, E) each
+    def __init__(self, like: Tensor, rows: int, heads: int, slots: int, head_dim: int) -> None:
+        self.k = like.new_zeros(rows, heads, slots, head_dim)
+        self.v = torch.zeros_like(self.k)
 
-    def write(self, k: Tensor, v: Tensor, slots: Tensor) -> None:
-        """Store k, v (B, K, T, E)."""
-        self.k.index_copy_(0, slots, k.reshape(-1, k.shape[3]))
-        self.v.index_copy_(0, slots, v.reshape(-1, v.shape[3]))
+    def extend(self, k: Tensor, v: Tensor, place: "Place") -> tuple[Tensor, Tensor]:
+        """Store k, v (B, K, T, E) -> all that is stored, as far as the mask reaches:
+        (B, K, W, E) each."""
+        W = place.mask.shape[-1]
+        self.k.flatten(0, 2).index_copy_(0, place.slots, k.reshape(-1, k.shape[3]))
+        self.v.flatten(0, 2).index_copy_(0, place.slots, v.reshape(-1, v.shape[3]))
+        return self.k[:, :, :W], self.v[:, :, :W]
+
+    def move(self, source: Tensor, target: Tensor) -> None:
+        """Copy what is in slots `source` to slots `target`, both as in Place.slots."""
+        for each in (self.k, self.v):
+            flat = each.flatten(0, 2)  # (B K S, E)
+            flat.index_copy_(0, target, flat.index_select(0, source))
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep the rows of these indices alone."""
+        self.k, self.v = self.k[rows], self.v[rows]
 
 
 class Attention(nn.Module):
@@ -149,8 +162,7 @@ class Attention(nn.Module):
             one, place, T = x.take_along_dim(at[..., None], 1), place.only(at), 1
             q = rotate(F.linear(one, self.wqkv[:D]).view(B, 1, H, -1), place.rope).transpose(1, 2)
         v = qkv.narrow(2, qkv.shape[2] - K, K).transpose(1, 2)
-        cache.write(k, v, place.slots)
-        y = attend(q, cache.seen_k, cache.seen_v, place.mask, "sdpa")  # (B, H, T, E)
+        y = attend(q, *cache.extend(k, v, place), place.mask, "sdpa")  # (B, H, T, E)
         return self.wo(y.transpose(1, 2).reshape(B, T, D))
 
 

@@ -17,6 +17,8 @@ from mtp.config import TRANSFORMER_HEADS, HeadType, ModelConfig
 from mtp.decode import Gain, Generation, generate, stream
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
+from mtp.parallel import has_compiler
+from mtp.sampling import Sampling
 from mtp.trees import Tree, chain
 
 TYPES = get_args(HeadType)
@@ -286,7 +288,7 @@ def test_bad_input_is_named_before_anything_is_computed(
 ) -> None:
     model = random_model(0, n=2)
     monkeypatch.setattr(model, "run_trunk", None)
-    monkeypatch.setattr(model, "new_cache", None)
+    monkeypatch.setattr(model, "new_caches", None)
     with pytest.raises(BadInput, match=message):
         generate(**({"model": model, "prompts": [[1]], "max_new": 4} | arguments))
 
@@ -388,3 +390,36 @@ def test_nothing_is_computed_before_it_is_asked_for() -> None:
         assert not torch.is_inference_mode_enabled()  # between two passes
         del passes  # left half-way
         assert sizes == [2, 2]
+
+
+# --------------------------------------------------------------------------------------------------
+# compiled passes
+
+FORK = Tree(((), (0,), (1,), (0, 0), (0, 1)))
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+@pytest.mark.parametrize(
+    ("head", "tree", "temperature"),
+    [("parallel", FORK, 0.8), ("anticausal", chain(4), 0.0)],
+)
+def test_compiled_passes_decode_the_same_and_in_one_graph(
+    head: HeadType, tree: Tree, temperature: float
+) -> None:
+    model, sampling = trained(head), Sampling(temperature)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    made = [
+        generate(model, PROMPTS, 20, tree=tree, sampling=sampling, compiled=compiled)
+        for compiled in (False, True)
+    ]
+    assert made[1].tokens == made[0].tokens
+    assert made[1].accepted.tolist() == made[0].accepted.tolist()
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+
+
+def test_compiled_passes_need_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(BadInput, match="C\\+\\+ compiler"):
+        generate(trained("parallel"), PROMPTS, 4, compiled=True)

@@ -169,8 +169,9 @@ class Layer:
         torch.manual_seed(0)
         config = config_of("parallel", kv_heads=kv_heads)
         self.block, self.rope = Block(config).double(), Rope(config)
-        shape = (2, rows, config.key_value_heads, 14, config.dim // config.attn_heads)
-        self.cache = torch.zeros(shape, dtype=torch.float64)  # (2, B, K, S, E)
+        like = torch.zeros(0, dtype=torch.float64)
+        shape = rows, config.key_value_heads, 14, config.dim // config.attn_heads
+        self.cache = LayerCache(like, *shape)
         self.block.prepare()
 
     @torch.no_grad()
@@ -189,10 +190,13 @@ class Layer:
         before = (slot < start[:, None]).expand(T, B, 12).transpose(0, 1)  # (B, T, W)
         look = before.scatter(2, steps[:, None].expand(B, T, T), see.expand(B, T, T))
         mask = torch.zeros(look.shape, dtype=x.dtype).masked_fill(~look, -torch.inf)[:, None]
-        K = self.cache.shape[2]
+        K = self.cache.k.shape[1]
         first = 14 * torch.arange(B * K).view(B, K, 1)
         place = Place((first + steps[:, None]).flatten(), mask, self.rope(steps))
-        return self.block.extend(x, LayerCache(self.cache, 12), place, at)
+        return self.block.extend(x, self.cache, place, at)
+
+    def stored(self) -> Tensor:
+        return torch.stack([self.cache.k, self.cache.v])
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
@@ -207,12 +211,12 @@ def test_a_cached_layer_gives_what_the_whole_pass_gives(kv_heads: int) -> None:
         padded[row, length:] = 9.0  # not the row's own text
     layer.extend(padded, torch.zeros(3, dtype=torch.long))
     block = torch.stack([x[row, length : length + 5] for row, length in enumerate(start.tolist())])
-    before = layer.cache.clone()
+    before = layer.stored()
     got = layer.extend(block, start)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-    after = layer.cache.clone()
+    after = layer.stored()
     for index in ([0, 0, 0], [4, 4, 4], [1, 4, 0], [3, 2, 1]):
-        layer.cache.copy_(before)
+        layer.cache.k, layer.cache.v = before.clone()
         at = torch.tensor(index)[:, None]  # (B, 1)
         one = layer.extend(block, start, at)
         assert one.shape == (3, 1, 16)
@@ -220,7 +224,7 @@ def test_a_cached_layer_gives_what_the_whole_pass_gives(kv_heads: int) -> None:
             one, expected.take_along_dim(at[..., None], 1), rtol=1e-12, atol=1e-12
         )
         # keys and values of all five positions are there, and of no others
-        torch.testing.assert_close(layer.cache, after, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(layer.stored(), after, rtol=1e-12, atol=1e-12)
     assert not torch.isclose(after, before).all()
 
 
