@@ -8,7 +8,7 @@ PYTHON   ?= python3
 VENV = .venv
 PY   = $(VENV)/bin/python
 
-STUDIES = sweep-n sweep-heads sweep-bytes decoding decoding-bytes
+STUDIES = sweep-n sweep-heads sweep-bytes decoding decoding-bytes synthetic-polynomials
 BENCHES = bench-train bench-loss bench-engine bench-decode
 
 .DEFAULT_GOAL := help
@@ -39,6 +39,9 @@ decoding: setup  ## Table S2, Figure S10: self-speculation by k, batch size and 
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
 decoding-bytes: setup  ## Table S3: self-speculation of byte models, n = 8, 16, 32
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+synthetic-polynomials: setup  ## Figure 8: polynomial arithmetic, n = 1, 2, 4
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
 plan: setup  ## what every study would run: parameters, tokens, FLOPs, hours

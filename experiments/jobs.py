@@ -90,14 +90,22 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
             f"{folder} was trained to step {done}, but its last whole checkpoint is of step "
             f"{step}; run again with --retry to train from there"
         )
-    model = checkpoint.load_model(folder, "cuda" if torch.cuda.is_available() else "cpu")
+    device_kind = "cuda" if torch.cuda.is_available() else "cpu"
+    model = checkpoint.load_model(folder, device_kind)
     corpus = build(config.data, data)
     python = f" of Python {corpus.manifest['python']}" if config.data.source == "stdlib" else ""
     for name in todo:
         print(f"evaluating {name}", flush=True)
-        measures = which.evaluations[name](model, corpus, scale)
+        if name in which.evaluations:
+            measures = [vars(m) for m in which.evaluations[name](model, corpus, scale)]
+        else:
+            measures = []
+            for at in checkpoint.kept_steps(folder):
+                then = checkpoint.load_kept(folder, at, config.model, device_kind)
+                found = which.over_training[name](then, corpus, scale)
+                measures += [vars(m) | {"step": at} for m in found]
         record = {
-            "measures": [vars(m) for m in measures],
+            "measures": measures,
             "data": f"{config.data.source}{python}, {corpus.tokenizer.name}",
             "step": step,
             "device": device(),

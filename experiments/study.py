@@ -6,7 +6,7 @@ Each study is a file of this package that defines STUDY and stands in STUDIES be
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ STUDIES = {
     "sweep-bytes": "experiments.sweep_bytes",
     "decoding": "experiments.decoding",
     "decoding-bytes": "experiments.decoding_bytes",
+    "synthetic-polynomials": "experiments.synthetic_polynomials",
 }
 
 Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
@@ -36,6 +37,7 @@ Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
 class Study:
     """runs(scale) -> the configs, in the order of the figure.
     evaluations: name -> f(model, corpus, scale), each recorded once per run.
+    over_training: the same, made of every kept step of a run (keep_every in its config).
     figure(rows, paper's rows) -> the picture, from these rows alone.
     paper(all the paper's rows) -> those of this artefact; printed below ours.
     table: the metrics that the summary prints."""
@@ -48,6 +50,12 @@ class Study:
     figure: Callable[[pd.DataFrame, pd.DataFrame], Figure]
     paper: Callable[[pd.DataFrame], pd.DataFrame]
     table: tuple[str, ...]
+    over_training: dict[str, Evaluation] = field(default_factory=dict)
+
+    @property
+    def records(self) -> list[str]:
+        """All that is recorded of a run."""
+        return [*self.evaluations, *self.over_training]
 
 
 def find(name: str) -> Study:
@@ -91,14 +99,14 @@ def record_file(folder: Path, evaluation: str) -> Path:
 
 
 def missing_evaluations(study: Study, folder: Path) -> list[str]:
-    return [e for e in study.evaluations if results.load_record(record_file(folder, e)) is None]
+    return [e for e in study.records if results.load_record(record_file(folder, e)) is None]
 
 
 def rows_of(study: Study, scale: str, config: TrainConfig, runs: Path) -> list[dict[str, Any]]:
     """The rows of one run: one per number of each evaluation on record."""
     folder = run_folder(config, runs)
     rows = []
-    for evaluation in study.evaluations:
+    for evaluation in study.records:
         record = results.load_record(record_file(folder, evaluation))
         if record is None:
             continue

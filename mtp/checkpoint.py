@@ -5,6 +5,8 @@
 A checkpoint is written beside its place, flushed to disk and renamed, so that a kill at any moment
 leaves either all of it or nothing. sums.json holds every file's sha256: a torn or altered file is
 named when it is read, and the checkpoint before it is used. The last two are kept.
+
+    RUN/kept/step-00000400.safetensors      weights alone, of every keep_every-th step, for good
 """
 
 import json
@@ -111,6 +113,31 @@ def with_weights(config: ModelConfig, weights: dict[str, Tensor]) -> MultiTokenT
         )
     model.load_state_dict(weights)
     return model
+
+
+def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
+    """Write the weights of a step to RUN/kept, whole or not at all."""
+    folder = run / "kept"
+    folder.mkdir(exist_ok=True)
+    half = folder / f".half-{step:08d}"
+    _save_tensors(weights, half)
+    sync(half)
+    half.rename(folder / f"step-{step:08d}.safetensors")
+
+
+def kept_steps(run: Path) -> list[int]:
+    """The steps whose weights `keep` has written."""
+    files = sorted((run / "kept").glob("step-*.safetensors"))
+    return [int(file.stem.removeprefix("step-")) for file in files]
+
+
+def load_kept(run: Path, step: int, config: ModelConfig, device: str) -> MultiTokenTransformer:
+    """The model as it was at a kept step. BadInput where its file is no whole one."""
+    file = run / "kept" / f"step-{step:08d}.safetensors"
+    try:
+        return with_weights(config, load_file(file)).to(device)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"kept weights {file} cannot be read: {error}") from None
 
 
 def newest_whole_step(folder: Path) -> int:

@@ -128,7 +128,7 @@ def size(name: str, **changes: Any) -> ModelConfig:
 class CorpusConfig:
     """Named source -> documents -> token shards (mtp/corpus.py).
 
-    source      stdlib | pypi-v1 | files:PATH | hf:DATASET
+    source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,..
     tokenizer   bytes | bpe | llama:PATH
     vocab       vocabulary of a trained BPE, specials included; unused by the others
     max_mb      keep at most this many megabytes of text (0: all), chosen by document hash
@@ -152,6 +152,7 @@ class TrainConfig:
     min_lr     cosine decays to lr * min_lr ("decay ratio" in Table S13)
     precision, attention, compile   "auto" lets mtp/parallel.py choose and say why
     save_every, log_every, eval_every   in steps; 0 switches the periodic one off
+    keep_every   in steps: weights kept for good, to see what is learned when; 0: none
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -175,6 +176,7 @@ class TrainConfig:
     log_every: int = 10
     eval_every: int = 0
     save_every: int = 0
+    keep_every: int = 0
 
     def __post_init__(self) -> None:
         for name in ("loss", "precision", "attention", "compile"):
@@ -186,7 +188,7 @@ class TrainConfig:
             )
         _positive(self, "", "batch", "lr", "clip")
         _at_least(self, "", 0, "tokens", "epochs", "micro", "min_lr", "warmup", "weight_decay")
-        _at_least(self, "", 0, "seed", "log_every", "eval_every", "save_every")
+        _at_least(self, "", 0, "seed", "log_every", "eval_every", "save_every", "keep_every")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
@@ -200,10 +202,16 @@ class TrainConfig:
 T = TypeVar("T")
 
 
+# Fields that came later. At their defaults they are not written, so that a config from before them
+# keeps its text and its id, and its runs stay known.
+LATER = {"keep_every": 0}
+
+
 def to_json(config: Any) -> str:
     """Canonical JSON of a config: equal configs give equal text, whether 1e6 was int or float."""
-    typed = from_dict(type(config), dataclasses.asdict(config))
-    return json.dumps(dataclasses.asdict(typed), indent=2, sort_keys=True)
+    values = dataclasses.asdict(from_dict(type(config), dataclasses.asdict(config)))
+    written = {k: v for k, v in values.items() if k not in LATER or v != LATER[k]}
+    return json.dumps(written, indent=2, sort_keys=True)
 
 
 def config_id(config: Any) -> str:

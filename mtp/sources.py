@@ -1,10 +1,10 @@
-"""Named sources of documents: stdlib, pypi-v1, files:PATH, hf:DATASET.
+"""Named sources of documents: stdlib, pypi-v1, files:PATH, hf:DATASET, python:MODULE?options.
 
 A source is described before it is read: its identity decides whether a corpus is built already.
 """
 
 import hashlib
-import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from mtp.errors import BadInput
 
-SOURCES = ("stdlib", "pypi-v1", "files:PATH", "hf:DATASET")
+SOURCES = ("stdlib", "pypi-v1", "files:PATH", "hf:DATASET", "python:MODULE?NAME=VALUE,..")
 PYPI_LIST = Path(__file__).with_name("pypi-v1.txt")
 PROSE = {"", ".txt", ".md", ".rst"}  # where a paragraph may be one long line
 TESTS = {"test", "tests", "idle_test"}
@@ -61,6 +61,8 @@ def open_source(source: str, skip: Path) -> Source:
         return _files(Path(where), skip)
     if colon and where and kind == "hf":
         return _hugging_face(where, skip)
+    if colon and where and kind == "python":
+        return _generator(source)
     raise BadInput(f"unknown source {source!r}; choose one of: {', '.join(SOURCES)}")
 
 
@@ -187,6 +189,49 @@ def _hugging_face(name: str, skip: Path) -> Source:
 
     local = _listing(Path(dataset), skip) if Path(dataset).exists() else {"hub": dataset}
     return Source(f"hf-{_slug(name)}", local | {"subset": subset}, documents, streamed=True)
+
+
+def _generator(source: str) -> Source:
+    """Made documents: what the module's `documents(options)` yields, strings. Its code is part of
+    the identity, so that a changed generator makes another corpus."""
+    module, options = generator_options(source)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise BadInput(f"source {source}: there is no module {module}")
+    make = getattr(importlib.import_module(module), "documents", None)
+    if make is None:
+        raise BadInput(f"source {source}: module {module} has no function documents(options)")
+    try:
+        make(options)
+    except ValueError as error:
+        raise BadInput(f"source {source}: {error}") from None
+
+    def documents() -> Iterator[Document]:
+        for text in make(options):
+            yield Document(text.encode(), code=False)
+
+    folder = Path(spec.origin).parent
+    parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.py"))]
+    return Source(_slug(module), {"module": module, "options": options, "code": parts}, documents)
+
+
+def generator_options(source: str) -> tuple[str, dict[str, str]]:
+    """The module and the options of "python:MODULE?NAME=VALUE,..".
+
+    >>> generator_options("python:synthetic.polynomials?p=7,d=2")
+    ('synthetic.polynomials', {'p': '7', 'd': '2'})
+    """
+    module, _, text = source.removeprefix("python:").partition("?")
+    options: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals or name in options:
+            raise BadInput(f"source {source}: {part!r} is not NAME=VALUE, or comes twice")
+        options[name] = value
+    return module, options
 
 
 def _walk(path: Path, skip: Path | None) -> Iterator[Path]:

@@ -5,6 +5,7 @@
 
     RUN/config.json     the frozen config         RUN/metrics.jsonl  a line per logged step
     RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
+                                                  RUN/kept/          weights of earlier steps
 
 SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C save at the end of the step and leave; the same command goes
 on. So does a run that was killed: it ends with the weights of an uninterrupted one, bit for bit on
@@ -193,6 +194,12 @@ class Trainer:
                 self.folder / "checkpoint", Checkpoint(self.step, model, moments, state)
             )
 
+    def keep(self) -> None:
+        """The weights of this step, for good; all ranks take part, rank 0 writes."""
+        weights = {n: parallel.whole(w) for n, w in self.trainable.weights().items()}
+        if self.rank == 0:
+            checkpoint.keep(self.folder, self.step, weights)
+
     def _restore(self, found: Checkpoint) -> None:
         self.step = found.step
         self.batches.load_state(found.state["data"])
@@ -255,6 +262,8 @@ class Trainer:
                 progress.log(row)
             if config.eval_every and (self.step % config.eval_every == 0 or last):
                 progress.log({"step": self.step, "validation_loss": self.validate()})
+            if config.keep_every and self.step % config.keep_every == 0:
+                self.keep()
             stop = parallel.any_rank(bool(caught), self.engine.device)
             if due or last or stop:
                 self.save()
