@@ -24,11 +24,12 @@ lies beyond a row's last certain token is hidden until it is overwritten.
 """
 
 import argparse
+import functools
 import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -109,8 +110,8 @@ def generate(
     rounding decides); sampled ones have the model's distribution. BadInput names an unusable
     argument; a prompt with its max_new tokens must fit the model's context.
 
-    `compiled` passes go through torch.compile: the first call in a process takes seconds to a
-    minute longer, then small models decode up to twice as fast (make bench-decode).
+    `compiled` passes go through torch.compile: a model, tree or shape that is new to the process
+    takes seconds to a minute longer, later ones are faster (make bench-decode).
     """
     tokens: list[list[int]] = [[] for _ in prompts]
     row_forwards, forwards = [0] * len(prompts), 0
@@ -153,7 +154,7 @@ def stream(
     slots = longest + max_new + size
     slots += -slots % WINDOW
     cached = Cached(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
-    verify = COMPILED_VERIFY if compiled else Cached.verify
+    verify = compiled_verify() if compiled else Cached.verify
 
     # Prefill: all prompts in one pass, padded to the longest.
     padded = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
@@ -343,7 +344,12 @@ class Cached:
             cache.move(source, target)
 
 
-COMPILED_VERIFY = torch.compile(Cached.verify)  # compiles when first called, again for new shapes
+@functools.cache
+def compiled_verify() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """`Cached.verify` through torch.compile: it compiles when called with a model, a tree or a
+    shape that is new to this process; beyond the limit torch goes on without compiling."""
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)  # pyright: ignore[reportPrivateImportUsage]
+    return torch.compile(Cached.verify)
 
 
 def _tree(model: MultiTokenTransformer, k: int | None, tree: Tree | None) -> Tree:
