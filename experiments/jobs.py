@@ -18,7 +18,7 @@ from mtp.config import TrainConfig, from_dict
 from mtp.corpus import build
 from mtp.errors import BadInput
 from mtp.progress import write_status
-from mtp.train import train
+from mtp.train import check_corpus, train
 
 if TYPE_CHECKING:
     from experiments.launch import Job
@@ -93,6 +93,7 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
     device_kind = "cuda" if torch.cuda.is_available() else "cpu"
     model = checkpoint.load_model(folder, device_kind)
     corpus = build(config.data, data)
+    check_corpus(folder, corpus)
     python = f" of Python {corpus.manifest['python']}" if config.data.source == "stdlib" else ""
     for name in todo:
         print(f"evaluating {name}", flush=True)
@@ -100,7 +101,7 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
             measures = [vars(m) for m in which.evaluations[name](model, corpus, scale)]
         else:
             measures = []
-            for at in checkpoint.kept_steps(folder):
+            for at in sorted({*range(config.keep_every, step + 1, config.keep_every), step}):
                 then = checkpoint.load_kept(folder, at, config.model, device_kind)
                 found = which.over_training[name](then, corpus, scale)
                 measures += [vars(m) | {"step": at} for m in found]

@@ -120,15 +120,14 @@ def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
     folder = run / "kept"
     folder.mkdir(exist_ok=True)
     half = folder / f".half-{step:08d}"
-    _save_tensors(weights, half)
-    sync(half)
+    try:
+        _save_tensors(weights, half)
+        sync(half)
+    except OSError:
+        half.unlink(missing_ok=True)
+        raise
     half.rename(folder / f"step-{step:08d}.safetensors")
-
-
-def kept_steps(run: Path) -> list[int]:
-    """The steps whose weights `keep` has written."""
-    files = sorted((run / "kept").glob("step-*.safetensors"))
-    return [int(file.stem.removeprefix("step-")) for file in files]
+    sync(folder)
 
 
 def load_kept(run: Path, step: int, config: ModelConfig, device: str) -> MultiTokenTransformer:
@@ -136,8 +135,10 @@ def load_kept(run: Path, step: int, config: ModelConfig, device: str) -> MultiTo
     file = run / "kept" / f"step-{step:08d}.safetensors"
     try:
         return with_weights(config, load_file(file)).to(device)
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"kept weights {file} cannot be read: {error}") from None
+    except (OSError, SafetensorError, BadInput) as error:
+        raise BadInput(
+            f"kept weights {file} cannot be read: {error}; delete {run} to train anew"
+        ) from None
 
 
 def newest_whole_step(folder: Path) -> int:

@@ -201,17 +201,27 @@ def _generator(source: str) -> Source:
         spec = None
     if spec is None or spec.origin is None:
         raise BadInput(f"source {source}: there is no module {module}")
-    make = getattr(importlib.import_module(module), "documents", None)
-    if make is None:
-        raise BadInput(f"source {source}: module {module} has no function documents(options)")
+    make: Callable[..., Iterator[str]] | None
     try:
-        make(options)
-    except ValueError as error:
-        raise BadInput(f"source {source}: {error}") from None
+        make = getattr(importlib.import_module(module), "documents", None)
+    except Exception as error:  # a module may fail in any way
+        raise BadInput(f"source {source}: module {module} cannot be imported: {error}") from None
+    if not callable(make):
+        raise BadInput(f"source {source}: module {module} has no function documents(options)")
 
     def documents() -> Iterator[Document]:
-        for text in make(options):
-            yield Document(text.encode(), code=False)
+        try:
+            for text in make(options):
+                yield Document(text.encode(), code=False)
+        except ValueError as error:
+            raise BadInput(f"source {source}: {error}") from None
+        except AttributeError:
+            raise BadInput(f"source {source}: {module}.documents yields no strings") from None
+
+    try:
+        make(options)  # bad options are told before anything is built
+    except ValueError as error:
+        raise BadInput(f"source {source}: {error}") from None
 
     folder = Path(spec.origin).parent
     parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.py"))]

@@ -196,7 +196,11 @@ class Trainer:
 
     def keep(self) -> None:
         """The weights of this step, for good; all ranks take part, rank 0 writes."""
-        weights = {n: parallel.whole(w) for n, w in self.trainable.weights().items()}
+        weights = {}
+        for name, w in self.trainable.weights().items():
+            whole = parallel.whole(w)
+            if self.rank == 0:  # the others take part and keep nothing
+                weights[name] = whole
         if self.rank == 0:
             checkpoint.keep(self.folder, self.step, weights)
 
@@ -262,7 +266,7 @@ class Trainer:
                 progress.log(row)
             if config.eval_every and (self.step % config.eval_every == 0 or last):
                 progress.log({"step": self.step, "validation_loss": self.validate()})
-            if config.keep_every and self.step % config.keep_every == 0:
+            if config.keep_every and (self.step % config.keep_every == 0 or last):
                 self.keep()
             stop = parallel.any_rank(bool(caught), self.engine.device)
             if due or last or stop:
@@ -314,9 +318,22 @@ def train(config: TrainConfig, folder: Path, data: Path = Path("data")) -> None:
                 raise BadInput(f"another process is training in {folder}") from None
             claim(folder, config)
         corpus = build(config.data, data)
+        check_corpus(folder, corpus)
         if int(os.environ.get("RANK", "0")) == 0:
             corpus.tokenizer.save(folder)  # what decoding from the run's folder needs
+            (folder / "corpus").write_text(corpus.folder.name)
         Trainer(config, corpus, folder).run()
+
+
+def check_corpus(folder: Path, corpus: Corpus) -> None:
+    """BadInput where the run in `folder` began on another corpus: its source, a generator say, has
+    changed since."""
+    file = folder / "corpus"
+    if file.exists() and (there := file.read_text()) != corpus.folder.name:
+        raise BadInput(
+            f"{folder} was trained on corpus {there}; its source makes {corpus.folder.name} now. "
+            f"Delete {folder} to train anew, or go back to the source as it was"
+        )
 
 
 def claim(folder: Path, config: TrainConfig) -> None:

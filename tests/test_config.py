@@ -64,6 +64,7 @@ CHANGES: dict[str, Any] = {
     "log_every": 3,
     "eval_every": 5,
     "save_every": 9,
+    "keep_every": 8,
 }
 
 
@@ -185,6 +186,7 @@ def test_bools_tuples_and_optionals(text: str, expected: Kinds) -> None:
         ("seed=-1", ["seed", "at least 0"]),
         ("log_every=-1", ["log_every", "at least 0"]),
         ("save_every=-1", ["save_every", "at least 0"]),
+        ("keep_every=-1", ["keep_every", "at least 0"]),
         ("eval_every=-1", ["eval_every", "at least 0"]),
         ("min_lr=-0.1", ["min_lr", "at least 0"]),
         ("weight_decay=-0.1", ["weight_decay", "at least 0"]),
