@@ -27,10 +27,11 @@ def right_answers(
     model: MultiTokenTransformer, corpus: Corpus, m: int, count: int
 ) -> list[tuple[str, bool]]:
     """`count` test questions of m operations, and whether the model's greedy answer is right in
-    every coefficient. The test set depends on the ring, m and count alone.
+    every coefficient. The test set depends on the ring, m and count alone; in a small ring it may
+    hold a question more than once.
 
-    Decoded with all heads, which changes no token. BadInput where a question and its answer do not
-    fit the model's context."""
+    Decoded with all heads, which changes no token but where two are equal up to rounding. BadInput
+    where a question and its answer do not fit the model's context."""
     task, text = task_of(corpus), corpus.tokenizer
     problems = task.problems(m, count)
     problems.sort(key=lambda problem: len(problem[0]))  # so that batches have little padding

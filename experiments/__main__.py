@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from tqdm import tqdm
 
 from experiments import results
@@ -294,11 +295,17 @@ def plot(study: Study, file: Path, root: Path) -> None:
     rows = results.read(file)
     svg, _ = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
     table, index = list(study.table), ["head", "n", "unit"]
+    index += [column for column in ("size", "data") if varies(rows, column, index)]
     print(f"ours ({file.stem} scale):\n{results.table(rows, index, table)}")
-    reported = study.paper(results.paper(root)).astype({"n": int})
+    reported, index = study.paper(results.paper(root)).astype({"n": int}), ["head", "n", "unit"]
     if reported.metric.isin(table).any():  # else in the figure alone
         print(f"\nthe paper's {study.artefact} (7B):\n{results.table(reported, index, table)}")
     print(f"\nrows: {file}\nfigure: {svg}")
+
+
+def varies(rows: pd.DataFrame, column: str, index: list[str]) -> bool:
+    """Whether rows of one group differ in a column: then no mean may be taken over it."""
+    return bool((rows.groupby(index)[column].nunique() > 1).any())
 
 
 def plot_all(root: Path) -> None:

@@ -174,8 +174,14 @@ def paper_points(
     axes.legend(loc="lower left")
 
 
-def caption(rows: pd.DataFrame, what: str) -> str:
-    """Which runs, on what data and machine; the same line under every sweep's figure."""
+def in_millions(size: str) -> float:
+    """The parameters of a size as study.size_name writes it."""
+    return float(size[:-1]) * {"M": 1, "B": 1000}[size[-1]]
+
+
+def caption(rows: pd.DataFrame, what: str, paper: bool = True) -> str:
+    """Which runs, on what data and machine; the same lines under every figure. `paper`: it has a
+    grey panel."""
     first, seeds = rows.iloc[0], rows.seed.nunique()
     points = f"points are {seeds} seeds, lines their mean" if seeds > 1 else "one seed"
     sizes = ", ".join(sorted(rows["size"].unique()))
@@ -183,7 +189,7 @@ def caption(rows: pd.DataFrame, what: str) -> str:
     data = ", ".join(" and ".join(dict.fromkeys(part)) for part in (sources, tokenizers))
     return (
         f"Ours ({first.scale} scale): {sizes} non-embedding parameters, {data}, {what};\n"
-        f"{points}; {first.device}. Grey panel: the paper's."
+        f"{points}; {first.device}." + " Grey panel: the paper's." * paper
     )
 
 

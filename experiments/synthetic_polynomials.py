@@ -6,6 +6,7 @@ F_7[X]/(X^2) instead of F_7[X]/(X^5), and up to 3 operations are trained instead
 """
 
 import dataclasses
+from collections import Counter
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from evals.intervals import wilson
 from experiments import figures
 from experiments.results import Measure
 from experiments.study import Study
-from experiments.sweep_n import caption, with_model
+from experiments.sweep_n import caption, in_millions, with_model
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig, size
 from mtp.corpus import Corpus
 from mtp.model import MultiTokenTransformer
@@ -90,15 +91,23 @@ def arithmetic(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list
     for m in range(1, 2 * task.ops + 1):
         found = polynomials.right_answers(model, corpus, m, count)
         share = sum(right for _, right in found) / count
-        rows.append(Measure(f"accuracy, m={m} (%)", 100 * share, count))
+        rows.append(Measure(f"accuracy, m={m} (%)", 100 * share, effective(found)))
         share = polynomials.commonest_answer(task, m, count)
-        rows.append(Measure(f"accuracy of the commonest answer, m={m} (%)", 100 * share, count))
+        constant = f"accuracy of the commonest answer, m={m} (%)"
+        rows.append(Measure(constant, 100 * share, effective(found)))
         if m == 1:
             for sign, name in OPERATORS.items():
-                of_it = [right for question, right in found if sign in question]
-                share = sum(of_it) / max(1, len(of_it))
-                rows.append(Measure(f"accuracy, one {name} (%)", 100 * share, len(of_it)))
+                of_it = [each for each in found if sign in each[0]]
+                share = 100 * sum(right for _, right in of_it) / len(of_it) if of_it else None
+                rows.append(Measure(f"accuracy, one {name} (%)", share, effective(of_it)))
     return rows
+
+
+def effective(found: list[tuple[str, bool]]) -> int:
+    """How many answers an interval may count on: in a small ring questions come more than once, and
+    w of the same count as one (Kish's effective sample size)."""
+    times = Counter(question for question, _ in found).values()
+    return round(sum(times) ** 2 / sum(w * w for w in times)) if found else 0
 
 
 # --------------------------------------------------------------------------------------------------
@@ -118,15 +127,19 @@ def by_length(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     return rows[m.notna()].assign(m=pd.to_numeric(m.dropna()))
 
 
-def trained_up_to(rows: pd.DataFrame) -> int:
-    return int(rows.data.str.extract(r"ops=(\d+)")[0].iloc[0])
+def option(rows: pd.DataFrame, name: str, default: int) -> int:
+    """An option of the rows' task."""
+    found = rows.data.str.extract(rf"\b{name}=(\d+)")[0].dropna()
+    return int(found.iloc[0]) if len(found) else default
 
 
 def accuracy_panel(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str) -> None:
     """Each seed's accuracy by m, their mean, and its 90% interval over test problems."""
     points = by_length(rows)
+    if not len(points):  # its runs are not finished
+        return
     mean = points.groupby("m").value.mean()
-    trials = points.groupby("m")["count"].sum()
+    trials = points.groupby("m")["count"].max()  # the seeds answer the same problems
     bounds = [wilson(mean[m] / 100, int(trials[m])) for m in mean.index]
     low, high = zip(*bounds, strict=True)
     axes.fill_between(
@@ -139,7 +152,7 @@ def accuracy_panel(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, lab
 
 def mark_domain(axes: Axes, rows: pd.DataFrame) -> None:
     """What is trained and what is beyond, and what a constant answer gets."""
-    axes.axvline(trained_up_to(rows) + 0.5, color=figures.GREY, linewidth=1, linestyle=":")
+    axes.axvline(option(rows, "ops", 5) + 0.5, color=figures.GREY, linewidth=1, linestyle=":")
     constant = by_length(rows, "accuracy of the commonest answer").groupby("m").value.mean()
     axes.plot(
         constant.index, constant, color=figures.GREY, linestyle="--", linewidth=1.2,
@@ -152,8 +165,7 @@ def mark_domain(axes: Axes, rows: pd.DataFrame) -> None:
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
-    size = rows["size"].iloc[-1]  # the largest
-    rows = rows[rows["size"] == size]
+    rows = rows[rows["size"] == max(rows["size"], key=in_millions)]
     for n, (colour, marker) in STYLES.items():
         accuracy_panel(left, rows[rows.n == n], colour, marker, f"n={n}")
     mark_domain(left, rows)
@@ -164,14 +176,13 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     return figures.finish(picture, told(rows))
 
 
-def told(rows: pd.DataFrame) -> str:
+def told(rows: pd.DataFrame, paper: bool = True) -> str:
     """The caption: the task in words, then the usual line."""
-    options = dict(part.split("=") for part in rows.data.iloc[0].split("?")[1].split(",")[:3])
-    ring = f"F_{options['p']}[X]/(X^{options['d']})"
-    tests = int(by_length(rows)["count"].max())
-    task = f"{ring}, 1 to {options['ops']} operations trained (paper: F_7[X]/(X^5), 1 to 5)"
+    ring = f"F_{option(rows, 'p', 7)}[X]/(X^{option(rows, 'd', 5)})"
+    ops = option(rows, "ops", 5)
+    task = f"{ring}, 1 to {ops} operations trained (paper: F_7[X]/(X^5), 1 to 5)"
     short = rows.assign(data=f"{task}, bytes")
-    return caption(short, f"bands: 90% over {tests} test problems a seed")
+    return caption(short, "bands: 90% over problems, not seeds", paper)
 
 
 def operators(axes: Axes, rows: pd.DataFrame) -> None:
@@ -183,7 +194,7 @@ def operators(axes: Axes, rows: pd.DataFrame) -> None:
             at = j + 0.26 * (i - 1)
             axes.bar(at, values.mean(), 0.24, color=colour, alpha=0.55, label=f"n={n}" * (not j))
             axes.scatter([at] * len(values), values, s=22, marker=marker, color=colour, zorder=3)
-    axes.set_xticks(range(len(names)), names, fontsize=9.5)
+    axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_title("One operation, by kind")
     axes.set_ylabel("exact answers (%)")
     axes.set_ylim(0, 118)
@@ -194,18 +205,21 @@ def paper_panel(axes: Axes, paper: pd.DataFrame) -> None:
     figures.paper_panel(axes, "Paper, 100M, F_7[X]/(X^5)")
     points = paper.assign(m=pd.to_numeric(paper.data.str.extract(r"^(\d+) operations")[0]))
     for n, (colour, marker) in STYLES.items():
-        line = points[points.n == n].sort_values("m")
-        axes.plot(line.m, line.value, color=colour, marker=marker, markersize=5, label=f"n={n}")
+        own = points[points.n == n].sort_values("m")
+        mean = own[own.metric.str.contains("mean")]
+        single = own[~own.metric.str.contains("mean")]
+        axes.plot(mean.m, mean.value, color=colour, label=f"n={n}")
+        axes.scatter(single.m, single.value, s=22, marker=marker, color=colour, linewidth=0)
     axes.axvline(5.5, color=figures.GREY, linewidth=1, linestyle=":")
     axes.set_xlabel("m, operations")
-    axes.set_ylabel("exact answers (%), mean of 2 runs")
+    axes.set_ylabel("exact answers (%), 2 runs")
     axes.set_ylim(bottom=0)
     axes.legend()
 
 
 STUDY = Study(
     name="synthetic-polynomials",
-    artefact="Figures 8, S16",
+    artefact="Figure 8",
     question="does n > 1 help a model to learn polynomial arithmetic?",
     runs=runs,
     evaluations={"arithmetic": arithmetic},

@@ -1,6 +1,6 @@
 """Polynomial arithmetic in F_p[X]/(X^d): expressions, and what they are equal to (section 4.2).
 
-    ((20553+61030)o(-40112))=63153        p = 7, d = 5, m = 3 operations
+    ((20553+61030)o(-40112))=40330        p = 7, d = 5, m = 3 operations
 
     20553    2 + 5 X^2 + 5 X^3 + 3 X^4    coefficients from the constant on, a digit each
     (a+b)    (a*b)    (-a)    (aob)       o is composition, a(b(X))
@@ -16,7 +16,9 @@ operands and operators are uniform. It leaves open, and we decide:
     pauses        a constant "." repeated between question and equality sign (Figure S15)
     the loss      is on every token; the question's operands cannot be guessed by any model
     test set      the problems whose question hashes into one share in eight; training never shows
-                  them. In small rings a question may come twice in a test set.
+                  them, though it may show a + b where b + a is asked. In small rings the same
+                  question may be drawn more than once, the operators' shares are those of the
+                  questions that the hash chose, and one operation is mostly a table to complete.
 """
 
 from collections.abc import Iterator, Mapping
@@ -74,12 +76,15 @@ class Task:
 
     def problems(self, m: int, count: int) -> list[tuple[str, str]]:
         """`count` test problems of m operations, (question with its "=", answer): the same ones
-        whatever the seed of the training problems is."""
+        whatever the seed of the training problems is. ValueError where the ring is so small that
+        no question is for testing."""
         rng, found = default_rng([1, m]), list[tuple[bytes, bytes]]()
         while len(found) < count:
             for text, values in self._grow(rng, TEST_SHARE * (count - len(found)) + 100, m):
                 mine = is_test(text)
                 found += zip(_strings(text[mine]), _strings(_digits(values[mine])), strict=True)
+            if not found:
+                raise ValueError(f"no question of {m} operations is for testing in {self.ring}")
         order = rng.permutation(len(found))[:count]
         end = b"." * self.pause + b"="
         return [((found[i][0] + end).decode(), found[i][1].decode()) for i in order]
@@ -177,7 +182,7 @@ def _strings(characters: Array) -> list[bytes]:
 # as a source of documents: python:synthetic.polynomials?p=7,d=5,ops=5,pause=0,seed=0,count=1000000
 
 LIMITS = {
-    "p": (2, 10),  # one digit each
+    "p": (2, 7),  # a prime of one digit
     "d": (1, 20),
     "ops": (1, 20),
     "pause": (0, 100),
@@ -193,9 +198,11 @@ def task(options: Mapping[str, str]) -> Task:
         if name not in LIMITS:
             raise ValueError(f"unknown option {name!r}; choose from: {', '.join(LIMITS)}")
         low, high = LIMITS[name]
-        if not text.isdigit() or not low <= int(text) <= high:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
             raise ValueError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
         numbers[name] = int(text)
+    if (p := numbers.get("p", 7)) not in (2, 3, 5, 7):
+        raise ValueError(f"p is {p}; it must be a prime: 2, 3, 5 or 7")
     ring = Ring(numbers.pop("p", 7), numbers.pop("d", 5))
     return Task(ring, **numbers)
 
