@@ -28,6 +28,9 @@ STUDIES = {
     "decoding": "experiments.decoding",
     "decoding-bytes": "experiments.decoding_bytes",
     "synthetic-polynomials": "experiments.synthetic_polynomials",
+    "synthetic-pauses": "experiments.synthetic_pauses",
+    "synthetic-induction": "experiments.synthetic_induction",
+    "synthetic-induction-heads": "experiments.synthetic_induction_heads",
 }
 
 Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
@@ -67,6 +70,8 @@ def plan(study: Study, scale: str, overrides: Iterable[str] = ()) -> list[TrainC
     """The study's configs at a scale, overrides applied to each; doubles once."""
     choose("scale", scale, SCALES)
     configs = [override(config, list(overrides)) for config in study.runs(scale)]
+    if study.over_training and not all(config.keep_every for config in configs):
+        raise BadInput(f"{study.name} looks at weights over training; set keep_every above 0")
     return list(dict.fromkeys(configs))
 
 

@@ -1,0 +1,199 @@
+"""Figure 7: does n = 2 help small models to form induction heads?
+
+Models are trained on short children's stories and asked for the second token of invented names
+(evals/induction.py). The paper's answer: n = 2 is far ahead up to 30M parameters, and no better
+from 100M on. It takes each run's best value over training, chosen on the test metric itself; beside
+it we show the value at the step with the lowest validation loss.
+
+The paper's stories are not named. Ours are made (synthetic/stories.py); for others, for instance
+`--set data.source=hf:roneneldan/TinyStories`, the test stories stay ours.
+"""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evals import induction
+from experiments import figures
+from experiments.results import Measure
+from experiments.study import Study
+from experiments.sweep_n import caption, in_millions, metric, with_model
+from mtp.batches import evaluation_batches
+from mtp.config import CorpusConfig, ModelConfig, TrainConfig, size
+from mtp.corpus import Corpus
+from mtp.loss import score
+from mtp.model import MultiTokenTransformer
+
+N = (1, 2)
+VALIDATION_TOKENS = 65_536  # scored at each kept step
+
+
+def stories(count: int, vocab: int, validation: float = 0.01) -> CorpusConfig:
+    return CorpusConfig(f"python:synthetic.stories?count={count}", vocab=vocab,
+                        validation=validation)  # fmt: skip
+
+
+def base(scale: str) -> list[TrainConfig]:
+    """The n=1 run of each size of a scale."""
+    if scale == "smoke":
+        model = ModelConfig(dim=32, layers=3, attn_heads=2, vocab=600, context=128)
+        return [
+            TrainConfig(
+                model=model, data=stories(200, 600, 0.1), batch=4, tokens=5_120, lr=3e-3, warmup=2,
+                log_every=5, keep_every=5,
+            )
+        ]  # fmt: skip
+    if scale == "cpu":
+        shapes = ((64, 4, 4), (128, 5, 4))
+        return [
+            TrainConfig(
+                model=ModelConfig(dim, layers, heads, vocab=1024, context=256),
+                data=stories(16_000, 1024), batch=8, tokens=2.5e6, lr=2e-3, warmup=100,
+                log_every=50, save_every=300, keep_every=60,
+            )
+            for dim, layers, heads in shapes
+        ]  # fmt: skip
+    if scale == "gpu":
+        return [
+            TrainConfig(
+                model=size(name, vocab=8192, context=1024), data=stories(2_000_000, 8192),
+                batch=64, tokens=2e8, lr=5e-4, warmup=100, log_every=20, save_every=500,
+                keep_every=150,
+            )
+            for name in ("1M", "3M", "10M", "30M")
+        ]  # fmt: skip
+    return [  # Table S13
+        TrainConfig(
+            model=size(name, vocab=32_000, context=2048), data=stories(2_000_000, 32_000),
+            batch=128, tokens=100_000 * 262_144, lr=1e-4, warmup=2000, log_every=100,
+            save_every=1000, keep_every=1000,
+        )
+        for name in ("1M", "3M", "10M", "30M", "100M", "300M", "1B")
+    ]  # fmt: skip
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    seeds = range({"smoke": 1, "cpu": 2, "gpu": 2, "paper": 2}[scale])
+    return [with_model(each, seed, n=n) for seed in seeds for each in base(scale) for n in N]
+
+
+# --------------------------------------------------------------------------------------------------
+# what is measured
+
+NAMES = "second tokens of names (%)"
+
+
+def names(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """At the last step: accuracy on names of known pieces, with baselines, and of any pieces."""
+    count = 10 if scale == "smoke" else 100
+    asked = induction.questions(corpus, model.config.context, count)
+    rows = [
+        share(f"{NAMES}, last step", induction.answers(model, asked)),
+        share(f"{NAMES}, n-grams of the training text", induction.by_ngrams(corpus.train, asked)),
+        Measure(f"{NAMES}, by chance", 100 / corpus.tokenizer.vocab_size, len(asked)),
+    ]
+    asked = induction.questions(corpus, model.config.context, count, known=False)
+    right = induction.answers(model, asked)
+    for seen, what in ((True, "seen"), (False, "not seen")):
+        some = [r for question, r in zip(asked, right, strict=True) if question.seen == seen]
+        rows.append(share(f"{NAMES} of any pieces, {what} in training, last step", some))
+    return rows
+
+
+def share(name: str, right: list[bool]) -> Measure:
+    return Measure(name, 100 * sum(right) / len(right) if right else None, len(right))
+
+
+def progress(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """At a kept step: accuracy on names, and the validation loss that an honest choice needs."""
+    asked = induction.questions(corpus, model.config.context, 10 if scale == "smoke" else 100)
+    config, device = model.config, model.embedding.weight.device
+    nats = targets = 0.0
+    for x, y in evaluation_batches(corpus.validation, 16, config.context, 1, VALIDATION_TOKENS):
+        loss, count, _ = score(model, x.to(device), y.to(device))[:, 0].tolist()
+        nats, targets = nats + loss, targets + count
+    return [
+        share(f"{NAMES}, over training", induction.answers(model, asked)),
+        Measure("validation loss, over training (nats)", nats / targets, int(targets)),
+    ]
+
+
+# --------------------------------------------------------------------------------------------------
+# the figure
+
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Figure 7"]
+
+
+STYLES = {1: (figures.BLUE, "o"), 2: (figures.ORANGE, "s")}
+
+
+def chosen(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per run: size, n, seed, `best` over training on the test metric, and `honest`, the value at
+    the step of the lowest validation loss."""
+    found = []
+    for (name, n, seed), run in rows.groupby(["size", "n", "seed"], sort=False):
+        test = metric(run, f"{NAMES}, over training").set_index("step").value
+        loss = metric(run, "validation loss, over training (nats)").set_index("step").value
+        found.append((name, n, seed, test.max(), test.loc[loss.index[int(loss.argmin())]]))
+    return pd.DataFrame(found, columns=["size", "n", "seed", "best", "honest"])
+
+
+def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    sizes = sorted(rows["size"].unique(), key=in_millions)
+    picture, axes = figures.panels(1 + len(sizes[:2]), 4.6)
+    best = chosen(rows)
+    at = {name: i for i, name in enumerate(sizes)}
+    for n, (colour, marker) in STYLES.items():
+        points = best[best.n == n].rename(columns={"best": "value"})
+        figures.spread(axes[0], points, "size", colour, f"n={n}, best over training", marker, sizes)
+        honest = best[best.n == n].groupby("size", sort=False).honest.mean()
+        axes[0].plot(
+            [at[s] for s in honest.index], honest, linestyle="", marker="D", fillstyle="none",
+            color=colour, markersize=9, label=f"n={n}, step chosen on validation",
+        )  # fmt: skip
+    baselines(axes[0], rows)
+    axes[0].set_title("Second token of names")
+    axes[0].set_xlabel("non-embedding parameters")
+    axes[0].set_ylabel("right (%)")
+    axes[0].set_ylim(0, 1.7 * max(10.0, best.best.max()))
+    axes[0].set_yticks([t for t in axes[0].get_yticks() if t <= 100])
+    axes[0].legend(loc="upper left", fontsize=8.5)
+    for panel, name in zip(axes[1:], (sizes[0], sizes[-1]), strict=False):
+        curves(panel, rows[rows["size"] == name], name)
+    tests = int(metric(rows, f"{NAMES}, last step")["count"].max())
+    what = f"{tests} mentions of names;\nthe paper (Figure 7, no values): n=2 ahead up to 30M"
+    return figures.finish(picture, caption(rows, what, paper=False))
+
+
+def baselines(axes: Axes, rows: pd.DataFrame) -> None:
+    value = metric(rows, f"{NAMES}, n-grams of the training text").value.mean()
+    axes.axhline(value, color=figures.GREY, linewidth=1.2, linestyle="--", label="n-grams")
+
+
+def curves(axes: Axes, rows: pd.DataFrame, name: str) -> None:
+    """Accuracy on names over training, a line per seed."""
+    for n, (colour, _) in STYLES.items():
+        points = metric(rows[rows.n == n], f"{NAMES}, over training")
+        for i, (_, run) in enumerate(points.groupby("seed")):
+            run = run.sort_values("step")
+            axes.plot(run.step, run.value, color=colour, linewidth=1.6, label=f"n={n}" * (not i))
+    axes.set_title(f"Over training, {name}")
+    axes.set_xlabel("step")
+    axes.set_ylabel("right (%)")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+STUDY = Study(
+    name="synthetic-induction",
+    artefact="Figure 7",
+    question="does n = 2 help small models to form induction heads?",
+    runs=runs,
+    evaluations={"names": names},
+    figure=figure,
+    paper=paper_rows,
+    table=(f"{NAMES}, last step", f"{NAMES}, n-grams of the training text"),
+    over_training={"progress": progress},
+)

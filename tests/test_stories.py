@@ -1,0 +1,175 @@
+"""Stories are their seed's, name their characters by the rules, and are clean English."""
+
+import re
+import time
+from random import Random
+
+import pytest
+
+from synthetic import stories as stories_module
+from synthetic import story_parts
+from synthetic.stories import (
+    COMMON,
+    MENTIONS,
+    TEST_SEED,
+    WORDS_ALLOWED,
+    Story,
+    documents,
+    story,
+    variety,
+)
+
+# what a slip in a template would leave in a text
+FLAWS = {
+    "two spaces or a space at an edge": r"  | \n|\n |^\s|\s$",
+    "space before punctuation": r"\s[.,!?;:]",
+    "an unfilled slot": r"[^\w\s.,!?;:'\"-]|[\d_]|[^ -~\n]",
+    "a for an": r"\b[Aa] [aeiouAEIOU]",
+    "an for a": r"\b[Aa]n (?!hour|honest)[^aeiouAEIOU]",
+    "a small letter after a full stop": r'[.!?] "?[a-z]|\n"?[a-z]|^"?[a-z]',
+    "two marks": r'[.,!?;:]"?[.,!?;:]',
+    "a mark outside a quotation": r'\w"',
+    "no space after a mark": r"[.,!?;:]\w",
+    "a word twice": r"\b(\w+) \1\b",
+    "no end": r'[^.!?"](\n|$)',
+}
+
+
+@pytest.fixture(scope="module")
+def stories() -> list[Story]:
+    start = time.perf_counter()
+    many = [story(0, index) for index in range(2000)]
+    size, seconds = sum(len(one.text()) for one in many), time.perf_counter() - start
+    print(f"{size / seconds / 1e6:.1f} MB/s")
+    return many
+
+
+def test_a_story_is_a_function_of_seed_and_index(stories: list[Story]) -> None:
+    assert [story(0, index) for index in (1999, 3, 0, 3)] == [stories[i] for i in (1999, 3, 0, 3)]
+    assert not {story(1, index).text() for index in range(100)} & {s.text() for s in stories}
+    assert len({one.text() for one in stories}) == len(stories)
+
+
+def test_the_characters_are_named_often_enough(stories: list[Story]) -> None:
+    for one in stories:
+        assert len(one.parts) == len(one.who) + 1
+        assert len(one.text().split()) in WORDS_ALLOWED
+        assert len(one.names) in (2, 3)
+        for i in range(len(one.names)):
+            assert one.who.count(i) >= MENTIONS[i]
+
+
+def test_a_space_precedes_every_name(stories: list[Story]) -> None:
+    for one in stories:
+        for before, after in zip(one.parts, one.parts[1:], strict=False):
+            assert re.search(r"(^|[^\s]) $", before) and not re.search(r"\b[Aa]n? $", before)
+            assert after[0] in " .,!?';:"
+
+
+def test_names_are_no_words_and_no_beginnings_of_names(stories: list[Story]) -> None:
+    ordinary: set[str] = set()
+    for one in stories:
+        assert all(re.fullmatch("[A-Z][a-z]+", name) for name in one.names)
+        pairs = [(a, b) for a in one.names for b in one.names if a is not b]
+        assert not any(a.startswith(b) for a, b in pairs)
+        ordinary.update(re.findall("[a-z]+", " ".join(one.parts).lower()))
+    assert not ordinary & {name.lower() for one in stories for name in one.names}
+    common = {*COMMON["girl"], *COMMON["boy"]}
+    assert len(common) == len(COMMON["girl"]) + len(COMMON["boy"]) >= 80
+    names = [name for one in stories for name in one.names]
+    assert 0.45 < sum(name in common for name in names) / len(names) < 0.55
+    assert len(set(names) - common) > 1000
+
+
+STARTS, ENDS = story_parts.NAME_STARTS.split(), story_parts.NAME_ENDS.split()
+
+
+def test_invented_names_are_made_of_parts_and_a_tenth_of_the_pairs_is_held_out() -> None:
+    pairs = {a + b: (i + j) % 10 for i, a in enumerate(STARTS) for j, b in enumerate(ENDS)}
+    assert len(pairs) == len(STARTS) * len(ENDS), "no name is made in two ways"
+    held_out = {name for name, where in pairs.items() if where == 0}
+    assert 0.09 < len(held_out) / len(pairs) < 0.11
+    common = {*COMMON["girl"], *COMMON["boy"]}
+    made = [name for i in range(4000) for name in story(0, i, 100).names if name not in common]
+    assert set(made) <= pairs.keys() - held_out and len(set(made)) > 0.9 * len(pairs) - 150
+    for parts in (STARTS, ENDS):  # all of them, in training and among those held out
+        for names in (made, held_out):
+            assert all(any(part in name for name in names) for part in parts)
+
+
+@pytest.mark.parametrize("percent", [0, 20, 100])
+def test_so_many_names_are_invented(percent: int) -> None:
+    common = {*COMMON["girl"], *COMMON["boy"]}
+    names = [name for index in range(400) for name in story(0, index, percent).names]
+    share = 100 * sum(name not in common for name in names) / len(names)
+    assert share == pytest.approx(percent, abs=6 if 0 < percent < 100 else 0)
+    assert story(0, 3, 50) == story(0, 3)
+
+
+def test_names_can_be_replaced(stories: list[Story]) -> None:
+    for one in stories[:200]:
+        other = ["Qxa", "Qyb", "Qzc"][: len(one.names)]
+        text = one.text(other)
+        for i, (name, new) in enumerate(zip(one.names, other, strict=True)):
+            assert text.count(new) == one.who.count(i)
+            assert not re.search(rf"\b{name}\b", text)
+            text = text.replace(new, name)
+        assert text == one.text() == one.text(one.names)
+    with pytest.raises(ValueError, match="1 names for a story of"):
+        stories[0].text(["Qxa"])
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_the_english_is_clean(stories: list, flaw: str) -> None:
+    for one in stories:
+        found = re.search(FLAWS[flaw], one.text())
+        assert not found, one.text()[max(0, found.start() - 40) : found.end() + 40]
+        assert all(line.count('"') % 2 == 0 for line in one.text().split("\n"))
+
+
+def test_all_words_of_the_grammar_are_used() -> None:
+    texts = str([value for name, value in vars(story_parts).items() if name.isupper()])
+    assert set(story_parts.WORDS) == {word.lower() for word in re.findall(r"\{(\w+)\}", texts)}
+    assert len(story_parts.PLOTS) >= 10 and set(story_parts.PLOTS) > story_parts.MEETINGS
+
+
+def test_documents() -> None:
+    assert list(documents({"seed": "7", "count": "3"})) == [story(7, i).text() for i in range(3)]
+    assert next(documents({})) == story(0, 0).text()
+    with pytest.raises(ValueError, match=r"unknown option 'sed'.*seed, count"):
+        documents({"sed": "1"})
+    told = list(documents({"count": "3", "invented": "100"}))
+    assert told == [story(0, i, 100).text() for i in range(3)] != list(documents({"count": "3"}))
+    next(documents({"seed": str(TEST_SEED - 1)}))
+    with pytest.raises(ValueError, match=rf"seed={TEST_SEED} of stories must be below"):
+        documents({"seed": str(TEST_SEED)})
+    with pytest.raises(ValueError, match=r"invented=101 .* up to 100"):
+        documents({"invented": "101"})
+    for bad in ("-1", "many", "", "1.5", "1_0"):
+        with pytest.raises(ValueError, match=r"option count=.* whole number, 0 or more"):
+            documents({"count": bad})
+
+
+def test_variety_of_known_texts() -> None:
+    same = variety(["the cat sat. " * 500, "The Cat sat! " * 500])
+    assert (same["words"], same["distinct words"]) == (3000, 3)
+    assert same["types/tokens"] == 3 / 3000
+    assert same["distinct 3-grams"] == 3 / 2998 and same["distinct 5-grams"] == 3 / 2996
+    assert same["zlib"] < 0.02 and same["lzma"] < 0.03
+    letters = Random(0)
+    noise = variety(
+        " ".join("".join(letters.choices("abcdefgh", k=8)) for _ in range(5000)).split()
+    )
+    assert noise["types/tokens"] > 0.99 and noise["distinct 5-grams"] == 1 and noise["zlib"] > 0.35
+    with pytest.raises(ValueError, match="no words"):
+        variety(["", "1 2 3"])
+
+
+def test_stories_are_varied(stories: list[Story]) -> None:
+    found = variety(one.text() for one in stories)
+    assert found["zlib"] > 0.22 and found["distinct 5-grams"] > 0.6
+
+
+def test_the_docstring_shows_a_real_story() -> None:
+    shown = " ".join((stories_module.__doc__ or "").split())
+    assert " ".join(story(0, 212).text().split()) in shown
