@@ -8,8 +8,9 @@ PYTHON   ?= python3
 VENV = .venv
 PY   = $(VENV)/bin/python
 
-STUDIES = sweep-n sweep-heads sweep-bytes decoding decoding-bytes synthetic-polynomials
-BENCHES = bench-train bench-loss bench-engine bench-decode
+STUDIES = sweep-n sweep-heads sweep-bytes decoding decoding-bytes synthetic-polynomials \
+          synthetic-pauses synthetic-induction synthetic-induction-heads
+BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures clean distclean
@@ -44,6 +45,15 @@ decoding-bytes: setup  ## Table S3: self-speculation of byte models, n = 8, 16, 
 synthetic-polynomials: setup  ## Figure 8: polynomial arithmetic, n = 1, 2, 4
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
+synthetic-pauses: setup  ## Figure S15: the same with pause tokens
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+synthetic-induction: setup  ## Figure 7: second tokens of invented names, n = 1, 2
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+synthetic-induction-heads: setup  ## attention of that study's models: which heads copy
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
 plan: setup  ## what every study would run: parameters, tokens, FLOPs, hours
 	@for study in $(STUDIES); do $(PY) -m experiments plan $$study --scale $(SCALE) $(ARGS) || exit; done
 
@@ -68,6 +78,9 @@ bench-engine: setup  ## precision, attention and compilation of a step on this m
 bench-decode: setup  ## decoding against transformers, and the price of a block
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(PY) -m benchmarks.decode
+
+bench-synthetic: setup  ## the synthetic studies: generation, engines, runs side by side
+	$(PY) -m benchmarks.synthetic
 
 test: setup  ## the test suite, the optional extras included
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench]'

@@ -15,6 +15,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch._inductor.utils import fresh_cache
@@ -102,7 +103,11 @@ def engines(
 def worker(threads: int, config: TrainConfig) -> None:
     """Get ready, then for each line of seconds on stdin: train that long, print tokens/s."""
     torch.set_num_threads(threads)
-    step = trainer(config).train_step
+    serve(trainer(config).train_step, config.batch * config.model.context)
+
+
+def serve(step: Callable[[], object], tokens: int) -> None:
+    """Take steps of so many tokens as `worker` says."""
     for _ in range(3):
         step()
     print(json.dumps("ready"), flush=True)
@@ -111,8 +116,7 @@ def worker(threads: int, config: TrainConfig) -> None:
         while not done or time.perf_counter() - start < float(line):
             step()
             done += 1
-        seconds = time.perf_counter() - start
-        print(json.dumps(done * config.batch * config.model.context / seconds), flush=True)
+        print(json.dumps(done * tokens / (time.perf_counter() - start)), flush=True)
 
 
 def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: int) -> None:

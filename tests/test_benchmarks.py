@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import common, decode, engine, loss, train
+from benchmarks import common, decode, engine, loss, synthetic, train
 from mtp.parallel import has_compiler
 
 Run = Callable[[ModuleType], tuple[dict, pd.DataFrame]]
@@ -65,6 +65,23 @@ def test_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     told, rows = run(engine)
     assert set(rows[rows.metric == "ms"].case) >= {"smoke, float32, sdpa, eager"}
     assert told["ratios"]
+
+
+def test_synthetic(run: Run) -> None:
+    told, rows = run(synthetic)
+    assert told["ratios"]["polynomials: tokens/s made over tokens/s trained"]["met"]
+    assert 0 < rows[(rows.case == "stories") & (rows.metric == "zlib")].value.item() < 1
+
+
+def test_stacked_runs_report_their_speed() -> None:
+    text = engine.to_json(synthetic.shapes(quick=True)["polynomials"])
+    with common.start("benchmarks.synthetic", "--stacked", 2, text) as process:
+        assert common.answer(process) == "ready"
+        assert process.stdin
+        print(0.01, file=process.stdin, flush=True)
+        assert common.answer(process) > 0
+        process.stdin.close()
+        assert process.wait(timeout=30) == 0
 
 
 def test_a_worker_reports_its_speed() -> None:
