@@ -195,17 +195,20 @@ def _generator(source: str) -> Source:
     """Made documents: what the module's `documents(options)` yields, strings. Its code is part of
     the identity, so that a changed generator makes another corpus."""
     module, options = generator_options(source)
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        raise BadInput(f"source {source}: there is no module {module}")
     make: Callable[..., Iterator[str]] | None
     try:
+        try:
+            spec = None if module.startswith(".") else importlib.util.find_spec(module)
+        except (ModuleNotFoundError, ValueError):
+            spec = None
+        if spec is None or spec.origin is None:
+            raise BadInput(f"source {source}: there is no module {module}")
         make = getattr(importlib.import_module(module), "documents", None)
+    except BadInput:
+        raise
     except Exception as error:  # a module may fail in any way
-        raise BadInput(f"source {source}: module {module} cannot be imported: {error}") from None
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"source {source}: module {module} cannot be imported: {told}") from None
     if not callable(make):
         raise BadInput(f"source {source}: module {module} has no function documents(options)")
 
