@@ -56,15 +56,17 @@ def base(scale: str) -> list[TrainConfig]:
     if scale == "gpu":
         return [
             TrainConfig(
-                model=size(name, vocab=8192, context=1024), data=stories(2_000_000, 8192),
+                model=size(name, vocab=2048, context=1024), data=stories(2_000_000, 2048),
                 batch=64, tokens=2e8, lr=5e-4, warmup=100, log_every=20, save_every=500,
                 keep_every=150,
             )
             for name in ("1M", "3M", "10M", "30M")
         ]  # fmt: skip
-    return [  # Table S13
+    # Table S13. The corpus is yours, hf:roneneldan/TinyStories for one: with 32,000 tokens none of
+    # our stories' names would stay in two pieces.
+    return [
         TrainConfig(
-            model=size(name, vocab=32_000, context=2048), data=stories(2_000_000, 32_000),
+            model=size(name, vocab=32_000, context=2048), data=CorpusConfig("", vocab=32_000),
             batch=128, tokens=100_000 * 262_144, lr=1e-4, warmup=2000, log_every=100,
             save_every=1000, keep_every=1000,
         )
@@ -89,10 +91,13 @@ def names(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Meas
     asked = induction.questions(corpus, model.config.context, count)
     rows = [
         share(f"{NAMES}, last step", induction.answers(model, asked)),
-        share(f"{NAMES}, n-grams of the training text", induction.by_ngrams(corpus.train, asked)),
         Measure(f"{NAMES}, by chance", 100 / corpus.tokenizer.vocab_size, len(asked)),
     ]
     asked = induction.questions(corpus, model.config.context, count, known=False)
+    # Of known pieces they could know none: no such pair stands in the training text.
+    rows.append(
+        share(f"{NAMES}, n-grams of the training text", induction.by_ngrams(corpus.train, asked))
+    )
     right = induction.answers(model, asked)
     for seen, what in ((True, "seen"), (False, "not seen")):
         some = [r for question, r in zip(asked, right, strict=True) if question.seen == seen]
@@ -169,7 +174,9 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
 
 def baselines(axes: Axes, rows: pd.DataFrame) -> None:
     value = metric(rows, f"{NAMES}, n-grams of the training text").value.mean()
-    axes.axhline(value, color=figures.GREY, linewidth=1.2, linestyle="--", label="n-grams")
+    axes.axhline(
+        value, color=figures.GREY, linewidth=1.2, linestyle="--", label="n-grams, any pieces"
+    )
 
 
 def curves(axes: Axes, rows: pd.DataFrame, name: str) -> None:

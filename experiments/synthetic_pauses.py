@@ -74,7 +74,10 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         mark_domain(panel, own)
         panel.set_title(f"{count} pause tokens" if count else "No pause")
         panel.set_ylim(0, 1.08 * top)
-    axes[0].legend()
+    for panel in axes:
+        if panel.has_data():
+            panel.legend()
+            break
     more = "; with pauses more steps, as many problems"
     return figures.finish(picture, told(rows, paper=False) + more)
 

@@ -1,17 +1,17 @@
 """Seeded short stories for children, to study how a model learns to copy names.
 
     $ python -c "from synthetic.stories import story; print(story(0, 212).text())"
-    This is the story about Snearm, a talkative girl from a little houseboat at the foot
-    of a mountain. It begins on a bright day in June. Next door lived Flofyag, a bright
-    boy whose nanny was a toymaker. Snearm and Flofyag were the best of friends. "Wait
-    for me!" called little Sara. She was five and lived next door, and she had a
-    splendid basket in her hand. Near the greenhouse they found something small. It was
-    a little frog. "Look!" mumbled Flofyag. "It is all alone." "I am gloomy," sighed
-    Sara, and Snearm gave her buns. "What does a frog eat?" asked Snearm. "Cold milk, I
-    think," sighed Flofyag. For five days Snearm fed the frog with a spoon, while
-    Flofyag planted bulbs. "It knows us!" cried Flofyag. Snearm thought so too. Sara
-    told her aunt everything, and was full of joy. And so Snearm learned that forgiving
-    costs nothing.
+    One grey winter day, a girl named Irro collected shells near the beach. She was nine
+    years old. One person always knew what to do: Maldra, her best friend. Maldra was
+    cheerful, and Irro was not. "May Nora come too?" asked Maldra. Nora was his donkey,
+    sturdy and merry. Irro and Maldra both wanted the splendid rattle. "I saw it first!"
+    called Irro. "No, I had it before!" declared Maldra. "I do not want to play with
+    you, Maldra," declared Irro. Maldra said nothing. At last, Irro saw the round puppet
+    that Maldra had once given her. After a long time, there was a knock. Maldra stood
+    there with a bag of seeds. "May I come in, Irro?" "Come here, Nora!" declared Irro,
+    but Nora was too worried. Nora was asleep already between the cushions. If you go to
+    the bakery today, you may see Irro and Maldra eating corn, very lucky and a little
+    older.
 
 After Gloeckle et al. 2024, section 4.1: a model is trained on the stories, then read held-out ones
 in which each name was replaced by a random one of two tokens; how often is the second token right

@@ -4,7 +4,10 @@ import contextlib
 import copy
 import functools
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -22,6 +25,7 @@ from mtp.sampling import Sampling
 from mtp.trees import Tree, chain
 
 TYPES = get_args(HeadType)
+ROOT = Path(__file__).parent.parent
 PROMPTS = [[1, 2, 3], [5], [7, 8, 9, 10, 3, 2, 4]]
 
 
@@ -423,3 +427,10 @@ def test_compiled_passes_need_a_compiler(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(BadInput, match="C\\+\\+ compiler"):
         generate(trained("parallel"), PROMPTS, 4, compiled=True)
+
+
+def test_importing_it_imports_no_compiler() -> None:
+    """torch._dynamo takes seconds to import."""
+    code = "import sys, mtp.decode; sys.exit('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=120)
+    assert done.returncode == 0
