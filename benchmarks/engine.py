@@ -119,16 +119,18 @@ def serve(step: Callable[[], object], tokens: int) -> None:
         print(json.dumps(done * tokens / (time.perf_counter() - start)), flush=True)
 
 
-def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: int) -> None:
-    """Tokens/s of all runs together, for one run on all cores and for one run per core."""
-    count = cores()
-    layouts = {f"1 run x {count} threads": [count], f"{count} runs x 1 thread": [1] * count}
+Command = tuple[object, ...]  # a module and its arguments
+
+
+def in_turns(
+    layouts: dict[str, list[Command]], seconds: float, rounds: int
+) -> dict[str, list[float]]:
+    """Tokens/s of all processes of a layout together, `rounds` times. All are started at once, as
+    their compilations share the cores, and work a layout at a time."""
     speeds: dict[str, list[float]] = {name: [] for name in layouts}
-    text = to_json(config)
-    # all at once: their compilations share the cores
     started = {
-        name: [common.start("benchmarks.engine", "--worker", n, text) for n in layout]
-        for name, layout in layouts.items()
+        name: [common.start(str(module), *arguments) for module, *arguments in commands]
+        for name, commands in layouts.items()
     }
     try:
         for processes in started.values():
@@ -144,6 +146,18 @@ def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: 
         for process in itertools.chain(*started.values()):
             process.kill()
             process.communicate()
+    return speeds
+
+
+def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: int) -> None:
+    """Tokens/s of all runs together, for one run on all cores and for one run per core."""
+    count, text = cores(), to_json(config)
+    command = ("benchmarks.engine", "--worker")
+    layouts: dict[str, list[Command]] = {
+        f"1 run x {count} threads": [(*command, count, text)],
+        f"{count} runs x 1 thread": [(*command, 1, text)] * count,
+    }
+    speeds = in_turns(layouts, seconds, rounds)
     print()
     for name, found in speeds.items():
         report.add(name, "tokens/s", statistics.median(found), "tokens/s")

@@ -114,31 +114,14 @@ def side_by_side(report: common.Report, config: TrainConfig, seconds: float, rou
     """Tokens/s of all runs together in each layout, in turns."""
     count, text = cores(), to_json(config)
     worker = ("benchmarks.engine", "--worker")
-    layouts = {
+    layouts: dict[str, list[engine.Command]] = {
         f"1 run x {count} threads": [(*worker, count, text)],
         f"{count} runs x 1 thread": [(*worker, 1, text)] * count,
         f"{count} runs stacked x {count} threads": [
             ("benchmarks.synthetic", "--stacked", count, text)
         ],
     }
-    speeds: dict[str, list[float]] = {name: [] for name in layouts}
-    started = {
-        name: [common.start(*command) for command in commands] for name, commands in layouts.items()
-    }
-    try:
-        for processes in started.values():
-            for process in processes:
-                common.answer(process)
-        for _ in range(rounds):
-            for name, processes in started.items():
-                for process in processes:
-                    assert process.stdin
-                    print(seconds, file=process.stdin, flush=True)
-                speeds[name].append(sum(common.answer(process) for process in processes))
-    finally:
-        for process in itertools.chain(*started.values()):
-            process.kill()
-            process.communicate()
+    speeds = engine.in_turns(layouts, seconds, rounds)
     one = next(iter(speeds.values()))
     for name, found in speeds.items():
         typical = statistics.median(found)
