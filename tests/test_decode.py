@@ -405,7 +405,7 @@ FORK = Tree(((), (0,), (1,), (0, 0), (0, 1)))
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 @pytest.mark.parametrize(
     ("head", "tree", "temperature"),
-    [("parallel", FORK, 0.8), ("anticausal", chain(4), 0.0)],
+    [("anticausal", FORK, 0.8)],
 )
 def test_compiled_passes_decode_the_same_and_in_one_graph(
     head: HeadType, tree: Tree, temperature: float
