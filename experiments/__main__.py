@@ -84,7 +84,7 @@ def main() -> None:
 def list_studies() -> None:
     for name in STUDIES:
         study = find(name)
-        print(f"{name:14} {study.artefact}: {study.question}")
+        print(f"{name:26} {study.artefact}: {study.question}")
 
 
 def corpus_tokens(config: TrainConfig, data: Path) -> float:
