@@ -37,7 +37,7 @@ from random import Random
 
 from synthetic import story_parts
 
-WORDS_ALLOWED = range(90, 201)  # a refrain apart
+WORDS_ALLOWED = range(90, 201)
 COMMON = {"girl": story_parts.GIRLS.split(), "boy": story_parts.BOYS.split()}
 TEST_SEED = 2**32  # of held-out stories; sources take smaller ones
 MENTIONS = (4, 4, 2)  # of the hero, of the friend, of the third one, at least
@@ -75,19 +75,17 @@ class Story:
         return self.parts[0] + "".join(named)
 
 
-def story(seed: int, index: int, invented: int = 50, refrain: int = 0) -> Story:
+def story(seed: int, index: int, invented: int = 50) -> Story:
     """Story number `index` of a seed, whatever was drawn before it; `invented` percent of the names
-    are no common ones, and `refrain` percent of the stories have one."""
+    are no common ones."""
     random = Random(f"{seed} {index}")  # of a string it takes the SHA-512
     count = random.choice((2, 3))
     kinds = [random.choice(("girl", "boy")) for _ in range(count)]
     names = _names(random, kinds, invented / 100)
     while True:
-        song = _song(random) if refrain and random.random() < refrain / 100 else ""
-        text = _draft(random, kinds, song)
+        text = _draft(random, kinds)
         mentions = map(text.count, _NAMES[:count])
-        plain = text.replace(song, "") if song else text
-        if plain.count(" ") + plain.count("\n") + 1 in WORDS_ALLOWED and all(
+        if text.count(" ") + text.count("\n") + 1 in WORDS_ALLOWED and all(
             found >= wanted for found, wanted in zip(mentions, MENTIONS, strict=False)
         ):
             break
@@ -98,11 +96,11 @@ def story(seed: int, index: int, invented: int = 50, refrain: int = 0) -> Story:
 
 def documents(options: Mapping[str, str]) -> Iterator[str]:
     """The texts of stories 0..count-1; options: "seed" (default 0), "count" (default 20000),
-    "invented" (default 50), percent of the names, "refrain" (default 0), percent of the stories.
+    "invented" (default 50), percent of the names.
 
     Raises ValueError, at the call, on an unknown or bad option.
     """
-    values = {"seed": 0, "count": 20000, "invented": 50, "refrain": 0}
+    values = {"seed": 0, "count": 20000, "invented": 50}
     for key, value in options.items():
         if key not in values:
             raise ValueError(f"unknown option {key!r} of stories; choose from: {', '.join(values)}")
@@ -111,11 +109,10 @@ def documents(options: Mapping[str, str]) -> Iterator[str]:
         values[key] = int(value)
     if values["seed"] >= TEST_SEED:
         raise ValueError(f"option seed={values['seed']} of stories must be below {TEST_SEED}")
-    for key in ("invented", "refrain"):
-        if values[key] > 100:
-            raise ValueError(f"option {key}={values[key]} of stories is percent, up to 100")
-    seed, count, invented, refrain = values.values()
-    return (story(seed, index, invented, refrain).text() for index in range(count))
+    if values["invented"] > 100:
+        raise ValueError(f"option invented={values['invented']} of stories is percent, up to 100")
+    seed, count, invented = values.values()
+    return (story(seed, index, invented).text() for index in range(count))
 
 
 def variety(texts: Iterable[str]) -> dict[str, float]:
@@ -233,16 +230,8 @@ _PLOTS = [
 ]
 
 
-def _song(random: Random) -> str:
-    """A refrain of nonsense, which nobody can know before it is sung for the first time."""
-    words = random.choices(_ENDS, k=12)
-    first, second = " ".join(words[:6]).capitalize(), " ".join(words[6:])
-    return f'"{first}, {second}!"'
-
-
-def _draft(random: Random, kinds: list[str], song: str) -> str:
-    """A story with marks for names; its length and mentions are as they come. A song is sung after
-    every second beat."""
+def _draft(random: Random, kinds: list[str]) -> str:
+    """A story with marks for names; its length and mentions are as they come."""
     meeting, plot = random.choice(_PLOTS)
     beats = [random.choice(_OPENINGS), *([] if meeting else [random.choice(_FRIENDS)])]
     beats += [random.choice(beat) for beat in plot]
@@ -260,9 +249,7 @@ def _draft(random: Random, kinds: list[str], song: str) -> str:
     for who, kind in enumerate(kinds, 1):
         kept |= _KEPT[kind, who]
     text: list[str] = []
-    for number, beat in enumerate(beats):
-        if song and number % 2:
-            text += ["\n", song]
+    for beat in beats:
         pieces: list[str] = []
         _expand(beat, pieces, random.random, kept)
         sentences = "".join(pieces).lstrip(_CAPITAL)

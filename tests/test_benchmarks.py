@@ -73,20 +73,13 @@ def test_synthetic(run: Run) -> None:
     assert 0 < rows[(rows.case == "stories") & (rows.metric == "zlib")].value.item() < 1
 
 
-def test_stacked_runs_report_their_speed() -> None:
-    text = engine.to_json(synthetic.shapes(quick=True)["polynomials"])
-    with common.start("benchmarks.synthetic", "--stacked", 2, text) as process:
-        assert common.answer(process) == "ready"
-        assert process.stdin
-        print(0.01, file=process.stdin, flush=True)
-        assert common.answer(process) > 0
-        process.stdin.close()
-        assert process.wait(timeout=30) == 0
-
-
-def test_a_worker_reports_its_speed() -> None:
-    text = engine.to_json(engine.shapes(quick=True)["smoke"])
-    with common.start("benchmarks.engine", "--worker", 1, text) as process:
+@pytest.mark.parametrize(
+    ("module", "flag"), [("benchmarks.engine", "--worker"), ("benchmarks.synthetic", "--stacked")]
+)
+def test_a_worker_reports_its_speed(module: str, flag: str) -> None:
+    shapes = engine.shapes if flag == "--worker" else synthetic.shapes
+    config = next(iter(shapes(quick=True).values()))
+    with common.start(module, flag, 2, engine.to_json(config)) as process:
         assert common.answer(process) == "ready"
         assert process.stdin
         print(0.01, file=process.stdin, flush=True)

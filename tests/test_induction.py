@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -309,7 +310,7 @@ def test_any_pieces_come_from_the_vocabulary_alone(text: Tokenizer) -> None:
 # answers
 
 
-class ByHand:
+class ByHand(ABC):
     """Stands for a model of 600 tokens whose next token is `say(tokens so far)`."""
 
     def __init__(self, context: int) -> None:
@@ -317,8 +318,8 @@ class ByHand:
         self.embedding = SimpleNamespace(weight=torch.zeros(1))
         self.read: list[list[int]] = []
 
-    def say(self, tokens: list[int]) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def say(self, tokens: list[int]) -> int: ...
 
     def __call__(self, tokens: Tensor, k: int) -> list[Tensor]:
         assert tokens.shape[0] == k == 1 and tokens.shape[1] <= self.config.context

@@ -282,7 +282,7 @@ def measured(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[M
 
 
 def no_figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    raise NotImplementedError
+    return Figure()
 
 
 def a_study(config: TrainConfig, **changes: Any) -> Study:
