@@ -1,10 +1,11 @@
 """What self-speculative decoding saves: the measures of Table S2 (and S3, for byte models)."""
 
 import copy
+import itertools
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -12,9 +13,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mtp.decode import Generation, check_arguments, generate
+from mtp.decode import Generation, check_arguments, generate, stream
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
+from mtp.transformer import Block
 
 Prompts = list[list[int]]
 Way = Callable[[Prompts], Generation]  # one way to continue prompts
@@ -153,8 +155,8 @@ def ranks(
 
 def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
     """The same next-token model whose draft i is made for the place after its own: what head i + 1
-    says, and head 2 in place of the last. Such drafts are right by chance alone. BadInput for fewer
-    than three heads, and for heads that read one another."""
+    says, and head 2 in place of the last. BadInput for fewer than three heads, and for heads that
+    read one another."""
     if model.config.n < 3 or model.config.head in ("causal", "anticausal"):
         raise BadInput(
             f"drafts of {model.config.n} {model.config.head} heads cannot be shifted; it "
@@ -169,6 +171,39 @@ def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
     return wrong
 
 
+def exchanged(model: MultiTokenTransformer) -> MultiTokenTransformer:
+    """The same next-token model whose drafts for a row of the batch are those made for the row
+    before it. BadInput for a single head, and for heads that read one another."""
+    if model.config.n < 2 or model.config.head in ("causal", "anticausal"):
+        raise BadInput(
+            f"drafts of {model.config.n} {model.config.head} heads cannot be exchanged; it "
+            "takes two that do not read one another"
+        )
+    wrong = copy.deepcopy(model)
+    for head in list(wrong.heads)[1:]:
+        made = "extend" if isinstance(head, Block) else "forward"
+        setattr(head, made, partial(_rolled, getattr(head, made)))
+    return wrong
+
+
+def _rolled(extend: Callable[..., Tensor], *args: object) -> Tensor:
+    return extend(*args).roll(1, 0)
+
+
+def acceptance_while_all_run(
+    model: MultiTokenTransformer, prompts: Prompts, max_new: int
+) -> tuple[float, int]:
+    """Share of row-forwards that accepted head 2's draft while no row was finished, so that every
+    row had another one before it, and how many row-forwards those are."""
+    accepted = passes = 0
+    for gains in itertools.islice(stream(model, prompts, max_new), 1, None):
+        if len(gains) < len(prompts):
+            break
+        accepted += sum(gain.accepted > 0 for gain in gains)
+        passes += len(gains)
+    return accepted / max(passes, 1), passes
+
+
 @torch.inference_mode()
 def chance(model: MultiTokenTransformer, prompts: Prompts, outputs: list[list[int]]) -> float:
     """How often head 2's drafts would be right in other places than their own: the probability that
@@ -179,6 +214,28 @@ def chance(model: MultiTokenTransformer, prompts: Prompts, outputs: list[list[in
         drafts.update(model(text, 2)[1][0, len(prompt) - 1 :].argmax(-1).tolist())
         tokens.update(output)
     return sum(drafts[t] * count for t, count in tokens.items()) / drafts.total() / tokens.total()
+
+
+@torch.inference_mode()
+def agreement(
+    model: MultiTokenTransformer,
+    prompts: Prompts,
+    outputs: list[list[int]],
+    head: int,
+    places: Iterable[int],
+) -> float:
+    """Share of a head's drafts along finished outputs that are the token so many places after their
+    own (0: their own, -1: the one before), over all of `places`; without the decoder."""
+    right = drafts = 0
+    for prompt, output in zip(prompts, outputs, strict=True):
+        text = torch.tensor(prompt + output, device=model.embedding.weight.device)
+        best = model(text[None], head)[head - 1][0].argmax(-1)  # (T,)
+        for place in places:
+            at = torch.arange(len(prompt) - 1, len(text), device=text.device)
+            at = at[(at + head + place >= len(prompt)) & (at + head + place < len(text))]
+            right += int((best[at] == text[at + head + place]).sum())
+            drafts += len(at)
+    return right / max(drafts, 1)
 
 
 @dataclass(frozen=True)

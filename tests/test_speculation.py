@@ -13,8 +13,11 @@ from evals.speculation import (
     Prompts,
     Speed,
     Way,
+    acceptance_while_all_run,
+    agreement,
     chance,
     divergences,
+    exchanged,
     in_bf16,
     measure,
     ranks,
@@ -223,6 +226,53 @@ def test_shifted_drafts_are_hardly_accepted_and_change_nothing(head: HeadType) -
 
 def test_shifted_clockwork_drafts_are_never_accepted() -> None:
     assert generate(shifted(clockwork()), [[0], [5]], 30).accepted.tolist() == [58, 0, 0, 0]
+
+
+@pytest.mark.parametrize("head", ["parallel", "linear", "replicated"])
+def test_exchanged_drafts_are_those_of_the_row_before(head: HeadType) -> None:
+    model = trained(head)
+    wrong = exchanged(model)
+    # the same prompt twice: the row before makes the right drafts
+    for prompts in ([PROMPTS[0]] * 2, [PROMPTS[0], PROMPTS[1]]):
+        right, control = (generate(each, prompts, 40) for each in (model, wrong))
+        assert control.tokens == right.tokens
+        same = prompts[0] == prompts[1]
+        assert (control.forwards == right.forwards) == same
+        share, passes = acceptance_while_all_run(wrong, prompts, 40)
+        assert passes > 0 and passes % 2 == 0
+        if same:
+            assert share == pytest.approx(float(right.acceptance[1]), abs=0.1)
+        else:
+            assert share < 0.3 < acceptance_while_all_run(model, prompts, 40)[0]
+
+
+@pytest.mark.parametrize("head", ["causal", "anticausal"])
+def test_heads_that_read_one_another_are_not_exchanged(head: HeadType) -> None:
+    with pytest.raises(BadInput, match=f"{head} heads cannot be exchanged"):
+        exchanged(trained(head))
+
+
+def test_agreement_by_hand() -> None:
+    # after t, head i says t + i
+    model = clockwork()
+    prompts, outputs = [[0], [8, 1]], [[1, 2, 3], [3, 3, 5]]
+    # head 2's drafts 2, 3, 4, 5 and 3, 5, 5, 7, of which two and two have a place in the text:
+    # 2, 3 are right and 3, 5 stand against 3, 5
+    assert agreement(model, prompts, outputs, 2, (0,)) == 1
+    # one place before: 2, 3, 4 against 1, 2, 3 and 3, 5, 5 against 3, 3, 5
+    assert agreement(model, prompts, outputs, 2, (-1,)) == pytest.approx(2 / 6)
+    # one place after, at two positions: 2 against 3, 3 against 5
+    assert agreement(model, prompts, outputs, 2, (1,)) == 0
+    assert agreement(model, prompts, outputs, 2, (0, -1, 1)) == pytest.approx(6 / 12)
+    # head 3's, one place before: 3, 4, 5 against 2, 3 and so on: never
+    assert agreement(model, prompts, outputs, 3, (-1,)) == pytest.approx(0)
+
+
+def test_shifted_drafts_are_accepted_as_often_as_the_text_says() -> None:
+    model = trained("parallel")
+    right, control = (generate(each, PROMPTS, 40) for each in (model, shifted(model)))
+    counted = agreement(model, PROMPTS, right.tokens, 3, (-1,))
+    assert float(control.acceptance[1]) == pytest.approx(counted, abs=0.05)
 
 
 def test_chance_by_hand() -> None:
