@@ -9,6 +9,7 @@ import ctypes
 import importlib
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from mtp.errors import BadInput
 from mtp.parallel import device_name, synchronize
 
 COLUMNS = ("bench", "case", "metric", "value", "unit", "device", "threads", "versions", "commit")
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or each profile leaves lines on the screen
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
