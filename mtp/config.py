@@ -128,7 +128,8 @@ def size(name: str, **changes: Any) -> ModelConfig:
 class CorpusConfig:
     """Named source -> documents -> token shards (mtp/corpus.py).
 
-    source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,..
+    source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
+                mix:WEIGHT*SOURCE|WEIGHT*SOURCE..
     tokenizer   bytes | bpe | llama:PATH
     vocab       vocabulary of a trained BPE, specials included; unused by the others
     max_mb      keep at most this many megabytes of text (0: all), chosen by document hash

@@ -1,4 +1,5 @@
-"""Named sources of documents: stdlib, pypi-v1, files:PATH, hf:DATASET, python:MODULE?options.
+"""Named sources of documents: stdlib, pypi-v1, files:PATH, hf:DATASET, python:MODULE?options, and
+mixtures of them.
 
 A source is described before it is read: its identity decides whether a corpus is built already.
 """
@@ -20,7 +21,14 @@ from typing import Any, NamedTuple
 
 from mtp.errors import BadInput
 
-SOURCES = ("stdlib", "pypi-v1", "files:PATH", "hf:DATASET", "python:MODULE?NAME=VALUE,..")
+SOURCES = (
+    "stdlib",
+    "pypi-v1",
+    "files:PATH",
+    "hf:DATASET",
+    "python:MODULE?NAME=VALUE,..",
+    "mix:WEIGHT*SOURCE|WEIGHT*SOURCE..",
+)
 PYPI_LIST = Path(__file__).with_name("pypi-v1.txt")
 PROSE = {"", ".txt", ".md", ".rst"}  # where a paragraph may be one long line
 TESTS = {"test", "tests", "idle_test"}
@@ -63,6 +71,8 @@ def open_source(source: str, skip: Path) -> Source:
         return _hugging_face(where, skip)
     if colon and where and kind == "python":
         return _generator(source)
+    if colon and where and kind == "mix":
+        return _mixture(source, skip)
     raise BadInput(f"unknown source {source!r}; choose one of: {', '.join(SOURCES)}")
 
 
@@ -229,6 +239,41 @@ def _generator(source: str) -> Source:
     folder = Path(spec.origin).parent
     parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.py"))]
     return Source(_slug(module), {"module": module, "options": options, "code": parts}, documents)
+
+
+def _mixture(source: str, skip: Path) -> Source:
+    """Documents of several sources, their bytes in the ratio of the weights (up to a document),
+    until one of the sources ends."""
+    weights: list[float] = []
+    sources: list[Source] = []
+    for part in source.removeprefix("mix:").split("|"):
+        number, _, name = part.partition("*")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf"):
+            raise BadInput(f"source {source}: {part!r} is not WEIGHT*SOURCE with a weight above 0")
+        weights.append(weight)
+        sources.append(open_source(name, skip))
+    if len(sources) < 2:
+        raise BadInput(f"source {source} mixes one source; give at least two, divided by |")
+
+    def documents() -> Iterator[Document]:
+        rest = [each.documents() for each in sources]
+        given = [0.0] * len(rest)
+        while True:
+            # the one that is furthest behind its share
+            i = min(range(len(rest)), key=lambda i: given[i] / weights[i])
+            document = next(rest[i], None)
+            if document is None:
+                return
+            given[i] += len(document.content)
+            yield document
+
+    parts = [[w, each.identity] for w, each in zip(weights, sources, strict=True)]
+    name = "mix-" + "-".join(each.name for each in sources)
+    return Source(_slug(name), {"mix": parts}, documents, any(each.streamed for each in sources))
 
 
 def generator_options(source: str) -> tuple[str, dict[str, str]]:

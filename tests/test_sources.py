@@ -130,3 +130,44 @@ def test_pypi_list_is_pinned() -> None:
     lines = sources.PYPI_LIST.read_text().splitlines()
     assert len(lines) == 10 and not any("transformers" in line for line in lines)
     assert all("==" in line and len(line.split("--hash=sha256:")[1]) == 64 for line in lines)
+
+
+def test_mixtures_keep_the_ratio_until_a_source_ends(tmp_path: Path) -> None:
+    long, short = (tmp_path / name for name in ("long.jsonl", "short.jsonl"))
+    for file, letter, size, count in ((long, "l", 900, 20), (short, "s", 50, 400)):
+        texts = ({"text": letter * size} for _ in range(count))
+        file.write_text("".join(json.dumps(text) + "\n" for text in texts))
+    for one, other in ((3, 1), (1, 4), (0.5, 0.5)):
+        found = read(f"mix:{one}*files:{long}|{other}*files:{short}")
+        sizes = [sum(len(text) for text in found if text[0] == letter) for letter in "ls"]
+        assert 20 * 900 in sizes or 400 * 50 in sizes, "one of them was read to its end"
+        assert abs(sizes[0] / one - sizes[1] / other) <= 900 / one
+        assert read(f"mix:{one}*files:{long}|{other}*files:{short}") == found
+
+
+def test_mixtures_are_told_apart(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(name * 50)
+    a, b = (f"files:{tmp_path / name}.txt" for name in "ab")
+    sources_ = [f"mix:9*{a}|1*{b}", f"mix:1*{a}|9*{b}", f"mix:9*{b}|1*{a}"]
+    opened = [sources.open_source(name, NOWHERE) for name in sources_]
+    assert len({json.dumps(each.identity) for each in opened}) == 3
+    assert opened[0].name == "mix-files-a.txt-files-b.txt"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("mix:stdlib|stdlib", "'stdlib' is not WEIGHT"),
+        ("mix:0*stdlib|1*stdlib", "'0.stdlib' is not WEIGHT"),
+        ("mix:nan*stdlib|1*stdlib", "'nan.stdlib' is not WEIGHT"),
+        ("mix:inf*stdlib|1*stdlib", "'inf.stdlib' is not WEIGHT"),
+        ("mix:1*stdlib", "mixes one source"),
+        ("mix:1*stdlib|2*other", "unknown source 'other'"),
+        ("mix:1*stdlib|2*files:/no/such", "no such file or folder"),
+        ("mix:", "unknown source 'mix:'"),
+    ],
+)
+def test_bad_mixtures(source: str, told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        sources.open_source(source, NOWHERE)
