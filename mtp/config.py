@@ -57,6 +57,9 @@ class ModelConfig:
     n             how many future tokens are predicted at each position.
     extra_layers  trunk layers added on top of the parameter match ("+3 layers" in Table S4).
     hidden        SwiGLU width; 0 takes 8/3 dim, rounded up as Llama does.
+    head_dim      width of an attention head; 0 takes dim / attn_heads.
+    rope_scaling  none | linear:FACTOR | llama3:FACTOR,LOW,HIGH,CONTEXT (Llama 3.1's, trained with
+                  CONTEXT positions), as other people's checkpoints have it (mtp/interop.py)
     """
 
     dim: int = 128
@@ -71,13 +74,19 @@ class ModelConfig:
     context: int = 256
     rope_base: float = 10_000.0
     norm_eps: float = 1e-5
+    head_dim: int = 0
+    rope_scaling: str = "none"
 
     def __post_init__(self) -> None:
         choose("head type", self.head, get_args(HeadType))
         _at_least(self, "model.", 1, "dim", "layers", "attn_heads", "vocab", "n", "context")
         _at_least(self, "model.", 0, "kv_heads", "extra_layers", "hidden", "norm_eps")
+        _at_least(self, "model.", 0, "head_dim")
         _positive(self, "model.", "rope_base")
-        if self.dim % self.attn_heads or (self.dim // self.attn_heads) % 2:
+        parse_rope_scaling(self.rope_scaling)
+        if self.head_dim % 2:
+            raise BadInput(f"model.head_dim is {self.head_dim}; it must be an even number")
+        if not self.head_dim and self.dim % (2 * self.attn_heads):
             raise BadInput(
                 f"model.dim {self.dim} over {self.attn_heads} attn_heads is not an even whole "
                 "head size; choose attn_heads so that dim / attn_heads is an even number"
@@ -98,6 +107,10 @@ class ModelConfig:
         return self.kv_heads or self.attn_heads
 
     @property
+    def head_size(self) -> int:
+        return self.head_dim or self.dim // self.attn_heads
+
+    @property
     def trunk_layers(self) -> int:
         """L - n for transformer heads (parameter matching, section 2), L for the others."""
         own = self.n if self.head in TRANSFORMER_HEADS else 0
@@ -108,6 +121,30 @@ class ModelConfig:
         """SwiGLU width: 8/3 dim rounded up to a multiple of 256 (of 32 below dim 1024)."""
         multiple = 256 if self.dim >= 1024 else 32
         return self.hidden or multiple * -(-8 * self.dim // (3 * multiple))
+
+
+ROPE_SCALINGS = {"none": 0, "linear": 1, "llama3": 4}  # -> how many numbers each takes
+
+
+def parse_rope_scaling(text: str) -> tuple[str, list[float]]:
+    """The kind of a ModelConfig.rope_scaling and its numbers; BadInput where it is none.
+
+    >>> parse_rope_scaling("llama3:8,1,4,8192")
+    ('llama3', [8.0, 1.0, 4.0, 8192.0])
+    """
+    kind, colon, rest = text.partition(":")
+    choose("rope scaling", kind, ROPE_SCALINGS)
+    try:
+        numbers = [float(number) for number in rest.split(",")] if colon else []
+    except ValueError:
+        numbers = [math.nan]
+    if len(numbers) != ROPE_SCALINGS[kind] or not all(0 < x < math.inf for x in numbers):
+        raise BadInput(
+            f"rope_scaling {text!r} cannot be: {kind} takes {ROPE_SCALINGS[kind]} positive numbers"
+        )
+    if kind == "llama3" and numbers[1] >= numbers[2]:
+        raise BadInput(f"rope_scaling {text!r} cannot be: LOW must be less than HIGH")
+    return kind, numbers
 
 
 def size(name: str, **changes: Any) -> ModelConfig:
@@ -130,7 +167,7 @@ class CorpusConfig:
 
     source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
                 mix:WEIGHT*SOURCE|WEIGHT*SOURCE..
-    tokenizer   bytes | bpe | llama:PATH
+    tokenizer   bytes | bpe | llama:FILE | run:FOLDER (the one saved there)
     vocab       vocabulary of a trained BPE, specials included; unused by the others
     max_mb      keep at most this many megabytes of text (0: all), chosen by document hash
     validation  share of documents held out, chosen by document hash
@@ -205,14 +242,21 @@ T = TypeVar("T")
 
 # Fields that came later. At their defaults they are not written, so that a config from before them
 # keeps its text and its id, and its runs stay known.
-LATER = {"keep_every": 0}
+LATER = {"keep_every": 0, "model.head_dim": 0, "model.rope_scaling": "none"}
 
 
 def to_json(config: Any) -> str:
     """Canonical JSON of a config: equal configs give equal text, whether 1e6 was int or float."""
     values = dataclasses.asdict(from_dict(type(config), dataclasses.asdict(config)))
-    written = {k: v for k, v in values.items() if k not in LATER or v != LATER[k]}
-    return json.dumps(written, indent=2, sort_keys=True)
+    return json.dumps(_without_later(values), indent=2, sort_keys=True)
+
+
+def _without_later(values: dict[str, Any], where: str = "") -> dict[str, Any]:
+    written = {k: v for k, v in values.items() if (where + k, v) not in LATER.items()}
+    return {
+        k: _without_later(v, f"{where}{k}.") if isinstance(v, dict) else v
+        for k, v in written.items()
+    }
 
 
 def config_id(config: Any) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mtp import heads
 from mtp.config import TRANSFORMER_HEADS, ModelConfig
+from mtp.errors import BadInput
 from mtp.transformer import Block, LayerCache, Rope
 
 
@@ -109,24 +110,28 @@ class MultiTokenTransformer(nn.Module):
         without attention have none."""
         c = self.config
         own = max(heads.order(c, k)) if c.head in TRANSFORMER_HEADS else 0
-        shape = rows, c.key_value_heads, slots, c.dim // c.attn_heads
+        shape = rows, c.key_value_heads, slots, c.head_size
         return [LayerCache(self.embedding.weight, *shape) for _ in range(len(self.trunk) + own)]
 
-    def drop_heads(self) -> "MultiTokenTransformer":
-        """The next-token model inside this one: an ordinary Llama with the weights of its path.
+    def drop_heads(self, n: int = 1) -> "MultiTokenTransformer":
+        """The model of heads 1..n inside this one, with the weights of their paths; for n=1 an
+        ordinary Llama, the next-token model (n' in section 3.6).
 
-        Parallel and causal heads leave trunk + head 1; anticausal ones keep all their layers, which
-        head 1 passes through; linear and replicated ones keep the trunk.
+        Parallel and causal heads leave trunk + heads; anticausal ones keep all their layers, which
+        head 1 passes through; linear and replicated ones keep the trunk. BadInput where the model
+        has no n heads.
         """
         c = self.config
-        path = heads.order(c, 1)  # the head layers that head 1 passes through
+        if not 1 <= n <= c.n:
+            raise BadInput(f"{n} heads cannot be kept; the model has {c.n}")
+        path = heads.order(c, n)  # the head layers that heads 1..n pass through
         layers = c.trunk_layers + (len(path) if c.head in TRANSFORMER_HEADS else 0)
-        config = dataclasses.replace(c, n=1, layers=layers, extra_layers=0)
+        config = dataclasses.replace(c, n=n, layers=layers, extra_layers=0)
         kept = MultiTokenTransformer.uninitialised(config).to(self.embedding.weight)
-        kept.load_state_dict(self._next_token_weights(path))
+        kept.load_state_dict(self._weights_of(n, path))
         return kept
 
-    def _next_token_weights(self, path: list[int]) -> dict[str, Tensor]:
+    def _weights_of(self, n: int, path: list[int]) -> dict[str, Tensor]:
         weights = {}
         for name, value in self.state_dict().items():
             group, _, rest = name.partition(".")
@@ -134,10 +139,9 @@ class MultiTokenTransformer(nn.Module):
                 index, _, rest = rest.partition(".")
                 if (head := int(index) + 1) not in path:
                     continue
-                name = f"trunk.{len(self.trunk) + path.index(head)}.{rest}"
-                if head == 1:
-                    name = f"heads.0.{rest}"
-            elif group == "unembeddings" and not rest.startswith("0."):
+                if head > n:  # of an anticausal path
+                    name = f"trunk.{len(self.trunk) + path.index(head)}.{rest}"
+            elif group == "unembeddings" and int(rest.partition(".")[0]) >= n:
                 continue
             weights[name] = value
         return weights
@@ -164,7 +168,7 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
 
 
 def flops_per_token(config: ModelConfig) -> float:
-    """Training FLOPs per token, forward and backward: 6 per multiplied weight and 6 T D per
+    """Training FLOPs per token, forward and backward: 6 per multiplied weight and 6 T H E per
     attention layer (causal). All n predictions pass an unembedding; the embedding is a look-up."""
     with torch.device("meta"):
         model = MultiTokenTransformer(config)
@@ -172,4 +176,5 @@ def flops_per_token(config: ModelConfig) -> float:
     weights = sum(p.numel() for p in layers.parameters() if p.dim() == 2)
     attention = sum(isinstance(module, Block) for module in layers)
     unembeddings = config.n * config.vocab * config.dim
-    return 6.0 * (weights + unembeddings + attention * config.context * config.dim)
+    scores = attention * config.context * config.attn_heads * config.head_size
+    return 6.0 * (weights + unembeddings + scores)

@@ -1,8 +1,8 @@
 """A Llama block and its key-value cache; nothing about heads.
 
 RMSNorm, rotary positions, grouped-query attention, SwiGLU, no biases.
-Shapes: B rows, T positions, D = dim, H attention heads, K key-value heads, E = D / H, S slots of a
-cache.
+Shapes: B rows, T positions, D = dim, H attention heads, K key-value heads, E the width of a head
+(D / H unless the config says otherwise), S slots of a cache.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtp.config import ModelConfig
+from mtp.config import ModelConfig, parse_rope_scaling
 
 
 class Rope(nn.Module):
@@ -21,8 +21,9 @@ class Rope(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        half = config.dim // config.attn_heads // 2
+        half = config.head_size // 2
         frequency = config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
+        frequency = scale(frequency, *parse_rope_scaling(config.rope_scaling))
         angle = torch.arange(config.context, dtype=torch.float64)[:, None] * frequency
         cos, sin = angle.cos(), angle.sin()  # (context, E/2)
         table = torch.stack([torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)])
@@ -40,6 +41,20 @@ class Rope(nn.Module):
         """positions (T,) or (B, T) -> cosines and signed sines, each (T, 1, E) or (B, T, 1, E)."""
         cos, sin = self.table[:, positions].unsqueeze(-2)
         return cos, sin
+
+
+def scale(frequency: Tensor, kind: str, numbers: list[float]) -> Tensor:
+    """Frequencies (E/2,) in radians per position, slowed down for longer contexts: all by a factor
+    (linear), or those alone that turn less than LOW times in CONTEXT positions, with a smooth
+    passage to those that turn HIGH times (llama3)."""
+    if kind == "none":
+        return frequency
+    if kind == "linear":
+        return frequency / numbers[0]
+    factor, low, high, context = numbers
+    turns = frequency * context / (2 * math.pi)
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return kept * frequency + (1 - kept) * frequency / factor
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
@@ -128,42 +143,43 @@ class LayerCache:
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.head_dim = config.dim // config.attn_heads
+        self.head_dim = config.head_size
         self.heads, self.kv_heads = config.attn_heads, config.key_value_heads
-        kv_dim = self.head_dim * self.kv_heads
-        self.wq = nn.Linear(config.dim, config.dim, bias=False)
+        q_dim, kv_dim = self.head_dim * self.heads, self.head_dim * self.kv_heads
+        self.wq = nn.Linear(config.dim, q_dim, bias=False)
         self.wk = nn.Linear(config.dim, kv_dim, bias=False)
         self.wv = nn.Linear(config.dim, kv_dim, bias=False)
-        self.wo = nn.Linear(config.dim, config.dim, bias=False)
+        self.wo = nn.Linear(q_dim, config.dim, bias=False)
         self.kernel = "sdpa"
         self.causal_bias: Tensor | None = None  # (context, context), see use_kernel
         self.wqkv = torch.empty(0)  # see pack
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-        B, T, D = x.shape
+        B, T, _ = x.shape
         q, k, v = (w(x).view(B, T, -1, self.head_dim) for w in (self.wq, self.wk, self.wv))
         q, k = rotate(q, rope), rotate(k, rope)  # (B, T, H, E), (B, T, K, E)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         mask = self.causal_bias[:T, :T] if self.causal_bias is not None else None
         y = attend(q, k, v, mask, self.kernel)  # (B, H, T, E)
-        return self.wo(y.transpose(1, 2).reshape(B, T, D))
+        return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
 
     def extend(self, x: Tensor, cache: LayerCache, place: Place, at: Tensor | None) -> Tensor:
         """As `forward`, after what the cache holds. Keys and values of all T positions are stored;
         with `at` (B, 1), only the position at that index is answered -> (B, 1, D)."""
-        (B, T, D), H, K = x.shape, self.heads, self.kv_heads
+        (B, T, _), H, K = x.shape, self.heads, self.kv_heads
+        own = H * self.head_dim  # rows of wqkv that are wq
         if at is None:
             qkv = F.linear(x, self.wqkv).view(B, T, H + 2 * K, -1)
             turned = rotate(qkv.narrow(2, 0, H + K), place.rope).transpose(1, 2)  # (B, H + K, T, E)
             q, k = turned.narrow(1, 0, H), turned.narrow(1, H, K)
         else:
-            qkv = F.linear(x, self.wqkv[D:]).view(B, T, 2 * K, -1)
+            qkv = F.linear(x, self.wqkv[own:]).view(B, T, 2 * K, -1)
             k = rotate(qkv.narrow(2, 0, K), place.rope).transpose(1, 2)
             one, place, T = x.take_along_dim(at[..., None], 1), place.only(at), 1
-            q = rotate(F.linear(one, self.wqkv[:D]).view(B, 1, H, -1), place.rope).transpose(1, 2)
+            q = rotate(F.linear(one, self.wqkv[:own]).view(B, 1, H, -1), place.rope).transpose(1, 2)
         v = qkv.narrow(2, qkv.shape[2] - K, K).transpose(1, 2)
         y = attend(q, *cache.extend(k, v, place), place.mask, "sdpa")  # (B, H, T, E)
-        return self.wo(y.transpose(1, 2).reshape(B, T, D))
+        return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
 
 
 def pack(group: nn.Module, name: str, parts: list[nn.Linear]) -> None:

@@ -21,7 +21,16 @@ from experiments.results import Measure
 from experiments.study import Study, collect, find, plan, record_file, rows_of, run_folder
 from mtp import train
 from mtp.checkpoint import load_kept, load_model
-from mtp.config import LATER, TrainConfig, config_id, differences, from_dict, override, to_json
+from mtp.config import (
+    LATER,
+    ModelConfig,
+    TrainConfig,
+    config_id,
+    differences,
+    from_dict,
+    override,
+    to_json,
+)
 from mtp.corpus import Corpus, build
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
@@ -41,12 +50,15 @@ def kept_steps(run: Path) -> list[int]:
 
 def test_later_fields_are_named_with_their_defaults() -> None:
     defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
+    defaults |= {f"model.{f.name}": f.default for f in dataclasses.fields(ModelConfig)}
     assert LATER.items() <= defaults.items()
 
 
 def test_a_default_leaves_text_and_id_as_they_were() -> None:
     values = dataclasses.asdict(BASE)
     assert values.pop("keep_every") == 0
+    assert values["model"].pop("head_dim") == 0
+    assert values["model"].pop("rope_scaling") == "none"
     before = json.dumps(values, indent=2, sort_keys=True)
     assert to_json(BASE) == before
     assert config_id(BASE) == hashlib.sha256(before.encode()).hexdigest()[:12]
