@@ -50,8 +50,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(left, ignore_errors=True)
     try:
         half.mkdir()
-        _save_tensors(checkpoint.model, half / "model.safetensors")
-        _save_tensors(checkpoint.optimizer, half / "optimizer.safetensors")
+        save_tensors(checkpoint.model, half / "model.safetensors")
+        save_tensors(checkpoint.optimizer, half / "optimizer.safetensors")
         (half / "state.json").write_text(json.dumps(checkpoint.state))
         sums = {path.name: file_sha256(path) for path in sorted(half.iterdir())}
         (half / "sums.json").write_text(json.dumps(sums))
@@ -121,7 +121,7 @@ def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
     folder.mkdir(exist_ok=True)
     half = folder / f".half-{step:08d}"
     try:
-        _save_tensors(weights, half)
+        save_tensors(weights, half)
         sync(half)
     except OSError:
         half.unlink(missing_ok=True)
@@ -171,9 +171,12 @@ def _read(path: Path, weights_only: bool) -> Checkpoint:
     return Checkpoint(state["step"], load_file(path / "model.safetensors"), optimizer, state)
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def save_tensors(
+    tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file; OSError where the disk is full."""
     try:
-        save_file({name: t.contiguous() for name, t in tensors.items()}, path)
+        save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata)
     except SafetensorError as error:  # it hides the operating system's error
         if number := re.search(r"os error (\d+)", str(error)):
             code = int(number[1])

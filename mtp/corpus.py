@@ -113,6 +113,8 @@ def _place(config: CorpusConfig, root: Path) -> tuple[Path, Source, Tokenizer | 
     identity = dataclasses.asdict(config) | {"format": FORMAT, "source": source.identity}
     if isinstance(tokenizer, LlamaTokenizer):
         identity["tokenizer"] = file_sha256(tokenizer.file)
+    elif isinstance(tokenizer, BPE):  # of another run
+        identity["tokenizer"] = _digest([tokenizer.inner.to_str(), tokenizer.names])
     if tokenizer is None:
         BPE.check(config.vocab)  # now, not after the source is read
     else:

@@ -69,12 +69,14 @@ class BPE:
 
     BOS, EOS = "<|bos|>", "<|eos|>"
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+    def __init__(self, inner: tokenizers.Tokenizer, bos: str = BOS, eos: str = EOS) -> None:
+        """`bos` and `eos` are what the specials are called in files of other programs."""
         inner.encode_special_tokens = True  # "<|eos|>" written in a text is only text
+        self.names = {"bos_token": bos, "eos_token": eos}
         self.inner = inner
         self.vocab_size = inner.get_vocab_size()
         self.name = f"bpe-{self.vocab_size}"
-        self.bos, self.eos = self._special(self.BOS), self._special(self.EOS)
+        self.bos, self.eos = self._special(bos), self._special(eos)
 
     @staticmethod
     def check(vocab: int) -> None:
@@ -121,11 +123,16 @@ class BPE:
 
     def save(self, folder: Path) -> None:
         self.inner.save(str(folder / "tokenizer.json"))
+        if self.names != {"bos_token": self.BOS, "eos_token": self.EOS}:
+            (folder / "tokenizer_config.json").write_text(json.dumps(self.names))
 
     def _special(self, token: str) -> int:
         found = self.inner.token_to_id(token)
         if found is None:
-            raise BadInput(f"tokenizer.json has no token {token}; it was not made by this program")
+            raise BadInput(
+                f"tokenizer.json has no token {token}; name its first and last tokens as bos_token "
+                "and eos_token in a tokenizer_config.json beside it"
+            )
         return found
 
 
@@ -169,7 +176,8 @@ class LlamaTokenizer:
 
 
 def from_name(name: str) -> Tokenizer | None:
-    """The tokenizer of a config (bytes, llama:PATH), or None for a bpe, to be trained on a corpus.
+    """The tokenizer of a config (bytes, llama:PATH, run:FOLDER), or None for a bpe, to be trained
+    on a corpus.
 
     Raises BadInput on another name.
     """
@@ -180,11 +188,15 @@ def from_name(name: str) -> Tokenizer | None:
         return None
     if kind == "llama" and where:
         return LlamaTokenizer(Path(where))
-    raise BadInput(f"unknown tokenizer {name!r}; choose one of: bytes, bpe, llama:PATH")
+    if kind == "run" and where:
+        return load(Path(where))
+    raise BadInput(f"unknown tokenizer {name!r}; choose one of: bytes, bpe, llama:PATH, run:FOLDER")
 
 
 def load(folder: Path) -> Tokenizer:
-    """The tokenizer saved in `folder`; BadInput if there is none or it cannot be read."""
+    """The tokenizer saved in `folder`, by this program or as Hugging Face's tokenizer.json with the
+    names of bos and eos in tokenizer_config.json. BadInput if there is none or it cannot be read.
+    """
     if (folder / "tokenizer.model").exists():
         return LlamaTokenizer(folder / "tokenizer.model")
     file = folder / "tokenizer.json"
@@ -192,7 +204,7 @@ def load(folder: Path) -> Tokenizer:
         text = file.read_text()
         if json.loads(text)["model"]["type"] == "bytes":
             return ByteTokenizer()
-        return BPE(tokenizers.Tokenizer.from_str(text))
+        return BPE(tokenizers.Tokenizer.from_str(text), *_special_names(folder))
     except FileNotFoundError:
         raise BadInput(
             f"no tokenizer.json or tokenizer.model in {folder}; a run gets it when it is trained"
@@ -201,3 +213,15 @@ def load(folder: Path) -> Tokenizer:
         raise
     except Exception as error:  # `tokenizers` raises bare Exception on a bad file
         raise BadInput(f"{file} is not a tokenizer: {error}") from None
+
+
+def _special_names(folder: Path) -> list[str]:
+    """What tokenizer_config.json calls bos and eos; what a trained BPE does where there is none."""
+    file = folder / "tokenizer_config.json"
+    if not file.exists():
+        return [BPE.BOS, BPE.EOS]
+    names = [json.loads(file.read_text()).get(key) for key in ("bos_token", "eos_token")]
+    names = [name["content"] if isinstance(name, dict) else name for name in names]
+    if not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{file} names no bos_token or no eos_token; both are needed")
+    return names

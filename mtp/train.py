@@ -116,7 +116,7 @@ class Trainer:
             config, epochs=0.0, tokens=self.steps * self.tokens_per_step
         )
         engine = parallel.keep_engine(
-            parallel.choose_engine(in_tokens), found.state["engine"] if found else None
+            parallel.choose_engine(in_tokens), found.state.get("engine") if found else None
         )
         self.engine = parallel.first_ranks(engine)
         torch.manual_seed(config.seed)
@@ -205,11 +205,13 @@ class Trainer:
             checkpoint.keep(self.folder, self.step, weights)
 
     def _restore(self, found: Checkpoint) -> None:
+        self.trainable.load(found.model)
+        if not found.optimizer:  # weights to begin with, imported or grown (mtp/interop.py)
+            return
         self.step = found.step
         self.batches.load_state(found.state["data"])
         self.sums = torch.tensor(found.state["loss_sums"], dtype=torch.float64)
         weights = self.trainable.weights()
-        self.trainable.load(found.model)
         for name, weight in weights.items():
             state = self.optimizer.state[weight]
             state["step"] = torch.tensor(float(found.step), device=weight.device)

@@ -113,7 +113,7 @@ def test_names() -> None:
     assert isinstance(from_name("bytes"), ByteTokenizer)
     assert from_name("bpe") is None
     for name in ("gpt", "llama", "llama:", "bytes:x"):
-        with pytest.raises(BadInput, match="choose one of: bytes, bpe, llama:PATH"):
+        with pytest.raises(BadInput, match="choose one of: bytes, bpe, llama:PATH, run:FOLDER"):
             from_name(name)
 
 
