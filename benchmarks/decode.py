@@ -26,6 +26,7 @@ from experiments.sweep_n import base
 from mtp.config import ModelConfig
 from mtp.decode import Generation, generate
 from mtp.errors import exit_cleanly
+from mtp.llama import hf_weights
 from mtp.model import MultiTokenTransformer
 from mtp.parallel import has_compiler
 from mtp.trees import Tree, chain
@@ -35,29 +36,9 @@ TREE = Tree(((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)))
 
 def llama(model: MultiTokenTransformer) -> Any:
     """The LlamaForCausalLM with the weights of an n=1 model."""
-    names = {
-        "attention.wq": "self_attn.q_proj",
-        "attention.wk": "self_attn.k_proj",
-        "attention.wv": "self_attn.v_proj",
-        "attention.wo": "self_attn.o_proj",
-        "feed_forward.w1": "mlp.gate_proj",
-        "feed_forward.w2": "mlp.down_proj",
-        "feed_forward.w3": "mlp.up_proj",
-        "attention_norm": "input_layernorm",
-        "ffn_norm": "post_attention_layernorm",
-    }
-    weights = {
-        "model.embed_tokens.weight": model.embedding.weight,
-        "model.norm.weight": model.norm.weight,
-        "lm_head.weight": model.unembedding(1),
-    }
-    for i, layer in enumerate((*model.trunk, *model.heads)):
-        for name, weight in layer.named_parameters():
-            theirs = names[name.removesuffix(".weight")]
-            weights[f"model.layers.{i}.{theirs}.weight"] = weight
     ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
     made = common.llama(model.config, **ends)
-    made.load_state_dict(weights)
+    made.load_state_dict(hf_weights(model))
     return made.eval()
 
 

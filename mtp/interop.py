@@ -11,9 +11,10 @@
 
 `import` tells the three apart by their files. The run's folder it writes holds weights of step 0
 and no optimizer: mtp.decode decodes from it, and mtp.train begins there, with the data, budget and
-rates given as `field=value` behind the command.
+rates given with --set.
 
-    python -m mtp.interop grow runs/llama runs/llama-n4 --n 4 data.source=files:code tokens=2e9
+    python -m mtp.interop grow runs/llama runs/llama-n4 --n 4 --set data.source=files:code \\
+        --set tokens=2e9
     python -m mtp.train --run runs/llama-n4
 """
 
@@ -142,12 +143,17 @@ def layer(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 # folders
 
 
+def refuse_existing(dest: Path) -> None:
+    """Raise BadInput where there is something already."""
+    if dest.exists() or dest.is_symlink():
+        raise BadInput(f"{dest} exists; choose another folder")
+
+
 @contextlib.contextmanager
 def beside(dest: Path) -> Iterator[Path]:
     """A folder to write in that becomes `dest` at the end, or is gone after an error. BadInput
     where `dest` exists or cannot be made."""
-    if dest.exists():
-        raise BadInput(f"{dest} exists; choose another folder")
+    refuse_existing(dest)
     half = dest.with_name(f".half-{dest.name}")
     try:
         shutil.rmtree(half, ignore_errors=True)  # of a killed process
@@ -162,6 +168,14 @@ def beside(dest: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(half, ignore_errors=True)
         raise
+
+
+def run_config(run: Path) -> TrainConfig:
+    """The config of a run's folder; BadInput where it is none."""
+    try:
+        return from_dict(TrainConfig, read_json(run / "config.json"))
+    except BadInput as error:
+        raise BadInput(f"{run} is no run: {error}") from None
 
 
 def saved_tokenizer(folder: Path) -> Tokenizer | None:
@@ -214,8 +228,10 @@ def main() -> None:
         made.add_argument("source", type=Path, metavar=source)
         made.add_argument("dest", type=Path, metavar="DEST", help="a new folder")
         if name != "export":
-            fields = "of the run that goes on from here, e.g. data.source=files:texts lr=1e-4"
-            made.add_argument("fields", nargs="*", metavar="field=value", help=fields)
+            fields = "of the run that goes on from here, e.g. lr=1e-4; may be repeated"
+            made.add_argument(
+                "--set", action="append", default=[], metavar="field=value", help=fields
+            )
         return made
 
     bring = command("import", "SOURCE", "Make a run's folder of a Llama or a released checkpoint.")
@@ -232,25 +248,23 @@ def main() -> None:
     drop.add_argument("--n", type=int, default=1, help="heads in all (default: 1)")
     args = parser.parse_args()
 
-    if args.dest.exists():
-        raise BadInput(f"{args.dest} exists; choose another folder")  # before all the reading
+    refuse_existing(args.dest)  # before all the reading
     text = saved_tokenizer(args.source)
     if args.command == "import":
         text = tokenizer.load(args.tokenizer) if args.tokenizer else text
-        save_run(args.dest, read(args.source), text, TrainConfig(tokens=1e6), args.fields)
+        save_run(args.dest, read(args.source), text, TrainConfig(tokens=1e6), args.set)
         note = "" if text else ", without a tokenizer: it has none"
     else:
+        config, note = run_config(args.source), ""
         model = load_model(args.source)
-        config = from_dict(TrainConfig, read_json(args.source / "config.json"))
-        note = ""
         if args.command == "export":
             with beside(args.dest) as folder:
                 FORMATS[args.format](folder, model, text)
         elif args.command == "grow":
             model = grow_heads(model, args.n, args.head or config.model.head, args.matched)
-            save_run(args.dest, model, text, config, args.fields)
+            save_run(args.dest, model, text, config, args.set)
         else:
-            save_run(args.dest, model.drop_heads(args.n), text, config, args.fields)
+            save_run(args.dest, model.drop_heads(args.n), text, config, args.set)
     print(f"{args.dest}: {args.command} of {args.source}{note}")
 
 

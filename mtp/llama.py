@@ -94,29 +94,26 @@ def write_hf(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenizer | 
 
 
 def write_hf_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None:
-    """The files from which AutoTokenizer gives bos and then the ids of `tokenizer.encode`. Bytes
-    become a BPE without merges, whose ids are the bytes."""
-    values = {"model_max_length": context, "clean_up_tokenization_spaces": False}
+    """tokenizer.json and tokenizer_config.json, from which AutoTokenizer gives bos and then the ids
+    of `tokenizer.encode`. Bytes become a BPE without merges, whose ids are the bytes; SentencePiece
+    becomes a BPE, with tokenizer.model beside it. BadInput where that is none like Llama's."""
+    names = {"bos_token": BPE.BOS, "eos_token": BPE.EOS}
     if isinstance(tokenizer, LlamaTokenizer):
         tokenizer.save(folder)
-        ids = {"bos_token": tokenizer.bos, "eos_token": tokenizer.eos}
-        ids["unk_token"] = tokenizer.inner.unk_id()
-        values |= {name: tokenizer.inner.id_to_piece(i) for name, i in ids.items()}
-        values |= {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True}
+        inner, piece = _sentencepiece_bpe(tokenizer), tokenizer.inner.id_to_piece
+        names = {"bos_token": piece(tokenizer.bos), "eos_token": piece(tokenizer.eos)}
+    elif isinstance(tokenizer, BPE):
+        inner, names = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str()), tokenizer.names
     else:
-        if isinstance(tokenizer, BPE):
-            inner = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str())
-            names = tokenizer.names
-        else:
-            inner, names = _byte_bpe(), {"bos_token": BPE.BOS, "eos_token": BPE.EOS}
-        bos = names["bos_token"]
-        inner.post_processor = tokenizers.processors.TemplateProcessing(
-            f"{bos} $A", f"{bos} $A {bos} $B", [(bos, tokenizer.bos)]
-        )
-        inner.save(str(folder / "tokenizer.json"))
-        values |= {"tokenizer_class": "PreTrainedTokenizerFast", "split_special_tokens": True}
-        values |= names
-    write_json(folder / "tokenizer_config.json", values)
+        inner = _byte_bpe()
+    bos = names["bos_token"]
+    inner.post_processor = tokenizers.processors.TemplateProcessing(
+        f"{bos} $A", f"{bos} $A {bos} $B", [(bos, tokenizer.bos)]
+    )
+    inner.save(str(folder / "tokenizer.json"))
+    values = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context}
+    values |= {"clean_up_tokenization_spaces": False, "split_special_tokens": True}
+    write_json(folder / "tokenizer_config.json", values | names)
 
 
 def _byte_bpe() -> tokenizers.Tokenizer:
@@ -131,6 +128,40 @@ def _byte_bpe() -> tokenizers.Tokenizer:
     )
     inner.decoder = tokenizers.decoders.ByteLevel()
     inner.add_special_tokens([BPE.BOS, BPE.EOS])  # 256 and 257
+    return inner
+
+
+def _sentencepiece_bpe(tokenizer: LlamaTokenizer) -> tokenizers.Tokenizer:
+    """Llama's SentencePiece model as a BPE: a merge for every way to put a piece together from two,
+    the best pieces first; characters that are no piece become bytes."""
+    model = tokenizer.inner
+    pieces = {model.id_to_piece(i): i for i in range(tokenizer.vocab_size)}
+    special = [p for p, i in pieces.items() if model.is_control(i) or model.is_unknown(i)]
+    merges: list[tuple[str, str]] = []
+    for piece in sorted(set(pieces) - set(special), key=lambda p: (-model.get_score(pieces[p]), p)):
+        cuts = [(piece[:i], piece[i:]) for i in range(1, len(piece))]
+        merges += [(a, b) for a, b in cuts if a in pieces and b in pieces]
+    unknown = model.id_to_piece(model.unk_id())
+    bpe = tokenizers.models.BPE(
+        vocab=pieces, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True
+    )
+    inner = tokenizers.Tokenizer(bpe)
+    inner.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+    )
+    decoders = tokenizers.decoders
+    inner.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    inner.add_special_tokens(special)
+    probe = Path(__file__).read_text() + " \t\r\n é漢🙂"
+    if inner.encode(probe, add_special_tokens=False).ids != tokenizer.encode(probe):
+        raise BadInput(f"{tokenizer.file} is no BPE like Llama's; it cannot be exported")
     return inner
 
 
@@ -275,10 +306,11 @@ def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def model_of(
     folder: Path, config: ModelConfig, names: dict[str, str], found: dict[str, Tensor]
 ) -> MultiTokenTransformer:
-    """The model of the weights `found` under their `names`; BadInput where they do not fit."""
+    """The model of the weights `found`, which it takes out, by their `names`; BadInput where they
+    do not fit."""
     shapes, weights = shapes_of(config), dict[str, Tensor]()
     for ours, theirs in names.items():
-        if (weight := found.get(theirs)) is None:
+        if (weight := found.pop(theirs, None)) is None:
             raise BadInput(f"{folder} has no weight {theirs!r}")
         if tuple(weight.shape) != shapes[ours]:
             raise BadInput(
@@ -287,6 +319,6 @@ def model_of(
             )
         choose(f"type of weight {theirs!r} of {folder}:", str(weight.dtype), map(str, TYPES))
         weights[ours] = weight.float()
-    if more := set(found) - set(names.values()):
-        raise BadInput(f"{folder} has a weight {min(more)!r} that its config has no place for")
+    if found:
+        raise BadInput(f"{folder} has a weight {min(found)!r} that its config has no place for")
     return with_weights(config, weights)

@@ -24,7 +24,7 @@ from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import Tokenizer
 
 CONTEXT = 4096  # positions (Table S13); the files do not say
-PARAMS = {  # those that Meta's code takes and their defaults; None: ours are needed or another's
+PARAMS = {  # the keys that Meta's code takes, and the defaults that are used here
     "dim": None, "n_layers": None, "n_heads": None, "n_kv_heads": None, "vocab_size": -1,
     "multiple_of": None, "ffn_dim_multiplier": None, "norm_eps": 1e-5, "rope_theta": 10_000.0,
     "use_scaled_rope": False, "rope_scaling_factor": 8, "rope_high_freq_factor": 4,
@@ -110,8 +110,9 @@ def read_released(folder: Path) -> MultiTokenTransformer:
     found = _join(folder, [_read_pickle(f) for f in sorted(folder.glob("consolidated*.pth"))], dim)
     params = PARAMS | {key: value for key, value in given.items() if value is not None}
     rows = {name: weight.shape[0] for name, weight in found.items() if weight.dim()}
+    if params["vocab_size"] == -1:  # in Llama 2's files: the tokenizer's
+        params["vocab_size"] = rows.get("output.weight", 1)
     extra = {name.split(".")[1] for name in found if name.startswith("extra_heads.")}
-    n = params["n_future_tokens"] or 1 + len(extra)
     scaling = "none"
     if params["use_scaled_rope"]:
         (low, trained), factor = SCALED, params["rope_scaling_factor"]
@@ -123,11 +124,8 @@ def read_released(folder: Path) -> MultiTokenTransformer:
             "layers": need(file, given, "n_layers"),
             "attn_heads": need(file, given, "n_heads"),
             "kv_heads": params["n_kv_heads"] or 0,
-            # -1 in Llama 2's file: the tokenizer's
-            "vocab": rows.get("output.weight", 1)
-            if params["vocab_size"] == -1
-            else params["vocab_size"],
-            "n": n,
+            "vocab": params["vocab_size"],
+            "n": params["n_future_tokens"] or 1 + len(extra),
             "hidden": rows.get("layers.0.feed_forward.w1.weight", 0),
             "context": CONTEXT,
             "rope_base": params["rope_theta"],
@@ -149,7 +147,10 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # of many kinds, over many lines
         found = None
-    if not isinstance(found, dict) or not all(isinstance(w, Tensor) for w in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(w, Tensor) and w.layout == torch.strided and not w.is_meta
+        for w in found.values()
+    ):
         raise BadInput(f"{file} is refused: it is damaged, or holds more than named tensors")
     return {str(name): weight for name, weight in found.items()}
 
@@ -161,16 +162,13 @@ def _join(folder: Path, shards: list[dict[str, Tensor]], dim: int) -> dict[str, 
     if not shards:
         raise BadInput(f"{folder} has no consolidated.*.pth")
     joined: dict[str, Tensor] = {}
-    for name in shards[0]:
-        if name == "rope.freqs":  # computed anew
-            continue
+    for name in set().union(*shards) - {"rope.freqs"}:  # which is computed anew
         try:
             parts, part = [shard[name] for shard in shards], part_of(name)
-            axis = 1 if part in ("wo", "w2") else 0
-            if part == "tok_embeddings" and parts[0].shape[-1] != dim:
-                axis = 1
-            alike = len(parts) == 1 or part.endswith("norm")
-            joined[name] = parts[0] if alike else torch.cat(parts, axis)
+            along_v = part == "tok_embeddings" and parts[0].shape[-1] == dim
+            along_inputs = part in ("wo", "w2", "tok_embeddings") and not along_v
+            whole = len(parts) == 1 or part.endswith("norm")
+            joined[name] = parts[0] if whole else torch.cat(parts, int(along_inputs))
         except (KeyError, RuntimeError, IndexError):
             raise BadInput(f"the shards of {folder} do not agree about weight {name!r}") from None
     return joined
