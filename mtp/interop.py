@@ -253,9 +253,8 @@ def main() -> None:
     if args.command == "import":
         text = tokenizer.load(args.tokenizer) if args.tokenizer else text
         save_run(args.dest, read(args.source), text, TrainConfig(tokens=1e6), args.set)
-        note = "" if text else ", without a tokenizer: it has none"
     else:
-        config, note = run_config(args.source), ""
+        config = run_config(args.source)
         model = load_model(args.source)
         if args.command == "export":
             with beside(args.dest) as folder:
@@ -265,6 +264,7 @@ def main() -> None:
             save_run(args.dest, model, text, config, args.set)
         else:
             save_run(args.dest, model.drop_heads(args.n), text, config, args.set)
+    note = "" if text else ", without a tokenizer: it has none"
     print(f"{args.dest}: {args.command} of {args.source}{note}")
 
 
