@@ -8,13 +8,13 @@ once can tell its second token from its first one at every later mention:
 
 The paper joins random tokens and notes that some never occur in training. We ask two kinds:
 
-    known   pieces that begin and end names in the training text, 20 times at least, in pairs that
-            it never shows; and no name begins with a token that its story has elsewhere
-    any     pieces drawn from the whole vocabulary, as in the paper; those whose tokens never occur
-            in training are counted apart
+    held out  names of two tokens, made as those of the training stories are, that no story has; the
+              model may know both tokens and their places, but not that they belong together
+    any       two tokens drawn from the whole vocabulary, as in the paper; those whose tokens never
+              occur in training are counted apart
 
-Pieces are single tokens of the run's own tokenizer. One that keeps no space in its tokens' text
-(Llama's) has no such names yet.
+Tokens are those of the run's own tokenizer. One that keeps no space in its tokens' text (Llama's)
+has no such names yet.
 """
 
 import functools
@@ -33,7 +33,7 @@ from mtp.shards import Split
 from synthetic import stories
 
 SEED = stories.TEST_SEED
-LEAST = 20  # times that a known piece was seen in its place
+LEAST = 20  # held-out names of two tokens that a corpus must have
 CHUNK = 4_000_000  # tokens
 
 
@@ -48,44 +48,42 @@ class Question:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Tokens that can begin a name (letters after a space, the first a capital) and end one, by
-    what the training text shows of them; shown: pairs that stand there, first * V + second."""
+    """Tokens that can begin a name (letters after a space, the first a capital) and end one;
+    held_out: the pairs of them that are held-out names; occurring: the tokens of the training
+    text."""
 
     first: list[int]
     second: list[int]
-    known_first: list[int]
-    known_second: list[int]
+    held_out: list[tuple[int, int]]
     occurring: np.ndarray
-    shown: set[int]
 
 
 @functools.lru_cache(2)
 def pieces(corpus: Corpus) -> Pieces:
     text, V = corpus.tokenizer, corpus.tokenizer.vocab_size
-    begins, ends = np.zeros(V, bool), np.zeros(V, bool)
+    first, second = list[int](), list[int]()
     for token in range(V):
         piece = text.decode([token])
         letters = piece.removeprefix(" ")
         if letters.isascii() and letters.isalpha() and len(letters) <= 5:
-            begins[token] = letters != piece and letters[0].isupper()
-            ends[token] = letters == piece and piece.islower()
-    counts, firsts, seconds = (np.zeros(V, int) for _ in range(3))
-    shown: set[int] = set()
+            if letters != piece and letters[0].isupper():
+                first.append(token)
+            elif letters == piece and piece.islower():
+                second.append(token)
+    names = {tuple(text.encode(f" {name}")) for name in stories.held_out_names()}
+    pairs = [name for name in itertools.product(first, second) if name in names]
+    codes = np.array([a * V + b for a, b in pairs], int)
+    counts, shown = np.zeros(V, int), np.zeros(len(pairs), bool)
     for chunk in chunks(corpus.train):
         counts += np.bincount(chunk, minlength=V)
-        pair = begins[chunk[:-1]] & ends[chunk[1:]]
-        first, second = chunk[:-1][pair], chunk[1:][pair]
-        firsts += np.bincount(first, minlength=V)
-        seconds += np.bincount(second, minlength=V)
-        shown.update(np.unique(first * V + second).tolist())
-    return Pieces(
-        np.flatnonzero(begins).tolist(),
-        np.flatnonzero(ends).tolist(),
-        np.flatnonzero(firsts >= LEAST).tolist(),
-        np.flatnonzero(seconds >= LEAST).tolist(),
-        counts > 0,
-        shown,
-    )
+        shown |= np.isin(codes, chunk[:-1].astype(int) * V + chunk[1:])
+    occurring = counts > 0
+    held_out = [
+        (a, b)
+        for (a, b), seen in zip(pairs, shown, strict=True)
+        if not seen and occurring[a] and occurring[b]
+    ]
+    return Pieces(first, second, held_out, occurring)
 
 
 def chunks(split: Split) -> Iterator[np.ndarray]:
@@ -94,36 +92,50 @@ def chunks(split: Split) -> Iterator[np.ndarray]:
         yield split.read(start, min(start + CHUNK + 1, split.tokens))
 
 
+def has_held_out(corpus: Corpus) -> bool:
+    """Whether enough held-out names have two tokens of the corpus, both known to it."""
+    return len(pieces(corpus).held_out) >= LEAST
+
+
 def names_for(
-    story: stories.Story, corpus: Corpus, rng: random.Random, known: bool
+    story: stories.Story, corpus: Corpus, rng: random.Random, held_out: bool
 ) -> list[tuple[int, int]]:
     """Names for a story's characters, of two tokens each, none beginning as another one does."""
     text, own = corpus.tokenizer, pieces(corpus)
-    first, second = (own.known_first, own.known_second) if known else (own.first, own.second)
-    elsewhere = set(text.encode(" ".join(story.parts))) if known else set[int]()
+    if held_out and not has_held_out(corpus):
+        raise BadInput(
+            f"the corpus of {text.name} gives two tokens to {len(own.held_out)} of the held-out "
+            f"names, fewer than {LEAST}; choose another vocabulary or more stories"
+        )
+    elsewhere = set(text.encode(" ".join(story.parts))) if held_out else set[int]()
     names: list[tuple[int, int]] = []
-    for _ in range(2000 if first and second else 0):
+    for _ in range(2000 if own.first and own.second else 0):
         if len(names) == len(story.names):
             return names
-        a, b = rng.choice(first), rng.choice(second)
+        a, b = (
+            rng.choice(own.held_out)
+            if held_out
+            else (rng.choice(own.first), rng.choice(own.second))
+        )
         taken = a in elsewhere or any(a == other for other, _ in names)
-        new = not known or a * text.vocab_size + b not in own.shown
-        if new and not taken and text.encode(text.decode([a, b])) == [a, b]:
+        if not taken and text.encode(text.decode([a, b])) == [a, b]:
             names.append((a, b))
     raise BadInput(
-        f"the corpus of {text.name} has too few pieces for names of two tokens ({len(first)} first "
-        f"ones, {len(second)} second ones); choose another vocabulary or more stories"
+        f"the corpus of {text.name} has too few pieces for names of two tokens ({len(own.first)} "
+        f"first ones, {len(own.second)} second ones); choose another vocabulary or more stories"
     )
 
 
-def questions(corpus: Corpus, context: int, count: int = 100, known: bool = True) -> list[Question]:
+def questions(
+    corpus: Corpus, context: int, count: int = 100, held_out: bool = True
+) -> list[Question]:
     """Every mention but the first of every character of `count` held-out stories, as far as the
     model's context reaches. The same for all models of one corpus."""
     text, found = corpus.tokenizer, []
     occurring = pieces(corpus).occurring
     for index in range(count):
         story = stories.story(SEED, index)
-        names = names_for(story, corpus, random.Random(index), known)
+        names = names_for(story, corpus, random.Random(index), held_out)
         words = [text.decode(list(name)).strip() for name in names]
         tokens = [text.bos, *text.encode(story.text(words))][: context + 1]
         for name in names:

@@ -1,17 +1,17 @@
 """Seeded short stories for children, to study how a model learns to copy names.
 
     $ python -c "from synthetic.stories import story; print(story(0, 212).text())"
-    One grey winter day, a girl named Irro collected shells near the beach. She was nine
-    years old. One person always knew what to do: Maldra, her best friend. Maldra was
-    cheerful, and Irro was not. "May Nora come too?" asked Maldra. Nora was his donkey,
-    sturdy and merry. Irro and Maldra both wanted the splendid rattle. "I saw it first!"
-    called Irro. "No, I had it before!" declared Maldra. "I do not want to play with
-    you, Maldra," declared Irro. Maldra said nothing. At last, Irro saw the round puppet
-    that Maldra had once given her. After a long time, there was a knock. Maldra stood
-    there with a bag of seeds. "May I come in, Irro?" "Come here, Nora!" declared Irro,
-    but Nora was too worried. Nora was asleep already between the cushions. If you go to
-    the bakery today, you may see Irro and Maldra eating corn, very lucky and a little
-    older.
+    One short autumn afternoon, a girl named Huzi collected feathers near the river. It
+    had been her own idea. Her cousin Rasu had an orange cap, and they often played
+    cards.
+    "May Truke come too?" inquired Rasu. Truke was his donkey, brown and hard-working.
+    Crash! The necklace of her big brother lay in seven pieces. Huzi turned pale. "Stay,
+    Truke!" sighed Rasu, but Truke was too upset. Rasu fetched glue, and they tried to
+    mend it. The necklace looked crooked, and Huzi groaned. Before noon, Huzi went in
+    with Rasu. "I broke the necklace," she answered. "I am rather sorry." They mended
+    the necklace together: Huzi held it, Rasu painted it pink, and nobody was cross.
+    Truke made a small noise, and everyone laughed. "Patience is harder than it looks,"
+    declared Huzi. "You sound like my stepfather," declared Rasu.
 
 After Gloeckle et al. 2024, section 4.1: a model is trained on the stories, then read held-out ones
 in which each name was replaced by a random one of two tokens; how often is the second token right
@@ -20,12 +20,10 @@ after the first, at every mention but the first?
 A story is an opening, a friend, perhaps a third character, the beats of one plot with asides in
 between, and an ending. All of its text comes from the grammar in story_parts.py.
 
-Half of the characters have a common name, half an invented one, unless told otherwise. Were all
-names common, a model could guess most of them from the start of the word, and copying would gain it
-little; were none, the names would not be those of stories. Invented ones are made of two parts out
-of some forty and some sixty, which a tokenizer gives a token each; a tenth of the pairs is never
-used: names of known parts that no story has shown. Every name is preceded by exactly one space, so
-that a tokenizer sees it alike everywhere.
+The characters have invented names of two syllables, 8050 in all, of which a tenth is never used:
+held-out names. Common names would mostly be guessed from their beginning, and copying would gain a
+model little; `invented` percent may be fewer. In a story no two names begin with the same two
+letters. Every name is preceded by exactly one space, so that a tokenizer sees it alike everywhere.
 """
 
 import lzma
@@ -42,7 +40,10 @@ COMMON = {"girl": story_parts.GIRLS.split(), "boy": story_parts.BOYS.split()}
 TEST_SEED = 2**32  # of held-out stories; sources take smaller ones
 MENTIONS = (4, 4, 2)  # of the hero, of the friend, of the third one, at least
 
-_STARTS, _ENDS = story_parts.NAME_STARTS.split(), story_parts.NAME_ENDS.split()
+_STARTS, _ENDS = (
+    [consonants + vowel for consonants in parts.split() for vowel in "aeiou"]
+    for parts in (story_parts.NAME_STARTS, story_parts.NAME_MIDDLES)
+)
 _NAMES = "\1\2\3"  # stand for the characters until the text is cut there
 _AN, _CAPITAL = "\4", "\5"  # "a" may become "an" here; the next letter is a capital
 _FORMS = {
@@ -75,7 +76,7 @@ class Story:
         return self.parts[0] + "".join(named)
 
 
-def story(seed: int, index: int, invented: int = 50) -> Story:
+def story(seed: int, index: int, invented: int = 100) -> Story:
     """Story number `index` of a seed, whatever was drawn before it; `invented` percent of the names
     are no common ones."""
     random = Random(f"{seed} {index}")  # of a string it takes the SHA-512
@@ -96,11 +97,11 @@ def story(seed: int, index: int, invented: int = 50) -> Story:
 
 def documents(options: Mapping[str, str]) -> Iterator[str]:
     """The texts of stories 0..count-1; options: "seed" (default 0), "count" (default 20000),
-    "invented" (default 50), percent of the names.
+    "invented" (default 100), percent of the names.
 
     Raises ValueError, at the call, on an unknown or bad option.
     """
-    values = {"seed": 0, "count": 20000, "invented": 50}
+    values = {"seed": 0, "count": 20000, "invented": 100}
     for key, value in options.items():
         if key not in values:
             raise ValueError(f"unknown option {key!r} of stories; choose from: {', '.join(values)}")
@@ -283,14 +284,14 @@ def _expand(
 
 
 def _names(random: Random, kinds: list[str], invented: float) -> list[str]:
-    """A name for each, none the start of another."""
+    """A name for each, no two beginning alike."""
     names: list[str] = []
     while len(names) < len(kinds):
         if random.random() < invented:
             name = _invented(random)
         else:
             name = random.choice(COMMON[kinds[len(names)]])
-        if not any(name.startswith(other) or other.startswith(name) for other in names):
+        if not any(name[:2] == other[:2] for other in names):
             names.append(name)
     return names
 
@@ -298,8 +299,21 @@ def _names(random: Random, kinds: list[str], invented: float) -> list[str]:
 def _invented(random: Random) -> str:
     while True:
         start, end = random.randrange(len(_STARTS)), random.randrange(len(_ENDS))
-        if (start + end) % 10 == 0:
-            continue
         name = _STARTS[start] + _ENDS[end]
-        if name not in ORDINARY:
+        if not _held_out(start, end) and name not in ORDINARY:
             return name
+
+
+def _held_out(start: int, end: int) -> bool:
+    return (start + end) % 10 == 0
+
+
+def held_out_names() -> list[str]:
+    """The invented names that no story has."""
+    names = [
+        start + end
+        for i, start in enumerate(_STARTS)
+        for j, end in enumerate(_ENDS)
+        if _held_out(i, j)
+    ]
+    return [name for name in names if name not in ORDINARY]

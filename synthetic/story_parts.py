@@ -16,12 +16,9 @@ Vera Wendy Yasmin Amira Bella Carmen Dora Edith"""
 BOYS = """Tom Ben Sam Tim Leo Max Jack Adam Noah Luke Peter Paul Oscar Henry David Simon Felix
 Hugo Anton Boris Carlos Daniel Edward Fred George Harry Ivan Jacob Kevin Liam Martin Nathan Omar
 Philip Robert Samir Theo Victor Walter Yusuf"""
-# Of invented names: each begins and ends with one of these.
-NAME_STARTS = """Bal Bren Cor Dal Dor Elm Fen Fil Gal Gor Hal Hem Ir Jor Kal Kel Lan Lor Mal Mer
-Nal Nor Ol Or Pal Per Quen Ral Rin Sal Sor Tal Tor Ul Val Ver Wal Win Yal Zor"""
-NAME_ENDS = """ack ado afe agor ain alle ando ank aro ask ast ato avi beck bin bo by dan dek dil do
-dra fa fin fo gan gil go gus ka kin ko kra la lek lo lu ma mik mo mu na nek no nu pa pin po ra rik
-ro ru sa sek so su ta tik to tu va vik vo zek zi zo"""
+# Of invented names: one of the first, a vowel, one of the second, a vowel.
+NAME_STARTS = "B D F G H K L M N P R S T V Z Br Dr Fl Gr Kl Pr St Tr"
+NAME_MIDDLES = "b d f g k l m n p r s t v z"
 
 WORDS = {
     "trait": """cheerful|shy|curious|brave|quiet|clever|stubborn|gentle|noisy|careful|lively|

@@ -42,7 +42,7 @@ LONG = 10_000  # tokens; no story has so many
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    config = CorpusConfig("python:synthetic.stories?count=150", vocab=600, validation=0.1)
+    config = CorpusConfig("python:synthetic.stories?count=400", vocab=800, validation=0.1)
     return build(config, tmp_path_factory.mktemp("stories"), progress=False)
 
 
@@ -113,17 +113,24 @@ def test_pieces_are_letters_and_the_first_are_capitalised(corpus: Corpus, text: 
     assert len(found.first) > 10 and len(found.second) > 100
 
 
-def test_known_pieces_were_seen_in_their_place(corpus: Corpus, train: list[int]) -> None:
-    found = pieces(corpus)
-    first, second = set(found.first), set(found.second)
-    pairs = [(a, b) for a, b in itertools.pairwise(train) if a in first and b in second]
-    begun, ended = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
-    assert found.known_first == sorted(token for token in first if begun[token] >= LEAST)
-    assert found.known_second == sorted(token for token in second if ended[token] >= LEAST)
-    V = corpus.tokenizer.vocab_size
-    assert found.shown == {a * V + b for a, b in pairs}
-    assert found.occurring.tolist() == [token in set(train) for token in range(V)]
-    assert 10 < len(found.known_first) < len(first) and 10 < len(found.known_second) < len(second)
+def test_held_out_names_are_those_of_two_tokens_that_no_text_has(
+    corpus: Corpus, text: Tokenizer, train: list[int]
+) -> None:
+    found, shown, occurring = pieces(corpus), set(itertools.pairwise(train)), set(train)
+    names = [tuple(text.encode(f" {name}")) for name in stories.held_out_names()]
+    want = [
+        name
+        for name in names
+        if len(name) == 2
+        and name[0] in found.first
+        and name[1] in found.second
+        and name not in shown
+        and occurring.issuperset(name)
+    ]
+    assert found.held_out == sorted(want) and len(want) >= LEAST
+    assert found.occurring.tolist() == [token in occurring for token in range(text.vocab_size)]
+    shown_too = trained_on([*train, *want[0], 0, *want[1][:1], 0, want[1][1]], text)
+    assert pieces(shown_too).held_out == sorted(want[1:])
 
 
 def test_chunks_change_no_pieces(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,11 +141,13 @@ def test_chunks_change_no_pieces(corpus: Corpus, monkeypatch: pytest.MonkeyPatch
         assert np.array_equal(value, whole[name]) if name == "occurring" else value == whole[name]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_names_have_two_tokens_after_a_space(corpus: Corpus, text: Tokenizer, known: bool) -> None:
+@pytest.mark.parametrize("held_out", [True, False])
+def test_names_have_two_tokens_after_a_space(
+    corpus: Corpus, text: Tokenizer, held_out: bool
+) -> None:
     for seed in range(30):
         story = stories.story(SEED, seed)
-        names = names_for(story, corpus, Random(seed), known)
+        names = names_for(story, corpus, Random(seed), held_out)
         assert len(names) == len(story.names)
         assert len({first for first, _ in names}) == len(names), "no two begin alike"
         for first, second in names:
@@ -150,19 +159,15 @@ def test_names_have_two_tokens_after_a_space(corpus: Corpus, text: Tokenizer, kn
                 assert text.encode(name + after)[:2] == [first, second]
 
 
-def test_names_of_known_pieces_are_new_pairs(
-    corpus: Corpus, text: Tokenizer, train: list[int]
-) -> None:
-    found, shown = pieces(corpus), set(itertools.pairwise(train))
+def test_held_out_names_begin_nothing_else_in_their_story(corpus: Corpus, text: Tokenizer) -> None:
     for index in range(60):
         story = stories.story(SEED, index)
         names = names_for(story, corpus, Random(index), True)
         told = text.encode(story.text([text.decode(list(name)).strip() for name in names]))
         for i, (first, second) in enumerate(names):
-            assert first in found.known_first and second in found.known_second
-            assert (first, second) not in shown
+            assert (first, second) in pieces(corpus).held_out
             after = [told[at + 1] for at, token in enumerate(told) if token == first]
-            assert after == [second] * story.who.count(i), "it begins nothing else in the story"
+            assert after == [second] * story.who.count(i)
 
 
 def test_names_of_any_pieces_are_drawn_from_all(corpus: Corpus) -> None:
@@ -178,20 +183,20 @@ def test_names_of_any_pieces_are_drawn_from_all(corpus: Corpus) -> None:
     assert not found.occurring[[name[1] for name in drawn]].all()
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_the_seed_decides_the_names(corpus: Corpus, known: bool) -> None:
+@pytest.mark.parametrize("held_out", [True, False])
+def test_the_seed_decides_the_names(corpus: Corpus, held_out: bool) -> None:
     story = stories.story(SEED, 0)
-    drawn = [tuple(names_for(story, corpus, Random(seed), known)) for seed in (*range(20), 0)]
+    drawn = [tuple(names_for(story, corpus, Random(seed), held_out)) for seed in (*range(20), 0)]
     assert drawn[0] == drawn[-1] and len(set(drawn)) > 15
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_tokenizer_without_pieces_is_bad_input(known: bool) -> None:
+@pytest.mark.parametrize("held_out", [True, False])
+def test_a_tokenizer_without_pieces_is_bad_input(held_out: bool) -> None:
     nothing_merged = BPE.train(["one two"], 258)
     for text in (ByteTokenizer(), nothing_merged):
         train = [*text.encode(" Karop met Fluvel." * 100)]
-        with pytest.raises(BadInput, match=r"too few pieces.*choose another vocabulary") as error:
-            questions(trained_on(train, text), 64, 3, known)
+        with pytest.raises(BadInput, match=r"two tokens.*choose another vocabulary") as error:
+            questions(trained_on(train, text), 64, 3, held_out)
         assert text.name in str(error.value) and "\n" not in str(error.value)
 
 
@@ -204,7 +209,7 @@ def test_too_few_first_pieces_are_bad_input() -> None:
     assert len(names_for(two, corpus, Random(0), False)) == 2
     with pytest.raises(BadInput, match="2 first ones"):
         names_for(three, corpus, Random(0), False)
-    with pytest.raises(BadInput, match=r"0 first ones, 0 second ones\); .* more stories"):
+    with pytest.raises(BadInput, match=r"two tokens to 0 of the held-out names.* more stories"):
         names_for(two, corpus, Random(0), True)
 
 
@@ -212,8 +217,8 @@ def test_too_few_first_pieces_are_bad_input() -> None:
 # questions
 
 
-def names_of(corpus: Corpus, index: int, known: bool = True) -> list[str]:
-    names = names_for(stories.story(SEED, index), corpus, Random(index), known)
+def names_of(corpus: Corpus, index: int, held_out: bool = True) -> list[str]:
+    names = names_for(stories.story(SEED, index), corpus, Random(index), held_out)
     return [corpus.tokenizer.decode(list(name)).strip() for name in names]
 
 
@@ -279,7 +284,7 @@ def test_a_name_is_seen_where_the_training_text_has_its_tokens(
     corpus: Corpus, text: Tokenizer, train: list[int]
 ) -> None:
     occurring = set(train)
-    asked = questions(corpus, LONG, 40, known=False)
+    asked = questions(corpus, LONG, 40, held_out=False)
     assert all(q.seen == occurring.issuperset(q.tokens[q.at : q.at + 2]) for q in asked)
     assert {q.seen for q in asked} == {True, False}
     for i in (0, 1):  # without the first or the second token of a name that was seen
@@ -293,13 +298,13 @@ def test_a_name_is_seen_where_the_training_text_has_its_tokens(
         assert not without[asked.index(one)].seen
 
 
-def test_names_of_known_pieces_are_seen(corpus: Corpus) -> None:
+def test_held_out_names_are_of_seen_tokens(corpus: Corpus) -> None:
     assert all(q.seen for q in questions(corpus, LONG, 40))
 
 
 def test_any_pieces_come_from_the_vocabulary_alone(text: Tokenizer) -> None:
     none, all_of_it = (
-        questions(trained_on(ids, text), 64, 3, known=False)
+        questions(trained_on(ids, text), 64, 3, held_out=False)
         for ids in ([0], range(text.vocab_size))
     )
     assert not any(q.seen for q in none) and all(q.seen for q in all_of_it)
@@ -311,7 +316,7 @@ def test_any_pieces_come_from_the_vocabulary_alone(text: Tokenizer) -> None:
 
 
 class ByHand(ABC):
-    """Stands for a model of 600 tokens whose next token is `say(tokens so far)`."""
+    """Stands for a model of 800 tokens whose next token is `say(tokens so far)`."""
 
     def __init__(self, context: int) -> None:
         self.config = SimpleNamespace(context=context)
@@ -326,7 +331,7 @@ class ByHand(ABC):
         (ids,) = tokens.tolist()
         self.read.append(ids)
         said = torch.tensor([self.say(ids[: t + 1]) for t in range(len(ids))])
-        return [torch.nn.functional.one_hot(said, 600).float()[None]]
+        return [torch.nn.functional.one_hot(said, 800).float()[None]]
 
 
 class Copies(ByHand):
@@ -377,7 +382,7 @@ def test_copying_answers_real_stories(corpus: Corpus) -> None:
 
 def test_a_real_model_answers_with_its_first_head(corpus: Corpus) -> None:
     torch.manual_seed(0)
-    config = ModelConfig(dim=16, layers=3, attn_heads=2, vocab=600, n=2, context=96)
+    config = ModelConfig(dim=16, layers=3, attn_heads=2, vocab=800, n=2, context=96)
     model, asked = MultiTokenTransformer(config), questions(corpus, 96, 9)
     with torch.no_grad():
         said = [
