@@ -1,6 +1,8 @@
 """Confidence intervals."""
 
 import math
+import random
+from collections.abc import Sequence
 
 Z90 = 1.6448536269514722  # the normal distribution has 90% within so many standard deviations
 
@@ -14,3 +16,17 @@ def wilson(share: float, count: int, z: float = Z90) -> tuple[float, float]:
     inside = share * (1 - share) / count + (z / (2 * count)) ** 2
     half = z / (1 + z * z / count) * math.sqrt(inside)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap(groups: Sequence[Sequence[bool]], times: int = 1000) -> tuple[float, float]:
+    """90% interval for the share of all that is true, where what stands in one group (the questions
+    on one story) is not independent: groups are drawn anew, with replacement. (0, 1) of nothing."""
+    counts = [(sum(group), len(group)) for group in groups if group]
+    if not counts:
+        return 0.0, 1.0
+    draw, shares = random.Random(0), []
+    for _ in range(times):
+        right, asked = map(sum, zip(*draw.choices(counts, k=len(counts)), strict=True))
+        shares.append(right / asked)
+    shares.sort()
+    return shares[round(0.05 * (times - 1))], shares[round(0.95 * (times - 1))]

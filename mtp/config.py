@@ -57,6 +57,7 @@ class ModelConfig:
     n             how many future tokens are predicted at each position.
     extra_layers  trunk layers added on top of the parameter match ("+3 layers" in Table S4).
     hidden        SwiGLU width; 0 takes 8/3 dim, rounded up as Llama does.
+    embedding_std standard deviation of the embedding's initial weights; the paper gives none.
     head_dim      width of an attention head; 0 takes dim / attn_heads.
     rope_scaling  none | linear:FACTOR | llama3:FACTOR,LOW,HIGH,CONTEXT (Llama 3.1's, trained with
                   CONTEXT positions), as other people's checkpoints have it (mtp/interop.py)
@@ -74,6 +75,7 @@ class ModelConfig:
     context: int = 256
     rope_base: float = 10_000.0
     norm_eps: float = 1e-5
+    embedding_std: float = 1.0
     head_dim: int = 0
     rope_scaling: str = "none"
 
@@ -82,7 +84,7 @@ class ModelConfig:
         _at_least(self, "model.", 1, "dim", "layers", "attn_heads", "vocab", "n", "context")
         _at_least(self, "model.", 0, "kv_heads", "extra_layers", "hidden", "norm_eps")
         _at_least(self, "model.", 0, "head_dim")
-        _positive(self, "model.", "rope_base")
+        _positive(self, "model.", "rope_base", "embedding_std")
         parse_rope_scaling(self.rope_scaling)
         if self.head_dim % 2:
             raise BadInput(f"model.head_dim is {self.head_dim}; it must be an even number")
@@ -242,7 +244,12 @@ T = TypeVar("T")
 
 # Fields that came later. At their defaults they are not written, so that a config from before them
 # keeps its text and its id, and its runs stay known.
-LATER = {"keep_every": 0, "model.head_dim": 0, "model.rope_scaling": "none"}
+LATER = {
+    "keep_every": 0,
+    "model.embedding_std": 1.0,
+    "model.head_dim": 0,
+    "model.rope_scaling": "none",
+}
 
 
 def to_json(config: Any) -> str:

@@ -8,10 +8,11 @@ models of one size have equally many parameters whatever n is.
 Initialisation: matrices are normal with standard deviation 1/sqrt(fan-in), so that every product
 keeps its input's scale; the two matrices of a layer that write to the residual stream are divided
 by sqrt(2 layers), so that the stream's variance grows by a constant factor over any depth. The
-embedding has standard deviation 1, the scale of the stream it starts. With this, 30 layers train
-without warm-up. The unembedding keeps the full 1/sqrt(D), and the first loss is ln V + 1/2. A tenth
-of it would start at ln V, but the heads, which differ in their own layers alone, then hardly come
-apart: measured at cpu scale, four of them stayed at the unigram's loss for 200 steps.
+embedding has standard deviation 1 unless told otherwise, the scale of the stream it starts. With
+this, 30 layers train without warm-up. The unembedding keeps the full 1/sqrt(D), and the first loss
+is ln V + 1/2. A tenth of it would start at ln V, but the heads, which differ in their own layers
+alone, then hardly come apart: measured at cpu scale, four of them stayed at the unigram's loss for
+200 steps.
 """
 
 import dataclasses
@@ -52,7 +53,9 @@ class MultiTokenTransformer(nn.Module):
             if weight.dim() < 2:
                 weight.fill_(1.0)  # norm gains
                 continue
-            std = 1.0 if name.startswith("embedding") else weight.shape[1] ** -0.5
+            std = weight.shape[1] ** -0.5
+            if name.startswith("embedding"):
+                std = self.config.embedding_std
             if name.endswith(("wo.weight", "w2.weight")):
                 std /= math.sqrt(2 * depth)
             nn.init.normal_(weight, std=std)

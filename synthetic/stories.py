@@ -24,6 +24,12 @@ The characters have invented names of two syllables, 8050 in all, of which a ten
 held-out names. Common names would mostly be guessed from their beginning, and copying would gain a
 model little; `invented` percent may be fewer. In a story no two names begin with the same two
 letters. Every name is preceded by exactly one space, so that a tokenizer sees it alike everywhere.
+
+Among the stories stand counting-out rhymes, names said over and over: `rhymes` percent of the
+documents. They make copying worth learning early. From stories alone, models of 0.2 million
+parameters did not learn it in ten million tokens.
+
+    Sing: Kevo Sori Stipi Keti Pafo Kevo Sori Stipi Keti Pafo Kevo Sori Stipi Keti Pafo Kevo Sori.
 """
 
 import lzma
@@ -31,6 +37,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from random import Random
 
 from synthetic import story_parts
@@ -96,12 +103,13 @@ def story(seed: int, index: int, invented: int = 100) -> Story:
 
 
 def documents(options: Mapping[str, str]) -> Iterator[str]:
-    """The texts of stories 0..count-1; options: "seed" (default 0), "count" (default 20000),
-    "invented" (default 100), percent of the names.
+    """Stories 0..count-1, some of them replaced by rhymes; options: "seed" (default 0), "count"
+    (default 20000), "invented" (default 100), percent of the names, "rhymes" (default 40), percent
+    of the documents.
 
     Raises ValueError, at the call, on an unknown or bad option.
     """
-    values = {"seed": 0, "count": 20000, "invented": 100}
+    values = {"seed": 0, "count": 20000, "invented": 100, "rhymes": 40}
     for key, value in options.items():
         if key not in values:
             raise ValueError(f"unknown option {key!r} of stories; choose from: {', '.join(values)}")
@@ -110,10 +118,25 @@ def documents(options: Mapping[str, str]) -> Iterator[str]:
         values[key] = int(value)
     if values["seed"] >= TEST_SEED:
         raise ValueError(f"option seed={values['seed']} of stories must be below {TEST_SEED}")
-    if values["invented"] > 100:
-        raise ValueError(f"option invented={values['invented']} of stories is percent, up to 100")
-    seed, count, invented = values.values()
-    return (story(seed, index, invented).text() for index in range(count))
+    for key in ("invented", "rhymes"):
+        if values[key] > 100:
+            raise ValueError(f"option {key}={values[key]} of stories is percent, up to 100")
+    seed, count, invented, rhymes = values.values()
+    return (_document(seed, index, invented, rhymes) for index in range(count))
+
+
+def _document(seed: int, index: int, invented: int, rhymes: int) -> str:
+    random = Random(f"{seed} {index} rhyme")
+    if random.random() < rhymes / 100:
+        return _rhyme(random)
+    return story(seed, index, invented).text()
+
+
+def _rhyme(random: Random) -> str:
+    """Names in turn, about as long as a short story."""
+    names = [_invented(random) for _ in range(random.randint(3, 10))]
+    said = islice(cycle(names), random.randint(40, 50))
+    return f"Sing: {' '.join(said)}."
 
 
 def variety(texts: Iterable[str]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 problems, tests that training never shows, and accuracy with its intervals."""
 
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from sympy.abc import X
 
 from evals import polynomials as evaluation
-from evals.intervals import Z90, wilson
+from evals.intervals import Z90, bootstrap, wilson
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig
 from mtp.corpus import Corpus, build
 from mtp.errors import BadInput
@@ -507,3 +508,25 @@ def test_wilsons_interval_covers_the_truth_nine_times_in_ten(count: int) -> None
     bounds = [wilson(right / count, count) for right in range(count + 1)]
     low, high = np.array(bounds)[seen].T
     assert np.mean((low <= truths) & (truths <= high)) == pytest.approx(0.9, abs=0.015)
+
+
+def test_the_bootstrap_draws_whole_groups() -> None:
+    # one group right and one wrong, ten questions each: a draw of two groups has 0, 10 or 20 right
+    assert bootstrap([[True] * 10, [False] * 10]) == (0.0, 1.0)
+    # as single questions the same twenty are far more certain
+    low, high = bootstrap([[True]] * 10 + [[False]] * 10)
+    near = wilson(0.5, 20)
+    assert (low, high) == pytest.approx(near, abs=0.06)
+    assert bootstrap([[True, False]] * 30) == (0.5, 0.5)
+    assert bootstrap([]) == bootstrap([[]]) == (0.0, 1.0)
+    some = [[True] * 3, [False] * 2]
+    assert bootstrap(some) == bootstrap([some[0], [], some[1]])
+
+
+def test_the_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    draw, inside = random.Random(1), 0
+    for _ in range(300):
+        groups = [[draw.random() < 0.3] * draw.randint(1, 4) for _ in range(60)]
+        low, high = bootstrap(groups, 200)
+        inside += low <= 0.3 <= high
+    assert 0.82 < inside / 300 < 0.95

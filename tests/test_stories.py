@@ -128,20 +128,38 @@ def test_all_words_of_the_grammar_are_used() -> None:
 
 
 def test_documents() -> None:
-    assert list(documents({"seed": "7", "count": "3"})) == [story(7, i).text() for i in range(3)]
-    assert next(documents({})) == story(0, 0).text()
+    told = list(documents({"seed": "7", "count": "3", "rhymes": "0"}))
+    assert told == [story(7, i).text() for i in range(3)]
+    told = list(documents({"count": "3", "invented": "50", "rhymes": "0"}))
+    assert told == [story(0, i, 50).text() for i in range(3)]
+    assert told != list(documents({"count": "3", "rhymes": "0"}))
     with pytest.raises(ValueError, match=r"unknown option 'sed'.*seed, count"):
         documents({"sed": "1"})
-    told = list(documents({"count": "3", "invented": "50"}))
-    assert told == [story(0, i, 50).text() for i in range(3)] != list(documents({"count": "3"}))
     next(documents({"seed": str(TEST_SEED - 1)}))
     with pytest.raises(ValueError, match=rf"seed={TEST_SEED} of stories must be below"):
         documents({"seed": str(TEST_SEED)})
-    with pytest.raises(ValueError, match=r"invented=101 .* up to 100"):
-        documents({"invented": "101"})
+    for name in ("invented", "rhymes"):
+        with pytest.raises(ValueError, match=rf"{name}=101 .* up to 100"):
+            documents({name: "101"})
     for bad in ("-1", "many", "", "1.5", "1_0"):
         with pytest.raises(ValueError, match=r"option count=.* whole number, 0 or more"):
             documents({"count": bad})
+
+
+@pytest.mark.parametrize("percent", [0, 40, 100])
+def test_so_many_documents_are_rhymes(percent: int) -> None:
+    made = list(documents({"count": "1000", "rhymes": str(percent)}))
+    rhymes = [text for text in made if text.startswith("Sing: ")]
+    assert len(rhymes) == pytest.approx(10 * percent, abs=50 if 0 < percent < 100 else 0)
+    others = [(i, text) for i, text in enumerate(made) if not text.startswith("Sing: ")]
+    assert all(text == story(0, i).text() for i, text in others[:50]), "the rest is as it was"
+    held_out = set(held_out_names())
+    for text in rhymes:
+        names = text.removeprefix("Sing: ").removesuffix(".").split(" ")
+        period = next(p for p in range(1, len(names)) if names[p:] == names[:-p])
+        assert 1 <= period <= 10 and len(names) >= 40
+        assert not held_out.intersection(names)
+    assert len(set(rhymes)) == len(rhymes)
 
 
 def test_variety_of_known_texts() -> None:

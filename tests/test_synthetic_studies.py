@@ -191,6 +191,7 @@ def test_induction_is_measured_at_the_end_and_over_training(made: tuple[Path, Ma
     rows = rows_of(made[0], "synthetic-induction")
     then = [f"{NAMES}, over training", "validation loss, over training (nats)"]
     once = [f"{NAMES}, last step", f"{NAMES}, n-grams of the training text", f"{NAMES}, by chance"]
+    once += [f"{NAMES}, last step, 90% interval, {end}" for end in ("low", "high")]
     seen, unseen = (
         f"{NAMES} of any pieces, {w} in training, last step" for w in ("seen", "not seen")
     )
@@ -200,7 +201,9 @@ def test_induction_is_measured_at_the_end_and_over_training(made: tuple[Path, Ma
         assert set(mine[~mine.metric.isin(then)].step) == {10}
         for metric in then:
             assert mine[mine.metric == metric].step.tolist() == [5, 10]
-        asked = set(mine[mine.metric.isin([*once, then[0]])]["count"])
+        low, high = (values(mine, name)[0] for name in once[3:])
+        assert 0 <= low <= values(mine, once[0])[0] <= high <= 100
+        asked = set(mine[mine.metric.isin([*once[:3], then[0]])]["count"])
         parts = mine[mine.metric.isin([seen, unseen])]
         assert len(asked) == 1 and min(asked) > 10 and parts["count"].sum() > 10
         shares = mine[mine.metric.str.startswith(NAMES) & (mine["count"] > 0)]
