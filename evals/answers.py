@@ -1,10 +1,10 @@
 """Values across the border of the sandbox, as the judge sees them.
 
 `decode` makes plain values of what evals/inside.py claims: None, bool, int, float, complex, str,
-bytes, list, tuple, set, frozenset, dict, range, deque, Fraction, Decimal, of exactly these types. So
-every comparison that a test makes is Python's own. What is no such value is a ProgramObject: it can be
-handed back to the program, have attributes read and set (MBPP builds trees with them) and be
-iterated over. It has no comparison, truth or arithmetic; those would let the program decide a test.
+bytes, list, tuple, set, frozenset, dict, range, deque, Fraction, Decimal, of exactly these types.
+So every comparison that a test makes is Python's own. What is no such value is a ProgramObject: it
+can be handed back to the program, have attributes read and set (MBPP builds trees with them) and be
+iterated over. It has no comparison, truth or arithmetic, which would let the program decide a test.
 """
 
 import builtins

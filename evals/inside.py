@@ -1,7 +1,7 @@
 """What runs inside the sandbox: the keeper, a process that forks, and in its forks the programs.
 
 The judge (evals/judge.py) starts it once, with BOOTSTRAP and this file's code on stdin, a Unix
-socket. There it passes four descriptors for each program: stdin, stdout, stderr and a status socket.
+socket. There it passes four descriptors for each program: stdin, stdout, stderr, a status socket.
 The keeper forks into new namespaces, kills the program when the judge closes the status socket, and
 tells how it ended. The fork reads its settings as a frame from stdin, gives up what it may do, and
 becomes the program, in an interpreter that no other has touched.
@@ -12,8 +12,8 @@ see nor signal the keeper, which is in another namespace.
 
 Frames are 4 bytes of length, big-endian, then content. Requests are marshal. Each is answered by
 JSON: [number of the request, "value", VALUE, changed arguments or null], or with "error", "stop" or
-"names" in place of "value". None, booleans, floats, strings and ints below 2**63 are plain JSON; all
-else is [tag, content] (`encode`). Objects of no plain type stay here and are known by a number.
+"names" in place of "value". None, booleans, floats, strings and ints below 2**63 are plain JSON,
+all else is [tag, content] (`encode`). Objects of no plain type stay here and are known by a number.
 """
 
 import builtins
@@ -29,6 +29,7 @@ from _json import encode_basestring_ascii as quoted  # pyright: ignore
 from _sitebuiltins import Quitter
 from _socket import CMSG_SPACE, socket
 from contextlib import suppress
+from typing import Any
 
 BOOTSTRAP = """
 import marshal, os, sys
@@ -41,7 +42,7 @@ settings = marshal.loads(read(int.from_bytes(read(4), "big")))
 code = marshal.loads(read(int.from_bytes(read(4), "big")))
 exec(code, {"__name__": "inside", "settings": settings})
 """
-PRELOADED = "bisect collections functools heapq itertools math re string typing".split()
+PRELOADED = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "typing")
 NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 1 << 27, 1 << 28, 1 << 29, 1 << 30
 NOSUID, NODEV = 2, 4
 libc = ctypes.CDLL(None, use_errno=True)
@@ -118,7 +119,7 @@ def kill_children() -> None:
             return
 
 
-def restrict(kind: str, settings) -> None:
+def restrict(kind: str, settings: dict[str, Any]) -> None:
     """Give up what this process may do. Root becomes user `uid`, since no RLIMIT_NPROC binds
     root."""
     if kind != "limits":
@@ -146,7 +147,7 @@ def restrict(kind: str, settings) -> None:
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
 
 
-def receive(fd: int):
+def receive(fd: int) -> Any:
     """The next frame; leaves when the judge has closed the pipe."""
 
     def read(count: int) -> bytes:
@@ -168,13 +169,13 @@ def send(fd: int, text: str) -> None:
 # --------------------------------------------------------------------------------------------------
 # values
 
-objects: list = []  # those the judge knows by their index
+objects: list[Any] = []  # those the judge knows by their index
 numbers: dict[int, int] = {}  # id() -> that index
 SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 BASES = (int, float, complex, str, bytes, bytearray, *SEQUENCES, dict)
 
 
-def encode(x) -> str:
+def encode(x: Any) -> str:
     """JSON of a value. A subclass that compares as its plain base does is sent as that base."""
     kind = type(x)
     if x is None or x is True or x is False:
@@ -211,7 +212,7 @@ def encode(x) -> str:
     return reference(x)
 
 
-def reference(x) -> str:
+def reference(x: Any) -> str:
     """An object that stays here: its number, its type, and whether it claims to equal anything."""
     if id(x) not in numbers:
         numbers[id(x)] = len(objects)
@@ -220,7 +221,7 @@ def reference(x) -> str:
     return f'["object",[{numbers[id(x)]},{quoted(type(x).__qualname__)},{encode(claims)}]]'
 
 
-def unpack(x):
+def unpack(x: Any) -> Any:
     """Arguments as the judge packs them: (..., tag, content) is what marshal does not know."""
     kind = type(x)
     if kind is tuple and x and x[0] is ...:
@@ -245,7 +246,7 @@ def unpack(x):
 # the two kinds of programs
 
 
-def serve(settings) -> None:
+def serve(settings: dict[str, Any]) -> None:
     """Run the program as a module, then answer requests."""
     requests, answers = os.dup(0), os.dup(1)
     silent = os.open("/dev/null", os.O_RDWR)
@@ -255,7 +256,7 @@ def serve(settings) -> None:
     sys.modules["solution"] = module  # dataclasses and typing look a class's module up there
     space = module.__dict__
 
-    def perform(request) -> str:
+    def perform(request: Any) -> str:
         what, *rest = request
         if what == "run":
             exec(compile(settings["program"], "<program>", "exec", dont_inherit=True), space)
@@ -290,7 +291,7 @@ def serve(settings) -> None:
         number += 1
 
 
-def script(settings) -> None:
+def script(settings: dict[str, Any]) -> None:
     """Run the program as a script that reads the rest of stdin and writes to stdout."""
     module = sys.modules["__main__"] = type(sys)("__main__")
     sys.argv = ["program.py"]

@@ -1,11 +1,12 @@
-"""One judge: a process that takes jobs from evals/sandbox.py, one at a time, and says how they went.
+"""A judge: a process that takes jobs from evals/sandbox.py, one at a time, and says how they went.
 
-It starts one sandbox (evals/isolation.py), where evals/inside.py forks programs. For each job it has a
-program started and either runs the tests itself, where a name of the program's is a proxy that asks
-the program and gets plain data back (evals/answers.py), or writes to its stdin and compares what
-comes out. So tests, expected results and comparisons are in a process that the program cannot reach.
+It starts one sandbox (evals/isolation.py), where evals/inside.py forks programs. For each job it
+has a program started and either runs the tests itself, where a name of the program's is a proxy
+that asks the program and gets plain data back (evals/answers.py), or writes to its stdin and
+compares what comes out. So tests, expected results and comparisons are in a process that the
+program cannot reach. After one that has tampered come new walls.
 
-Tests that do not end, because of what they have been answered, end the judge: SIGALRM. It also leaves
+Tests that do not end, because of what they have been answered, end the judge: SIGALRM. It leaves
 when the supervisor does. Programs end with the judge, since the keeper sees its sockets close.
 
 Standard library only, since it is started without site-packages.
@@ -34,21 +35,25 @@ from evals.answers import Verdict
 
 START = 10.0  # seconds that a program may take to start, on a machine that is busy
 GRACE = 3.0  # seconds of its own that a test may take beyond a program's limit
-ROOM = 4 << 30  # bytes of memory for the tests, some of which make large inputs
+ROOM = 2 << 30  # bytes of memory for the tests, some of which make large inputs
 TESTS = "<tests>"
+
+
+class Gone(BaseException):
+    """There is no supervisor any more."""
 
 
 class Sandbox:
     """The process inside the walls that forks programs, see evals/inside.py."""
 
     def __init__(self, walls: isolation.Walls) -> None:
-        self.kind = walls.kind
+        self.walls = walls
         bare = walls.kind != "bubblewrap"  # which has a folder of its own
         self.scratch = tempfile.mkdtemp(prefix="programs-") if bare else None
         ours, theirs = socket.socketpair()
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
             isolation.command(walls, inside.BOOTSTRAP),
-            stdin=theirs,
+            stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=isolation.environment(walls),
@@ -65,21 +70,20 @@ class Sandbox:
         assert self.process.stderr
         self.process.kill()
         said = self.process.stderr.read().decode(errors="replace").strip().splitlines()
-        raise RuntimeError(f"{self.kind} does not work here: {said[-1] if said else reason}")
+        raise RuntimeError(f"{self.walls.kind} does not work here: {said[-1] if said else reason}")
 
     def wait(self, fds: list[int], seconds: float, writable: tuple[int, ...] = ()) -> set[int]:
-        """Those that are ready within so many seconds. Leaves if the supervisor is gone: it sends
-        nothing while a job is under way."""
+        """Those that are ready within so many seconds. Raises Gone if the supervisor is gone, which
+        sends nothing while a job is under way."""
         readable, written, _ = select.select([0, *fds], writable, [], max(0, seconds))
         if 0 in readable:
-            self.close()
-            os._exit(1)
+            raise Gone
         return {*readable, *written}
 
     def close(self) -> None:
         self.control.close()  # the keeper leaves, and so does bwrap
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(2)
+            self.process.wait(5)
         self.process.kill()
         if self.scratch:
             shutil.rmtree(self.scratch, ignore_errors=True)
@@ -205,7 +209,8 @@ class Program:
         except (EOFError, ConnectionError):  # only possible without bubblewrap
             return Verdict("tampered", "its keeper was killed")
         code = os.waitstatus_to_exitcode(status)
-        if code == -signal.SIGKILL and cpu >= self.limits["cpu"]:
+        # The limit is held against ticks, of which a machine that is busy may count too many.
+        if code == -signal.SIGKILL and cpu > 0.5 * self.limits["cpu"]:
             return Verdict("timed out", f"used {self.limits['cpu']} s of CPU time")
         if code < 0:
             return Verdict("crashed", f"killed by {signal.Signals(-code).name}")
@@ -339,7 +344,13 @@ def main() -> None:
             start = time.monotonic()
             try:
                 found = judge(sandbox, job, config["limits"])
-                said = {"verdict": found.verdict, "reason": found.reason}
+                reason = " ".join(found.reason.split()).encode(errors="replace").decode()
+                said: dict[str, Any] = {"verdict": found.verdict, "reason": reason}
+                if found.verdict == "tampered":
+                    sandbox.close()
+                    sandbox = Sandbox(sandbox.walls)
+            except Gone:
+                break
             except Exception as error:
                 said = {"broken": f"{error}" or type(error).__name__}
             said["seconds"] = time.monotonic() - start

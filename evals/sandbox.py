@@ -29,9 +29,9 @@ nothing outside. Not guaranteed:
   - without bubblewrap (`allow_unsandboxed`): it may read and write the user's files, and so find
     the judge's process and its memory. Limits still hold, except that of processes for root.
 
-Of an object of no built-in type a test can only set and read attributes, iterate over it, or hand it
-back; comparing one fails. A function that a test passes in cannot be sent. Results that are one
-object, or arguments that are, arrive as several. The standard library is all there is to import.
+Of an object of no built-in type a test can only set and read attributes, iterate over it, or hand
+it back; comparing one fails. No function can be passed in but built-in types. An object that two
+arguments share arrives as two. The standard library is all there is to import.
 """
 
 import dataclasses
@@ -268,7 +268,7 @@ class _Judge:
         with suppress(BrokenPipeError):
             self.into.close()
         try:
-            self.process.wait(5)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
