@@ -6,7 +6,8 @@ bubblewrap   own namespaces of users, processes, network, IPC and host name; of 
 namespaces   own processes, network and IPC, but all files of the user
 limits       nothing but resource limits: it can do what the user can
 
-Each program gets its own within these, see `SPACES` in evals/inside.py. Standard library only.
+Within these each program gets a process, and but for the last kind namespaces, of its own
+(evals/inside.py). Standard library only, as evals/judge.py is.
 """
 
 import os

@@ -8,17 +8,18 @@ scripts that read stdin and write to stdout (CodeContests, APPS). Verdicts: pass
 out, out of memory, crashed, tampered.
 
 WHAT KEEPS A PROGRAM FROM CLAIMING SUCCESS. Tests, expected results and comparisons are never in its
-process. It runs in a fresh interpreter behind walls and is asked, one call at a time, what a
-function returns; the judge, a process outside, gets plain data of exact built-in types and compares
-it there with Python's own operators. So nothing it patches, prints, inspects or raises reaches a
-comparison, and there is no secret to find. It passes if its answers are right, and no other way.
-Arguments are handed over by value and the changes a call makes to them are carried back, so tests
-that look at a list afterwards see what they would have seen.
+process. It runs behind walls and is asked, one call at a time, what a function returns; the judge,
+a process outside, gets plain data of exact built-in types and compares it there with Python's own
+operators. So nothing it patches, prints, inspects or raises reaches a comparison, and there is no
+secret to find. It passes if its answers are right, and no other way. Arguments are handed over by
+value and the changes a call makes to them are carried back, so tests that look at a list afterwards
+see what they would have seen.
 
 The walls are bubblewrap's (evals/isolation.py): no network, no files but read-only libraries and an
 empty scratch folder, no sight of other processes, limits on CPU and wall-clock time, memory,
 processes, file size and output, and an end of the whole tree with the job, the judge or the
-supervisor. Each job, and each case of a script, has new walls.
+supervisor. Each job, and each case of a script, has a fresh process in namespaces of its own,
+forked from an interpreter that has run no program.
 
 WHAT IS GUARANTEED, with bubblewrap: a program that passes has given right answers, and has changed
 nothing outside. Not guaranteed:

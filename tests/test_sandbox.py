@@ -23,7 +23,7 @@ from evals.sandbox import FunctionJob, Job, Limits, Result, ScriptJob, run_all
 from mtp.errors import BadInput
 
 ROOT = Path(__file__).parent.parent
-MBPP = Path("/work/shared/data/mbpp/mbpp.jsonl")
+MBPP = Path(os.environ.get("MBPP", "/work/shared/data/mbpp/mbpp.jsonl"))
 SHORT = Limits(cpu=1, wall=2.0)
 
 
