@@ -1,0 +1,41 @@
+"""How a benchmark is put to a model: all that decides its number beside the model and the data."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to run a benchmark, as a record that goes into every row.
+
+    benchmark   its name, evals/NAME.py
+    variant     names this way among the benchmark's own
+    shots       solved examples before the problem
+    template    the prompt's text, with {fields} of a problem in braces
+    stops       texts that end an answer; the answer is cut before the first that comes
+    post        what is done to the answer before it is scored, in words
+    max_new     tokens of an answer at most
+    samples     answers for each problem
+    temperature, top_p   of sampling; temperature 0 is greedy
+    """
+
+    benchmark: str
+    variant: str
+    shots: int = 0
+    template: str = ""
+    stops: tuple[str, ...] = ()
+    post: str = ""
+    max_new: int = 0
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+    def text(self) -> str:
+        """Canonical JSON, one line."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    def cut(self, answer: str) -> str:
+        """The answer before the first stop in it."""
+        places = (answer.find(stop) for stop in self.stops)
+        return answer[: min((place for place in places if place >= 0), default=len(answer))]
