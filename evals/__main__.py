@@ -68,11 +68,10 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     names = [candidate.name for candidate in candidates]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(f"two checkpoints are called {twice[0]}; rename a folder")
-    found: list[Measured] = []
+    found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)
     for benchmark, protocol in wanted:
         found += benchmark.measure(candidates, protocol, options)
-        write(args.out / "results.csv", found)  # what is done is not lost with the next
-    rows = pd.DataFrame([dataclasses.asdict(row) for row in found])
+        rows = write(args.out / "results.csv", found)  # what is done is not lost with the next
     print(table(rows))
     return rows
 
@@ -84,12 +83,14 @@ def temperatures(text: str | None) -> tuple[float, ...] | None:
         raise BadInput(f"--temperatures {text!r} are not numbers with commas between") from None
 
 
-def write(file: Path, found: Sequence[Measured]) -> None:
+def write(file: Path, found: Sequence[Measured]) -> pd.DataFrame:
+    """The numbers as rows of a file, with their origin."""
     origin = {"device": device_name(), "versions": versions(), "commit": commit()}
-    rows = [dataclasses.asdict(row) | origin for row in found]
+    rows = pd.DataFrame([dataclasses.asdict(row) | origin for row in found], columns=COLUMNS)
     text = io.StringIO()
-    pd.DataFrame(rows, columns=COLUMNS).to_csv(text, index=False, lineterminator="\n")
+    rows.to_csv(text, index=False, lineterminator="\n")
     replace(file, text.getvalue().encode())
+    return rows
 
 
 def table(rows: pd.DataFrame) -> str:

@@ -16,8 +16,12 @@ standard library, on which our small models are trained, and rise in five levels
 A problem is a family below with names and constants drawn from the seed. Its tests call it on fixed
 arguments; what they expect is what the family's reference returns. Where a family's answer depends
 on its arguments, the tests tell it from any constant.
+
+Prompts end before the newline: a byte-level BPE joins it with the indentation that follows, so that
+after a newline alone models have never seen a body begin (variant `newline`: as HumanEval has it).
 """
 
+import dataclasses
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,13 +37,14 @@ SEED, EACH = 0, 20  # problems of each level
 COMPLETE = Protocol(
     benchmark="microcode",
     variant="complete",
-    template="{prompt}",
+    template="{open}",
     stops=STOPS,
     post="cut at the first stop and put after the prompt",
     max_new=96,
     samples=200,
     top_p=0.95,
 )
+NEWLINE = dataclasses.replace(COMPLETE, variant="newline", template="{prompt}")
 
 NAMES = {
     "x": ["value", "x", "item", "obj", "data", "arg", "key", "element"],
@@ -194,7 +199,7 @@ def problem(family: Family, rng: random.Random, id: str) -> Problem:
     name, doc, args = (part.format(**own) for part in (family.name, family.doc, family.args))
     head = f'def {name}({args}):\n    """{doc}"""\n'
     before, body = (part.format(**own) for part in (family.before, family.body))
-    prompt, solution = f"{before}{head}", f"    {body}\n"
+    prompt, solution = f"{before}{head}", f"\n    {body}\n"
     space: dict[str, Any] = {}
     exec(prompt + solution, space)  # our own text
     calls = [f"{name}{call.format(**own)}" for call in family.calls]
@@ -206,12 +211,14 @@ def problem(family: Family, rng: random.Random, id: str) -> Problem:
         "tests": "\n".join(tests).replace("is NoneType", "is type(None)"),
         "names": (name, own["c"]) if family.before else (name,),
     }
-    return Problem(id, {"prompt": prompt}, about, group=f"level {family.level}")
+    fields = {"prompt": prompt, "open": prompt.removesuffix("\n")}
+    return Problem(id, fields, about, group=f"level {family.level}")
 
 
 def job(problem: Problem, answer: str, protocol: Protocol) -> FunctionJob:
     about = problem.about
-    return FunctionJob(problem.fields["prompt"] + answer, about["tests"], about["names"])
+    prompt = protocol.template.format_map(problem.fields)
+    return FunctionJob(prompt + answer, about["tests"], about["names"])
 
 
-MICROCODE = Sampled("microcode", (COMPLETE,), CODE_TEMPERATURES, load, by_tests(job))
+MICROCODE = Sampled("microcode", (COMPLETE, NEWLINE), CODE_TEMPERATURES, load, by_tests(job))

@@ -106,6 +106,7 @@ class Sampled:
     ) -> tuple["Passed", list[tuple[str, float]]]:
         """What passed at each temperature; numbers on the prompts."""
         model = candidate.model()
+        weights = weights_sha256(model)
         made = prompts(data, protocol, candidate.text, candidate.config.context)
         asked = {name: prompt for name, prompt in made.items() if prompt}
         folder = options.out / candidate.name
@@ -117,7 +118,7 @@ class Sampled:
                 "protocol": json.loads(at.text()),
                 "data": data.origin,
                 "problems": len(data.problems),
-                "weights": weights_sha256(model),
+                "weights": weights,
                 "heads": options.k or candidate.config.n,
                 "batch": options.batch,
                 "seed": options.seed,
@@ -203,6 +204,12 @@ class Teller:
                 for name, choice in scores.CHOICES.items():
                     value = scores.estimate(ours[drawn], choice)
                     rows.append(self.row(f"pass@{k}", value, name, drawn))
+                held = scores.held_out(ours[drawn])[None]
+                for group in groups:
+                    inside = [p.group == group for p in self.data.problems]
+                    part = scores.estimate(held[:, inside], scores.mean)
+                    metric = f"pass@{k} {group}"
+                    rows.append(self.row(metric, part, "cross-validated", drawn, sum(inside)))
             if first is None or not drawn:
                 continue
             theirs = scores.table(first, k)
