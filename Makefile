@@ -5,6 +5,12 @@ LAUNCHER ?= local
 ARGS     ?=
 PYTHON   ?= python3
 
+# of `make evaluate`
+CHECKPOINT ?=
+BENCHMARKS ?= microcode
+DATA_DIR   ?=
+OUT        ?= results/evaluate
+
 VENV = .venv
 PY   = $(VENV)/bin/python
 
@@ -13,7 +19,7 @@ STUDIES = sweep-n sweep-heads sweep-bytes decoding decoding-bytes synthetic-poly
 BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic bench-sandbox
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures clean distclean
+.PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures evaluate clean distclean
 
 help:  ## this list
 	@echo "make STUDY [SCALE=smoke|cpu|gpu|paper] [LAUNCHER=local|debug|slurm] [ARGS='--set model.dim=256']"
@@ -62,6 +68,11 @@ status: setup  ## how far every study's runs are
 
 figures: setup  ## redraw every figure from results/ alone
 	@$(PY) -m experiments plot
+
+evaluate: setup  ## benchmarks: CHECKPOINT='RUN ..' BENCHMARKS=humaneval,mbpp [DATA_DIR=..] [OUT=..]
+	@test -n "$(CHECKPOINT)" || { echo "error: make evaluate needs CHECKPOINT=RUN" >&2; exit 2; }
+	@$(PY) -m experiments.evaluate --checkpoint $(CHECKPOINT) --benchmarks $(BENCHMARKS) \
+		$(if $(DATA_DIR),--data-dir $(DATA_DIR)) --out $(OUT) $(ARGS)
 
 bench: $(BENCHES)  ## every benchmark, one after the other; rows go to results/bench/
 

@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from experiments import results
+from mtp import records
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
 from mtp.parallel import device_name, synchronize
@@ -50,7 +50,7 @@ class Report:
         self.rows: list[dict[str, Any]] = []
         self.ratios: dict[str, dict[str, Any]] = {}
         print(f"bench-{bench} on {device_name()}, {torch.get_num_threads()} threads, ", end="")
-        print(results.versions() + extra, flush=True)
+        print(records.versions() + extra, flush=True)
 
     def add(self, case: str, metric: str, value: float, unit: str) -> None:
         self.rows.append({"case": case, "metric": metric, "value": value, "unit": unit})
@@ -88,8 +88,8 @@ class Report:
             "bench": self.bench,
             "device": device_name(),
             "threads": torch.get_num_threads(),
-            "versions": results.versions() + self.extra,
-            "commit": results.commit(),
+            "versions": records.versions() + self.extra,
+            "commit": records.commit(),
         }
         text = io.StringIO()
         rows = [common | row for row in self.rows]

@@ -13,6 +13,7 @@ class Protocol:
     variant     names this way among the benchmark's own
     shots       solved examples before the problem
     template    the prompt's text, with {fields} of a problem in braces
+    solved      what follows the template in a solved example, with {fields} too
     stops       texts that end an answer; the answer is cut before the first that comes
     post        what is done to the answer before it is scored, in words
     max_new     tokens of an answer at most
@@ -24,6 +25,7 @@ class Protocol:
     variant: str
     shots: int = 0
     template: str = ""
+    solved: str = ""
     stops: tuple[str, ...] = ()
     post: str = ""
     max_new: int = 0

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.results import replace
+from mtp.records import replace
 
 STYLE = {
     "font.family": "DejaVu Sans",

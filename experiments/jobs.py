@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from experiments import results, study
-from mtp import checkpoint, parallel
+from experiments import study
+from mtp import checkpoint, parallel, records
 from mtp.config import TrainConfig, from_dict
 from mtp.corpus import build
 from mtp.errors import BadInput
@@ -110,10 +110,10 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
             "data": f"{config.data.source}{python}, {corpus.tokenizer.name}",
             "step": step,
             "device": device(),
-            "versions": results.versions(),
-            "commit": results.commit(),
+            "versions": records.versions(),
+            "commit": records.commit(),
         }
-        results.replace(study.record_file(folder, name), json.dumps(record, indent=1).encode())
+        records.replace(study.record_file(folder, name), json.dumps(record, indent=1).encode())
 
 
 def device() -> str:

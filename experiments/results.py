@@ -1,21 +1,15 @@
 """Tidy rows in, tidy tables out: results/STUDY/SCALE.csv holds one row per number."""
 
-import contextlib
-import errno
-import functools
 import io
 import json
-import os
-import platform
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from mtp.errors import BadInput
+from mtp.records import replace
 
 COLUMNS = [
     *("study", "scale", "run_id", "seed", "size", "n", "head", "unit", "data"),
@@ -30,22 +24,6 @@ class Measure:
     metric: str
     value: float | None
     count: int = 0
-
-
-@functools.cache
-def commit() -> str:
-    """The commit of this checkout, "+" where files differ from it, "" outside a checkout."""
-    try:
-        command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-        folder = Path(__file__).parent
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
-        return done.stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-
-
-def versions() -> str:
-    return f"python {platform.python_version()}, torch {torch.__version__}"
 
 
 def read(file: Path) -> pd.DataFrame:
@@ -73,21 +51,6 @@ def write(file: Path, rows: list[dict[str, Any]]) -> None:
     text = io.StringIO()
     pd.DataFrame(rows, columns=COLUMNS).to_csv(text, index=False, lineterminator="\n")
     replace(file, text.getvalue().encode())
-
-
-def replace(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, then moved there in one step."""
-    half = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        half.write_bytes(content)
-        half.rename(file)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            half.unlink()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(error.errno, error.strerror, str(file)) from None
-        raise BadInput(f"{file} cannot be written: {error.strerror}") from None
 
 
 def paper(root: Path = Path("results")) -> pd.DataFrame:

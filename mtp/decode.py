@@ -29,7 +29,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -141,9 +141,10 @@ def stream(
     tree: Tree | None = None,
     sampling: Sampling = GREEDY,
     compiled: bool = False,
-) -> Iterator[list[Gain]]:
+) -> Generator[list[Gain], Iterable[int] | None]:
     """As `generate`, pass by pass: first each prompt's first token, from the prefill; then what
-    each forward pass gave the rows that were not finished."""
+    each forward pass gave the rows that were not finished. `send(rows)` instead of `next` declares
+    rows finished."""
     tree = _tree(model, k, tree)
     check_arguments(model, prompts, max_new, eos)
     device, lengths = model.embedding.weight.device, [len(prompt) for prompt in prompts]
@@ -167,7 +168,8 @@ def stream(
     while True:
         for row, new, _ in gains:
             left[row] = 0 if new[-1] == eos else left[row]
-        yield gains
+        for row in (yield gains) or ():
+            left[row] = 0
         # Finished rows leave the batch when half of it can: moving the caches costs more than
         # carrying a few idle rows.
         unfinished = [b for b, row in enumerate(rows) if left[row]]

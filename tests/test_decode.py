@@ -434,3 +434,22 @@ def test_importing_it_imports_no_compiler() -> None:
     code = "import sys, mtp.decode; sys.exit('torch._dynamo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=120)
     assert done.returncode == 0
+
+
+def test_rows_declared_finished_leave_the_others_as_if_alone() -> None:
+    model = random_model(3, n=2)
+    whole = generate(model, PROMPTS, 12).tokens
+    passes = stream(model, PROMPTS, 12)
+    made: list[list[int]] = [[] for _ in PROMPTS]
+    gains, ended = next(passes), list[int]()
+    with contextlib.suppress(StopIteration):
+        while True:
+            for row, new, _ in gains:
+                assert row not in ended
+                made[row] += new
+            ended = [row for row in (0, 2) if len(made[row]) >= 3 * (row + 1)]
+            gains = passes.send(ended)
+    assert made[1] == whole[1]
+    for row in (0, 2):
+        assert 3 * (row + 1) <= len(made[row]) <= 3 * (row + 1) + 1
+        assert made[row] == whole[row][: len(made[row])]

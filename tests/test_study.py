@@ -16,6 +16,7 @@ from conftest import Cli, Said
 
 from experiments import results
 from experiments.study import find, plan, record_file, run_folder
+from mtp import records
 
 Made = Callable[..., Said]
 
@@ -96,7 +97,7 @@ def test_rows_say_where_they_come_from(made: tuple[Path, Made]) -> None:
     assert rows.data.str.endswith(", bpe-300").all() and rows.device.str.contains("threads").all()
     folders = [run_folder(c, folder / "runs") for c in plan(find("sweep-n"), "smoke")]
     assert list(rows.run_id.unique()) == [f.name for f in folders if f.is_dir()]
-    assert set(rows.commit) == {results.commit()} or rows.commit.isna().all()
+    assert set(rows.commit) == {records.commit()} or rows.commit.isna().all()
 
 
 def test_the_figure_and_the_summary_are_there(made: tuple[Path, Made]) -> None:

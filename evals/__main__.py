@@ -1,0 +1,115 @@
+"""Evaluate trained or imported models on benchmarks.
+
+    python -m evals --checkpoint runs/mine --benchmarks humaneval,microcode --out results/mine
+
+Of several checkpoints the differences to the first are told too. The same command goes on with an
+interrupted evaluation. OUT/results.csv has one row per number.
+"""
+
+import argparse
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from evals.benchmarks import BENCHMARKS, chosen
+from evals.candidates import Candidate, Measured, Options
+from evals.problems import Source
+from mtp.errors import BadInput, exit_cleanly
+from mtp.parallel import device_name
+from mtp.records import commit, replace, versions
+
+FIELDS = [field.name for field in dataclasses.fields(Measured)]
+COLUMNS = [*FIELDS, "device", "versions", "commit"]
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    say = made.add_argument
+    say("--checkpoint", type=Path, nargs="+", required=True, help="folders of runs")
+    say("--benchmarks", required=True, help=f"of {', '.join(BENCHMARKS)}; with commas between")
+    say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
+    say("--own-data", action="store_true", help="take data files that differ from the originals")
+    say("--out", type=Path, default=Path("results/evaluate"), help="(default: results/evaluate)")
+    say("--variant", action="append", default=[], metavar="NAME=VARIANT", help="mbpp=austin, ..")
+    say("--samples", type=int, help="answers to each problem (default: the protocol's)")
+    say("--temperatures", help="with commas between; 0 is greedy (default: the benchmark's)")
+    say("--max-new", type=int, help="tokens of an answer; at most half of the model's context")
+    say("--limit", type=int, help="the first problems only")
+    say("--batch", type=int, default=32, help="answers drawn at once (default: 32)")
+    say("--k", type=int, help="heads that draft (default: all; 1: none)")
+    say("--seed", type=int, default=0)
+    say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
+    return made
+
+
+def evaluate(args: argparse.Namespace) -> pd.DataFrame:
+    """Measure, write OUT/results.csv, print the table."""
+    wanted = chosen(args.benchmarks, args.variant)
+    options = Options(
+        out=args.out,
+        source=Source(args.data_dir, args.own_data),
+        samples=args.samples,
+        temperatures=temperatures(args.temperatures),
+        max_new=args.max_new,
+        limit=args.limit,
+        batch=args.batch,
+        k=args.k,
+        seed=args.seed,
+        allow_unsandboxed=args.allow_unsandboxed,
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    candidates = [Candidate(folder, device) for folder in args.checkpoint]
+    names = [candidate.name for candidate in candidates]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadInput(f"two checkpoints are called {twice[0]}; rename a folder")
+    found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)
+    for benchmark, protocol in wanted:
+        found += benchmark.measure(candidates, protocol, options)
+        rows = write(args.out / "results.csv", found)  # what is done is not lost with the next
+    print(table(rows))
+    return rows
+
+
+def temperatures(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"--temperatures {text!r} are not numbers with commas between") from None
+
+
+def write(file: Path, found: Sequence[Measured]) -> pd.DataFrame:
+    """The numbers as rows of a file, with their origin."""
+    origin = {"device": device_name(), "versions": versions(), "commit": commit()}
+    rows = pd.DataFrame([dataclasses.asdict(row) | origin for row in found], columns=COLUMNS)
+    text = io.StringIO()
+    rows.to_csv(text, index=False, lineterminator="\n")
+    replace(file, text.getvalue().encode())
+    return rows
+
+
+def table(rows: pd.DataFrame) -> str:
+    """What was measured, with intervals, a line each."""
+
+    def cell(row: pd.Series) -> str:
+        if pd.isna(row.low):
+            return f"{row.value:.4g}"
+        return f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]"
+
+    keep = ["benchmark", "variant", "checkpoint", "metric", "temperature", "count"]
+    shown = rows[keep].assign(**{"value [90% interval]": rows.apply(cell, axis=1)})
+    return shown.to_string(index=False)
+
+
+@exit_cleanly
+def main() -> None:
+    evaluate(parser("python -m evals").parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The benchmarks by name.
+
+A benchmark of another kind (scored by likelihood, by ROUGE) is a class with the two methods below
+and a row here; the command line, the table, the rows and the figure take it as it is.
+"""
+
+import typing
+from typing import Protocol as Interface
+
+from evals.candidates import Candidate, Measured, Options
+from evals.gsm8k import GSM8K
+from evals.humaneval import HUMANEVAL
+from evals.mbpp import MBPP
+from evals.microcode import MICROCODE
+from evals.protocol import Protocol
+from mtp.errors import BadInput, choose
+
+
+class Benchmark(Interface):
+    @property
+    def name(self) -> str: ...
+
+    def protocol(self, variant: str | None) -> Protocol:
+        """The variant of this name, None: the first; BadInput where there is none."""
+        ...
+
+    def measure(
+        self, candidates: list[Candidate], protocol: Protocol, options: Options
+    ) -> list[Measured]:
+        """All numbers of all candidates; differences are to the first."""
+        ...
+
+
+KNOWN: tuple[Benchmark, ...] = (HUMANEVAL, MBPP, GSM8K, MICROCODE)
+BENCHMARKS: typing.Mapping[str, Benchmark] = {benchmark.name: benchmark for benchmark in KNOWN}
+
+
+def chosen(names: str, variants: list[str]) -> list[tuple[Benchmark, Protocol]]:
+    """Of "NAME,NAME" and ["NAME=VARIANT"]. BadInput for a name that is unknown or comes twice."""
+    wanted = names.split(",")
+    for name in wanted:
+        choose("benchmark", name, BENCHMARKS)
+        if wanted.count(name) > 1:
+            raise BadInput(f"benchmark {name} comes twice")
+    own = dict[str, str]()
+    for text in variants:
+        name, _, variant = text.partition("=")
+        choose("benchmark of --variant", name, wanted)
+        own[name] = variant
+    return [(BENCHMARKS[name], BENCHMARKS[name].protocol(own.get(name))) for name in wanted]

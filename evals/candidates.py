@@ -1,0 +1,112 @@
+"""What is evaluated, with which options, and the numbers that come of it: shared by all kinds of
+benchmarks."""
+
+import dataclasses
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from evals.problems import Source
+from evals.protocol import Protocol
+from mtp import tokenizer
+from mtp.checkpoint import load_model
+from mtp.errors import BadInput
+from mtp.interop import run_config
+from mtp.model import MultiTokenTransformer
+from mtp.tokenizer import Tokenizer
+
+
+class Candidate:
+    """A run's folder: trained, or imported."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.folder, self.device = folder, device
+        self.name = folder.resolve().name
+        self.config = run_config(folder).model
+
+    @functools.cached_property
+    def text(self) -> Tokenizer:
+        return tokenizer.load(self.folder)
+
+    def model(self) -> MultiTokenTransformer:
+        return load_model(self.folder, self.device).eval()
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """What tells a model from one of the same folder that was trained on."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Options:
+    """out: where answers are kept; source: of the data. None leaves a protocol's own value.
+
+    samples, max_new, temperatures   of all benchmarks that draw answers
+    limit    problems at most, the first ones
+    batch    answers drawn at once
+    k        heads that draft; None: all
+    """
+
+    out: Path
+    source: Source = dataclasses.field(default_factory=Source)
+    samples: int | None = None
+    temperatures: tuple[float, ...] | None = None
+    max_new: int | None = None
+    limit: int | None = None
+    batch: int = 32
+    k: int | None = None
+    seed: int = 0
+    allow_unsandboxed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "max_new", "limit", "batch", "k"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"{name} is {value}; it must be at least 1")
+        if self.temperatures is not None:
+            wrong = [t for t in self.temperatures if not 0 <= t < float("inf")]
+            if wrong or len(set(self.temperatures)) < len(self.temperatures):
+                raise BadInput(
+                    f"temperatures {self.temperatures} must be different, and 0 or positive"
+                )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number with its 90% interval (None: it has none).
+
+    temperature   at which; "oracle" or "cross-validated" where it was chosen; "" where none is
+    count         problems it was measured on
+    protocol      its record, JSON
+    data          origin and hash
+    """
+
+    benchmark: str
+    variant: str
+    checkpoint: str
+    metric: str
+    temperature: str
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+    protocol: str
+    data: str
+
+
+def fitted(protocol: Protocol, options: Options, candidates: list[Candidate]) -> Protocol:
+    """The protocol with the options in it. All candidates get one: answers are at most half of the
+    shortest context, so that prompts have the other half."""
+    shortest = min(candidate.config.context for candidate in candidates)
+    return dataclasses.replace(
+        protocol,
+        samples=options.samples or protocol.samples,
+        max_new=min(options.max_new or protocol.max_new, max(1, shortest // 2)),
+    )

@@ -1,0 +1,77 @@
+"""A file of records that grows as work is done, and from which the work goes on.
+
+The first line says what the records are of. A killed writer leaves at most a torn last line, which
+is dropped; a file whose first line says something else is refused.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtp.errors import BadInput
+
+
+class Journal:
+    """`records`, those found first; `add` appends. A context manager; one process at a time."""
+
+    def __init__(self, file: Path, header: Mapping[str, Any]) -> None:
+        self.file, self.records = file, list[dict[str, Any]]()
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self.stream = file.open("a+b")
+        except OSError as error:
+            raise BadInput(f"{file} cannot be written: {error.strerror}") from None
+        try:
+            self._lock()
+            self._read(json.loads(json.dumps(header)))  # as it will be found
+        except BaseException:
+            self.stream.close()
+            raise
+
+    def add(self, *records: Mapping[str, Any]) -> None:
+        """Append records in one write."""
+        self.records += [dict(record) for record in records]
+        self.stream.write("".join(json.dumps(record) + "\n" for record in records).encode())
+        self.stream.flush()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{self.file} is being written by another process") from None
+
+    def _read(self, header: dict[str, Any]) -> None:
+        self.stream.seek(0)
+        content = self.stream.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.splitlines(keepends=True)
+        found = []
+        for number, line in enumerate(lines, 1):
+            try:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError):
+                if number < len(lines):
+                    raise BadInput(f"{self.file} line {number} is torn; delete the file") from None
+                whole = whole[: -len(line)]
+        if found and found[0] != header:
+            names = sorted(found[0].keys() | header.keys())
+            odd = [name for name in names if found[0].get(name) != header.get(name)]
+            raise BadInput(
+                f"{self.file} has results of another {', '.join(odd)}; choose another --out or "
+                "move it away"
+            )
+        if len(whole) < len(content):
+            os.truncate(self.stream.fileno(), len(whole))
+        if not found:
+            self.stream.write(json.dumps(header).encode() + b"\n")
+            self.stream.flush()
+        self.records = found[1:]

@@ -1,0 +1,126 @@
+"""Answers to a benchmark's prompts, drawn in batches with all heads drafting (mtp/decode.py).
+
+The batches follow from the prompts, the protocol and the seed alone, and each has random numbers of
+its own. So a run that was killed makes the missing batches and ends with the answers of one that
+was not; a file of answers belongs to one protocol, model and batch size.
+"""
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from tqdm import tqdm
+
+from evals.journal import Journal
+from evals.prompts import Prompt
+from evals.protocol import Protocol
+from mtp.decode import stream
+from mtp.model import MultiTokenTransformer
+from mtp.sampling import Sampling
+from mtp.tokenizer import Tokenizer
+
+SECONDS = 20.0  # between lines of progress where there is no terminal
+
+
+def draw(
+    model: MultiTokenTransformer,
+    text: Tokenizer,
+    asked: Mapping[str, Prompt],
+    protocol: Protocol,
+    journal: Journal,
+    *,
+    batch: int,
+    k: int | None = None,
+    seed: int = 0,
+) -> dict[str, list[str]]:
+    """`protocol.samples` answers to each prompt, by the problem's id; what `journal` has already is
+    not drawn again."""
+    have = {(record["problem"], record["sample"]): record["answer"] for record in journal.records}
+    order = sorted(asked, key=lambda name: (len(asked[name].tokens), name))  # little padding
+    rows = [(name, sample) for name in order for sample in range(protocol.samples)]
+    batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    with Counter(f"{protocol.benchmark} T={protocol.temperature:g}", len(rows)) as counter:
+        counter.skip(len(have))
+        for number, names in enumerate(batches):
+            if all(name in have for name in names):
+                continue
+            prompts = [asked[name].tokens for name, _ in names]
+            own = f"{seed} {protocol.temperature!r} {number}".encode()
+            drawn = int.from_bytes(hashlib.sha256(own).digest()[:7])
+            made = answers(model, text, prompts, protocol, k, drawn)
+            new = [(n, a) for n, a in zip(names, made, strict=True) if n not in have]
+            journal.add(*({"problem": n[0], "sample": n[1], "answer": a} for n, a in new))
+            have |= dict(new)
+            counter.add(len(new))
+    return {name: [have[name, i] for i in range(protocol.samples)] for name in order}
+
+
+def answers(
+    model: MultiTokenTransformer,
+    text: Tokenizer,
+    prompts: Sequence[list[int]],
+    protocol: Protocol,
+    k: int | None,
+    seed: int,
+) -> list[str]:
+    """One answer to each prompt, cut before the first stop in it. A row leaves the batch once it
+    has a stop."""
+    warm = protocol.temperature > 0
+    top_p = protocol.top_p if warm else 1.0
+    sampling = Sampling(protocol.temperature, top_p=top_p, seed=seed if warm else 0)
+    before = [len(text.decode(prompt)) for prompt in prompts]
+    tokens: list[list[int]] = [[] for _ in prompts]
+
+    def answer(row: int) -> str:
+        # With its prompt: SentencePiece drops a space at the beginning of what it decodes.
+        return text.decode([*prompts[row], *tokens[row]])[before[row] :]
+
+    def stopped(row: int, new: int) -> bool:
+        # A token is a byte at least, so a stop lies within as many tokens as it has bytes.
+        tail = text.decode(tokens[row][-(new + longest) :])
+        return any(s in tail for s in protocol.stops) and protocol.cut(answer(row)) != answer(row)
+
+    longest = max((len(stop.encode()) for stop in protocol.stops), default=0)
+    passes = stream(model, list(prompts), protocol.max_new, k, text.eos, sampling=sampling)
+    gains = next(passes, None)
+    while gains is not None:
+        for row, new, _ in gains:
+            tokens[row] += new
+        ended = [row for row, new, _ in gains if stopped(row, len(new))]
+        try:
+            gains = passes.send(ended)
+        except StopIteration:
+            gains = None
+    return [protocol.cut(answer(row)) for row in range(len(prompts))]
+
+
+class Counter:
+    """Progress with the time left: a bar on a terminal, a line now and then in a log."""
+
+    def __init__(self, title: str, total: int, say: Callable[[str], None] | None = None) -> None:
+        self.title, self.total, self.done, self.new = title, total, 0, 0
+        self.start = self.told = time.monotonic()
+        self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+        self.bar = tqdm(desc=title, total=total, disable=not sys.stderr.isatty(), leave=False)
+
+    def skip(self, count: int) -> None:
+        """So many are done already."""
+        self.done += count
+        self.bar.update(count)
+
+    def add(self, count: int) -> None:
+        self.skip(count)
+        self.new += count
+        now = time.monotonic()
+        if self.bar.disable and (now - self.told > SECONDS or self.done == self.total):
+            rate = self.new / max(now - self.start, 1e-9)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            self.say(f"{self.title}: {self.done}/{self.total}, {rate:.1f}/s, ETA {left:.0f} s")
+            self.told = now
+
+    def __enter__(self) -> "Counter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

@@ -1,0 +1,73 @@
+"""Easy functions: references pass, answers that do not look at the arguments do not."""
+
+import ast
+from collections import Counter
+
+import pytest
+from test_sandbox import need
+
+from evals import microcode
+from evals.microcode import COMPLETE, NEWLINE, Family, job, problems
+from evals.problems import Problem
+from evals.sandbox import run_all
+
+
+@pytest.fixture(scope="module")
+def made() -> list[Problem]:
+    return list(problems())
+
+
+def passed(made: list[Problem], answer: str | None) -> list[Problem]:
+    need()
+    told = run_all([job(p, answer or p.about["solution"], COMPLETE) for p in made])
+    return [p for p, result in zip(made, told, strict=True) if result.passed]
+
+
+def test_every_reference_passes(made: list[Problem]) -> None:
+    assert passed(made, None) == made
+
+
+@pytest.mark.parametrize("value", ["None", "True", "1", "''", "[]"])
+def test_a_constant_passes_only_where_it_is_asked_for(made: list[Problem], value: str) -> None:
+    asked = {p.id for p in made if p.fields["prompt"].endswith(f'"""Return {value}."""\n')}
+    assert {p.id for p in passed(made, f"\n    return {value}\n")} == asked
+
+
+def test_returning_an_argument_is_enough_on_the_first_level_alone(made: list[Problem]) -> None:
+    for index in (0, 1):
+        asked, jobs = [], []
+        for p in made:
+            (function,) = (
+                n for n in ast.parse(p.fields["prompt"]).body if isinstance(n, ast.FunctionDef)
+            )
+            names = [a.arg for a in function.args.args]
+            if index < len(names) and p.group != "level 1":
+                asked.append(p.id)
+                jobs.append(job(p, f"\n    return {names[index]}\n", COMPLETE))
+        need()
+        told = zip(asked, run_all(jobs), strict=True)
+        assert len(asked) > 10 and [name for name, result in told if result.passed] == []
+
+
+def test_levels_are_full_different_and_the_same_each_time(made: list[Problem]) -> None:
+    assert Counter(p.group for p in made) == {f"level {i}": microcode.EACH for i in range(1, 6)}
+    assert len({p.fields["prompt"] for p in made}) == len({p.id for p in made}) == len(made)
+    assert list(problems()) == made
+    assert [p.fields for p in problems(seed=1)] != [p.fields for p in made]
+
+
+def test_prompts_are_python_up_to_their_docstring(made: list[Problem]) -> None:
+    for p in made:
+        assert p.fields["prompt"] == p.fields["open"] + "\n"
+        ast.parse(p.fields["prompt"])
+        assert COMPLETE.cut(p.about["solution"]) == p.about["solution"]
+        for protocol in (COMPLETE, NEWLINE):
+            ast.parse(job(p, p.about["solution"], protocol).program)
+
+
+def test_more_problems_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = Family(1, "zero", "", "Return 0.", "return 0", ("()",))
+    monkeypatch.setattr(microcode, "FAMILIES", [only])
+    monkeypatch.setattr(microcode, "LEVELS", [1])
+    with pytest.raises(ValueError, match="only 1 different"):
+        list(problems(each=2))

@@ -1,0 +1,90 @@
+"""pass@k over temperatures: the oracle looks at the answer, cross-validation does not."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from evals import scores
+from evals.passk import pass_at_k
+
+tables = st.tuples(st.integers(1, 4), st.integers(1, 30)).flatmap(
+    lambda shape: arrays(float, shape, elements=st.floats(0, 1, width=16))
+)
+
+
+def everything(scores_: np.ndarray) -> np.ndarray:
+    return np.arange(scores_.shape[1])[None]
+
+
+@settings(max_examples=50, deadline=None)
+@given(tables)
+def test_no_choice_beats_the_oracle_and_each_lies_in_its_range(table: np.ndarray) -> None:
+    means = table.mean(1)
+    assert scores.oracle(table, everything(table))[0] == pytest.approx(means.max())
+    for choice in (scores.oracle, scores.cross_validated):
+        value, low, high = scores.estimate(table, choice)
+        assert table.min() - 1e-9 <= low <= high <= table.max() + 1e-9
+        assert table.min(0).mean() - 1e-9 <= value <= table.max(0).mean() + 1e-9
+
+
+def test_one_temperature_leaves_nothing_to_choose() -> None:
+    table = np.random.default_rng(0).random((1, 40))
+    found = [scores.estimate(table, c) for c in (scores.mean, *scores.CHOICES.values())]
+    assert found[0] == found[1] == found[2]
+
+
+def test_on_noise_the_oracle_is_too_high_and_cross_validation_is_not() -> None:
+    rng = np.random.default_rng(1)
+    gains: dict[str, list[float]] = {name: [] for name in scores.CHOICES}
+    for _ in range(200):
+        table = (rng.random((4, 50)) < 0.3).astype(float)
+        for name, choice in scores.CHOICES.items():
+            gains[name].append(float(choice(table, everything(table))[0]) - 0.3)
+    error = 0.3 * 0.7 / 50  # variance of a mean
+    assert np.mean(gains["oracle"]) > 0.04
+    assert abs(np.mean(gains["cross-validated"])) < 4 * (error / 200) ** 0.5
+
+
+def test_no_problem_has_a_say_in_its_own_temperature() -> None:
+    rng = np.random.default_rng(2)
+    table = rng.random((3, 20))
+    chosen = scores.held_out(table)
+    for problem in range(20):
+        changed = table.copy()
+        changed[:, problem] += 100 * np.arange(3)
+        at = np.flatnonzero(table[:, problem] == chosen[problem])
+        assert scores.held_out(changed)[problem] == changed[at[0], problem]
+
+
+def test_a_clearly_better_temperature_is_chosen() -> None:
+    table = np.stack([np.zeros(10), np.ones(10)])
+    assert scores.cross_validated(table, everything(table))[0] == 1
+
+
+def test_intervals_cover() -> None:
+    rng, covered = np.random.default_rng(3), 0
+    for _ in range(200):
+        value = scores.estimate((rng.random((1, 60)) < 0.5).astype(float), scores.mean)
+        covered += value.low <= 0.5 <= value.high
+    assert 0.83 < covered / 200 < 0.97
+
+
+def test_differences_are_paired() -> None:
+    """Two models, one better by a tenth on every problem: certain, however different those are."""
+    table = np.random.default_rng(4).random((2, 30)) * 0.9
+    value, low, high = scores.difference(table + 0.1, table, scores.oracle)
+    assert value == pytest.approx(0.1) and low == pytest.approx(0.1) == high
+    apart = scores.estimate(table, scores.oracle)
+    assert apart.high - apart.low > 0.05
+    with pytest.raises(ValueError, match="not paired"):
+        scores.difference(table, table[:, 1:], scores.mean)
+
+
+def test_table_is_pass_at_k() -> None:
+    passed = [[(10, 3), (10, 0)], [(10, 10), (10, 1)]]
+    table = scores.table(passed, 5)
+    assert table.shape == (2, 2)
+    assert table[0, 0] == pass_at_k(10, 3, 5) and table[1, 0] == 1 and table[0, 1] == 0
+    assert np.isnan(scores.table(passed, 100)).all()
