@@ -43,7 +43,7 @@ PROTOCOLS = (
     _protocol("arc-challenge", "Question: {question}\nAnswer:"),
     _protocol("arc-easy", "Question: {question}\nAnswer:"),
     _protocol("copa", "{premise} {connector}"),
-    _protocol("copa", "{premise} {connector} ", "two-spaces"),
+    _protocol("copa", "{premise} {connector}  ", "two-spaces"),
     _protocol("hellaswag", "{context}"),
     _protocol("mmlu", MMLU, "5-shot", 5),
     _protocol("mmlu", MMLU),
