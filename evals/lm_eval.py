@@ -27,9 +27,12 @@ from mtp.tokenizer import Tokenizer
 try:
     from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
 except ImportError:
-    raise BadInput(
-        "this needs lm-evaluation-harness; install it: pip install -e '.[lm-eval]'"
-    ) from None
+
+    def missing() -> None:
+        raise BadInput("this needs lm-evaluation-harness; install it: pip install -e '.[lm-eval]'")
+
+    (exit_cleanly(missing) if __name__ == "__main__" else missing)()
+    raise  # unreachable: both have left
 
 MAX_NEW = 256  # tokens of an answer where the task does not say
 SAMPLING = ("temperature", "top_k", "top_p")

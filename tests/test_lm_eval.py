@@ -1,7 +1,10 @@
 """lm-evaluation-harness on our models: its own computation gives our scores."""
 
+import functools
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +15,8 @@ import torch
 from evals import choice
 from evals.choice import PROTOCOLS, Answer
 from evals.likelihood import windows
-from mtp.config import ModelConfig
+from mtp import train
+from mtp.config import ModelConfig, TrainConfig
 from mtp.decode import generate
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
@@ -21,12 +25,11 @@ from mtp.tokenizer import ByteTokenizer
 pytest.importorskip("lm_eval", reason="lm-evaluation-harness is missing: pip install .[lm-eval]")
 pytest.importorskip("datasets", reason="datasets is missing: pip install .[hf]")
 
-import datasets  # pyright: ignore[reportMissingImports]
 import lm_eval.tasks  # pyright: ignore[reportMissingImports]
 from lm_eval import utils  # pyright: ignore[reportMissingImports]
 from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
-from evals.lm_eval import MultiTokenLM, evaluate
+from evals.lm_eval import MultiTokenLM, evaluate, main
 
 DATA = Path(os.environ.get("EVAL_DATA", "/work/shared/data"))
 BYTES = ByteTokenizer()
@@ -125,7 +128,7 @@ def test_choice_scores_are_the_harness(
             for record in records
         ]
     manager = TaskManager(**harness_task(name, theirs, tmp_path))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     found = evaluate(lm, [f"local_{name}"], task_manager=manager, bootstrap_iters=0)
     samples = sorted(found["samples"][f"local_{name}"], key=lambda sample: sample["doc_id"])
 
@@ -205,3 +208,38 @@ def test_generation_arguments(lm: MultiTokenLM) -> None:
     assert "x" not in found[1]
     with pytest.raises(BadInput, match="unknown generation argument 'num_beams'; choose one of"):
         lm.generate_until(instances(("a", {"num_beams": 4})))
+
+
+@pytest.fixture(scope="module")
+def run(
+    make_config: Callable[..., TrainConfig], data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("harness") / "run"
+    train.train(make_config(model={"context": 128}, tokens=4 * 128), folder, data)
+    return folder
+
+
+def test_the_command_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = harness_task("copa", rows()["copa"], tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    only_ours = functools.partial(TaskManager, include_defaults=False)  # indexing all takes long
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", only_ours)
+
+    def call(*args: str) -> int:
+        folder = options["include_path"]
+        common = ["--checkpoint", str(run), "--include-path", folder, "--limit", "5"]
+        monkeypatch.setattr(sys, "argv", ["lm_eval", *common, *args])
+        try:
+            main()
+        except SystemExit as left:
+            return int(left.code or 0)
+        return 0
+
+    assert call("--tasks", "local_copa", "--output", str(tmp_path / "out.json")) == 0
+    assert "local_copa" in capsys.readouterr().out
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["n-samples"]["local_copa"]["effective"] == 5
+    assert call("--tasks", "local_copa,nothing") == 2
+    assert "error: lm-evaluation-harness has no task 'nothing'" in capsys.readouterr().err
