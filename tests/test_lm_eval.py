@@ -1,0 +1,245 @@
+"""lm-evaluation-harness on our models: its own computation gives our scores."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from evals import choice
+from evals.choice import PROTOCOLS, Answer
+from evals.likelihood import windows
+from mtp import train
+from mtp.config import ModelConfig, TrainConfig
+from mtp.decode import generate
+from mtp.errors import BadInput
+from mtp.model import MultiTokenTransformer
+from mtp.tokenizer import ByteTokenizer
+
+pytest.importorskip("lm_eval", reason="lm-evaluation-harness is missing: pip install .[lm-eval]")
+pytest.importorskip("datasets", reason="datasets is missing: pip install .[hf]")
+
+import lm_eval.tasks  # pyright: ignore[reportMissingImports]
+from lm_eval import utils  # pyright: ignore[reportMissingImports]
+from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+
+from evals.lm_eval import MultiTokenLM, evaluate, main
+
+DATA = Path(os.environ.get("EVAL_DATA", "/work/shared/data"))
+BYTES = ByteTokenizer()
+CONTEXT = 400
+
+
+@pytest.fixture(scope="module")
+def lm() -> MultiTokenLM:
+    torch.manual_seed(0)
+    config = ModelConfig(dim=16, layers=3, attn_heads=2, vocab=258, n=2, context=CONTEXT)
+    return MultiTokenLM(MultiTokenTransformer(config), BYTES)
+
+
+def instances(*arguments: Any) -> list[Any]:
+    return [SimpleNamespace(args=each) for each in arguments]
+
+
+def rows() -> dict[str, list[dict[str, Any]]]:
+    """Records of ARC and COPA: the real ones where they are, else a few of their format."""
+    if (DATA / "arc").is_dir() and (DATA / "copa").is_dir():
+        files = {
+            "arc-challenge": "arc/arc_challenge.test.jsonl",
+            "copa": "copa/superglue_val.jsonl",
+        }
+        read = {name: (DATA / file).read_text().split("\n")[:60] for name, file in files.items()}
+        return {name: [json.loads(line) for line in lines] for name, lines in read.items()}
+    arc = [
+        {
+            "question": {
+                "stem": f"What is {i} and {i}?",
+                "choices": [{"text": str(i * j), "label": "ABCD"[j]} for j in range(4)],
+            },
+            "answerKey": "C",
+        }
+        for i in range(9)
+    ]
+    copa = [
+        {
+            "premise": f"Ann has {i} cats.",
+            "choice1": "She feeds them.",
+            "choice2": "The sun shines on the hill.",
+            "question": ("cause", "effect")[i % 2],
+            "label": 0,
+        }
+        for i in range(9)
+    ]
+    return {"arc-challenge": arc, "copa": copa}
+
+
+YAML = {"arc-challenge": "arc/arc_challenge.yaml", "copa": "super_glue/copa/default.yaml"}
+
+
+def harness_task(name: str, records: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """A TaskManager's arguments for the harness's own task on these records: all but the data is
+    its yaml."""
+    file = folder / "theirs.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    metrics = [
+        {"metric": metric, "aggregation": "mean", "higher_is_better": True}
+        for metric in ("acc", "acc_norm", "acc_bytes")
+    ]
+    config = {
+        "include": str(Path(lm_eval.tasks.__file__).parent / YAML[name]),
+        "task": f"local_{name}",
+        "tag": None,
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": {"test": str(file)}},
+        "training_split": None,
+        "validation_split": None,
+        "test_split": "test",
+        "metric_list": metrics,
+    }
+    (folder / "task.yaml").write_text(json.dumps(config))  # JSON is YAML
+    return {"include_path": str(folder), "include_defaults": False}
+
+
+@pytest.mark.parametrize("name", ["arc-challenge", "copa"])
+def test_choice_scores_are_the_harness(
+    name: str, lm: MultiTokenLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = rows()[name]
+    own = {"arc-challenge": "ARC-Challenge-Test.jsonl", "copa": "test.jsonl"}[name]
+    (tmp_path / own).write_text("".join(json.dumps(record) + "\n" for record in records))
+    theirs = records
+    if name == "arc-challenge":  # the hub's columns, which the harness's task reads
+        theirs = [
+            {
+                "question": record["question"]["stem"],
+                "choices": {
+                    key: [one[key] for one in record["question"]["choices"]]
+                    for key in ("text", "label")
+                },
+                "answerKey": record["answerKey"],
+            }
+            for record in records
+        ]
+    manager = TaskManager(**harness_task(name, theirs, tmp_path))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    found = evaluate(lm, [f"local_{name}"], task_manager=manager, bootstrap_iters=0)
+    samples = sorted(found["samples"][f"local_{name}"], key=lambda sample: sample["doc_id"])
+
+    variant = {"arc-challenge": "0-shot", "copa": "two-spaces"}[name]
+    (protocol,) = (p for p in PROTOCOLS if (p.benchmark, p.variant) == (name, variant))
+    questions = choice.load(name, "test", tmp_path)
+    answers = choice.score(lm.model, BYTES, questions, protocol)
+    for sample, question, answer in zip(samples, questions, answers, strict=True):
+        theirs_nats = [response[0][0] for response in sample["resps"]]
+        assert answer.nats == pytest.approx(theirs_nats, abs=1e-4)
+        prompts = [arguments[0] + arguments[1] for arguments in sample["arguments"]]
+        assert [p[-len(c) :] for p, c in zip(prompts, question.choices, strict=True)] == list(
+            question.choices
+        )
+    shares = choice.accuracies(answers)
+    told = found["results"][f"local_{name}"]
+    assert told["acc,none"] == pytest.approx(shares["accuracy"][0])
+    if name == "copa":  # the harness counts the space that begins its choices
+        answers = [
+            _with_a_space(question, each) for question, each in zip(questions, answers, strict=True)
+        ]
+        shares = choice.accuracies(answers)
+    assert told["acc_norm,none"] == pytest.approx(shares["accuracy per character"][0])
+    assert told["acc_bytes,none"] == pytest.approx(shares["accuracy per byte"][0])
+
+
+def _with_a_space(question: choice.Question, answer: Answer) -> Answer:
+    per = [nats / (1 + len(text)) for nats, text in zip(answer.nats, question.choices, strict=True)]
+    best = per.index(max(per))
+    return Answer(answer.gold, answer.raw, best, best, answer.nats)
+
+
+def test_hellaswags_text_is_the_harness() -> None:
+    from lm_eval.tasks.hellaswag.utils import preprocess  # pyright: ignore[reportMissingImports]
+
+    texts = [
+        " [header] How to [title] Do it.  Now [step] go. ",
+        "a [title] b",
+        "x  [y]  z",
+        "[a] b",
+    ]
+    assert [choice._wikihow(text) for text in texts] == [preprocess(text) for text in texts]
+
+
+@pytest.mark.parametrize("context", [1, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 30])
+def test_rolling_windows_are_the_harness(context: int, count: int) -> None:
+    theirs = utils.get_rolling_token_windows(list(range(count)), -1, context, 1)
+    assert [tuple(part) for part in windows(range(count), -1, context)] == [
+        utils.make_disjoint_window(pair) for pair in theirs
+    ]
+
+
+def test_rolling_is_the_sum_over_the_text(lm: MultiTokenLM) -> None:
+    short, empty, long = "the cat sat", "", "abc " * CONTEXT
+    found = lm.loglikelihood_rolling(instances((short,), (empty,), (long,)))
+    (whole,) = lm.loglikelihood(instances(("", short)))
+    assert found[0] == pytest.approx(whole[0], abs=1e-4)
+    assert found[1] == 0
+    assert found[2] < 20 * found[0]
+
+
+def test_generation_arguments(lm: MultiTokenLM) -> None:
+    greedy = {"until": ["\n\n"], "max_gen_toks": 12, "do_sample": False, "temperature": 0.0}
+    sampled = {
+        "until": "x",
+        "max_gen_toks": 12,
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_p": 0.9,
+    }
+    asked = [("the cat", greedy), ("a", sampled), ("one", greedy | {"max_gen_toks": 3})]
+    found = lm.generate_until(instances(*asked))
+    for context, length, answer in (("the cat", 12, found[0]), ("one", 3, found[2])):
+        tokens = generate(lm.model, [[BYTES.bos, *BYTES.encode(context)]], length, 1, BYTES.eos)
+        assert answer == BYTES.decode(tokens.tokens[0]).split("\n\n")[0]
+    assert "x" not in found[1]
+    with pytest.raises(BadInput, match="unknown generation argument 'num_beams'; choose one of"):
+        lm.generate_until(instances(("a", {"num_beams": 4})))
+
+
+@pytest.fixture(scope="module")
+def run(
+    make_config: Callable[..., TrainConfig], data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("harness") / "run"
+    train.train(make_config(model={"context": 128}, tokens=4 * 128), folder, data)
+    return folder
+
+
+def test_the_command_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = harness_task("copa", rows()["copa"], tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    only_ours = functools.partial(TaskManager, include_defaults=False)  # indexing all takes long
+    monkeypatch.setattr(lm_eval.tasks, "TaskManager", only_ours)
+
+    def call(*args: str) -> int:
+        folder = options["include_path"]
+        common = ["--checkpoint", str(run), "--include-path", folder, "--limit", "5"]
+        monkeypatch.setattr(sys, "argv", ["lm_eval", *common, *args])
+        try:
+            main()
+        except SystemExit as left:
+            return int(left.code or 0)
+        return 0
+
+    assert call("--tasks", "local_copa", "--output", str(tmp_path / "out.json")) == 0
+    assert "local_copa" in capsys.readouterr().out
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["n-samples"]["local_copa"]["effective"] == 5
+    assert call("--tasks", "local_copa,nothing") == 2
+    assert "error: lm-evaluation-harness has no task 'nothing'" in capsys.readouterr().err
