@@ -168,7 +168,7 @@ class CorpusConfig:
     """Named source -> documents -> token shards (mtp/corpus.py).
 
     source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
-                mix:WEIGHT*SOURCE|WEIGHT*SOURCE..
+                mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE (prompts and completions)
     tokenizer   bytes | bpe | llama:FILE | run:FOLDER (the one saved there)
     vocab       vocabulary of a trained BPE, specials included; unused by the others
     max_mb      keep at most this many megabytes of text (0: all), chosen by document hash
