@@ -78,6 +78,11 @@ def _windows(split: Tokens, context: int, end: int) -> int:
     return max(-(-(end - 1) // context), 0)  # the last token is an input to nothing
 
 
+def epoch_tokens(split: Tokens, context: int) -> int:
+    """Tokens of a pass over the split; of pairs the padding counts, a window being a record."""
+    return split.records * context if isinstance(split, Pairs) else split.tokens
+
+
 class Batches:
     """Shuffled training batches without end; everything follows from (seed, windows consumed).
 

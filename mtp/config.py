@@ -193,6 +193,7 @@ class TrainConfig:
     precision, attention, compile   "auto" lets mtp/parallel.py choose and say why
     save_every, log_every, eval_every   in steps; 0 switches the periodic one off
     keep_every   in steps: weights kept for good, to see what is learned when; 0: none
+    init       a run's folder whose weights are the start (mtp/finetune.py); none: random ones
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -217,6 +218,7 @@ class TrainConfig:
     eval_every: int = 0
     save_every: int = 0
     keep_every: int = 0
+    init: str = ""
 
     def __post_init__(self) -> None:
         for name in ("loss", "precision", "attention", "compile"):
@@ -245,6 +247,7 @@ T = TypeVar("T")
 # Fields that came later. At their defaults they are not written, so that a config from before them
 # keeps its text and its id, and its runs stay known.
 LATER = {
+    "init": "",
     "keep_every": 0,
     "model.embedding_std": 1.0,
     "model.head_dim": 0,
