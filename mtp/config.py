@@ -188,7 +188,8 @@ class TrainConfig:
 
     batch      sequences per optimizer step, over all devices and accumulation steps
     micro      sequences per forward on one device; 0: the whole batch at once
-    tokens     budget in tokens, or `epochs` in passes over the data; exactly one is set
+    tokens     budget in tokens (of pairs, padding counts), or `epochs` in passes over the data;
+               exactly one is set
     min_lr     cosine decays to lr * min_lr ("decay ratio" in Table S13)
     precision, attention, compile   "auto" lets mtp/parallel.py choose and say why
     save_every, log_every, eval_every   in steps; 0 switches the periodic one off

@@ -61,7 +61,7 @@ def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
     returns a line that tells what they are.
 
     BadInput where the start is missing or damaged, its model or its tokenizer (`text` is the
-    corpus's) is another, or its weights are not those that the run began with.
+    corpus's) is another, or the run began with other weights.
     """
     start = Path(config.init)
     there = checkpoint.run_config(start).model
@@ -78,7 +78,10 @@ def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
     found = checkpoint.trained(start)
     folder.mkdir(parents=True, exist_ok=True)
     pin = folder / "start"
+    begun = checkpoint.any_saved(folder / "checkpoint")
     if not pin.exists():
+        if begun:
+            raise BadInput(f"{folder} has weights of its own; it cannot have init={start} too")
         half = folder / "start.half"
         half.write_text(found.sha256)
         half.rename(pin)
@@ -87,7 +90,7 @@ def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
             f"{folder} began with other weights than {start} has now, at its step {found.step}; "
             f"delete {folder} to train anew, or go back to the start as it was"
         )
-    if not checkpoint.any_saved(folder / "checkpoint"):
+    if not begun:
         model = checkpoint.with_weights(there, found.model)
         model = model if kept.n == there.n else model.drop_heads(kept.n)
         weights = {name: w.detach() for name, w in model.named_parameters()}

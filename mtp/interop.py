@@ -187,7 +187,8 @@ def save_run(
     data = config.data
     if text:
         data = dataclasses.replace(data, tokenizer=tokenizer.saved_name(text, dest))
-    config = dataclasses.replace(config, model=model.config, data=data)
+    # its weights are its own, whatever the source's were made from
+    config = dataclasses.replace(config, model=model.config, data=data, init="")
     config, given = override(config, assignments), config
     shape = dataclasses.replace(config.model, context=given.model.context)
     if changed := differences(given.model, shape, "model."):

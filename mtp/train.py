@@ -6,7 +6,7 @@
 
     RUN/config.json     the frozen config         RUN/metrics.jsonl  a line per logged step
     RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
-                                                  RUN/kept/          weights of earlier steps
+    RUN/start           sha256 of its init        RUN/kept/          weights of earlier steps
 
 SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C save at the end of the step and leave; the same command goes
 on. So does a run that was killed: it ends with the weights of an uninterrupted one, bit for bit on

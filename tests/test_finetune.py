@@ -17,7 +17,7 @@ import torch
 from test_parallel import on_two
 from test_train import Make, assert_same_run, rows, status, trainer
 
-from mtp import checkpoint, train
+from mtp import checkpoint, interop, train
 from mtp.batches import IGNORE
 from mtp.checkpoint import Checkpoint, load_model
 from mtp.config import ModelConfig, TrainConfig, from_dict, override, to_json
@@ -227,6 +227,27 @@ def test_a_tuned_run_is_a_start_too(
     said = command(tmp_path / "two", data, f"init={tmp_path / 'one'}", *source, "model.n=1")
     assert "n=2 -> 1" in said
     assert load_model(tmp_path / "two").config.n == 1
+
+
+def test_a_tuned_run_has_its_heads_dropped_and_grown(
+    tuned: Callable[..., TrainConfig],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What comes out is a run of its own, whatever the source began with."""
+    train.train(tuned("model.n=2", "tokens=400", "eval_every=0"), tmp_path / "run", data)
+    for how, n in (("drop", "1"), ("grow", "4")):
+        made = tmp_path / how
+        argv = ["mtp.interop", how, str(tmp_path / "run"), str(made), "--n", n]
+        monkeypatch.setattr(sys, "argv", argv)
+        interop.main()
+        config = checkpoint.run_config(made)
+        assert (config.init, config.model.n) == ("", int(n))
+        train.train(config, made, data)
+        assert not (made / "start").exists()
+        with pytest.raises(BadInput, match=rf"{how} has weights of its own"):
+            begin(tuned(), ByteTokenizer(), made)
 
 
 def test_a_stopped_run_ends_with_the_same_weights(
