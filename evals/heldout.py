@@ -25,7 +25,7 @@ class HeldOut:
 
 def measure(model: MultiTokenTransformer, corpus: Corpus, batch: int = 16) -> HeldOut:
     """Score every token of the validation split once, each with up to `context` tokens before it:
-    the split is cut into windows of that length."""
+    the split is cut into windows of that length. Of pairs (mtp/pairs.py) only the completions."""
     model.eval()
     config, split = model.config, corpus.validation
     device = model.embedding.weight.device

@@ -88,11 +88,12 @@ def list_studies() -> None:
 
 
 def corpus_tokens(config: TrainConfig, data: Path) -> float:
-    """Training tokens of a config's corpus; nan where it is not built yet."""
+    """Tokens of a pass over a config's corpus; nan where it is not built yet."""
+    from mtp.batches import epoch_tokens
     from mtp.corpus import built
 
     corpus = built(config.data, data)
-    return corpus.train.tokens if corpus else float("nan")
+    return epoch_tokens(corpus.train, config.model.context) if corpus else float("nan")
 
 
 def show_plan(study: Study, label: str, configs: list[TrainConfig], data: Path) -> None:

@@ -1,7 +1,8 @@
 """Token shards -> batches of inputs and n shifted targets, resumable at any window.
 
 A split is cut into windows of `context` inputs; window w covers tokens [w context, (w+1) context)
-and reads n tokens further for its targets, so that no target is lost at a window's edge.
+and reads n tokens further for its targets, so that no target is lost at a window's edge. Of prompts
+and completions each record is a window (mtp/pairs.py).
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from mtp.errors import BadInput
+from mtp.pairs import Pairs
 
 IGNORE = -100  # what torch's cross-entropy skips by default
 
@@ -47,7 +49,10 @@ def future_targets(
 
 
 def _window(split: Tokens, index: int, context: int, n: int, end: int) -> tuple[np.ndarray, ...]:
-    """Tokens (context+n,) of a window and whether each lies before `end`; eos pads the rest."""
+    """Tokens (context+n,) of a window and whether each is a target, that is lies before `end`; eos
+    pads the rest."""
+    if isinstance(split, Pairs):
+        return split.window(index, context, n)
     start = index * context
     tokens = np.full(context + n, split.eos, dtype=np.int64)
     found = split.read(start, min(start + context + n, end))
@@ -64,6 +69,18 @@ def _batch(
     targets = future_targets(windows, split.eos, n, valid)
     inputs = np.ascontiguousarray(windows[:, :context])
     return torch.from_numpy(inputs), torch.from_numpy(targets)  # pyright: ignore[reportReturnType]
+
+
+def _windows(split: Tokens, context: int, end: int) -> int:
+    """How many windows the first `end` tokens have."""
+    if isinstance(split, Pairs):
+        return split.records_within(end)
+    return max(-(-(end - 1) // context), 0)  # the last token is an input to nothing
+
+
+def epoch_tokens(split: Tokens, context: int) -> int:
+    """Tokens of a pass over the split; of pairs the padding counts, a window being a record."""
+    return split.records * context if isinstance(split, Pairs) else split.tokens
 
 
 class Batches:
@@ -92,8 +109,7 @@ class Batches:
         self.split, self.batch, self.context, self.n, self.seed = split, batch, context, n, seed
         self.rows = range(rank * batch // world, (rank + 1) * batch // world)
         self.windows = 0  # consumed so far, over all ranks
-        # the last token is an input to nothing, so it needs no window of its own
-        self.windows_per_epoch = max(-(-(split.tokens - 1) // context), 0)
+        self.windows_per_epoch = _windows(split, context, split.tokens)
         if self.windows_per_epoch < batch:
             raise BadInput(
                 f"the corpus has {self.windows_per_epoch} windows of {context} tokens, less than "
@@ -153,6 +169,6 @@ def evaluation_batches(
             f"nothing to evaluate in {end} tokens; choose a larger corpus, share of validation "
             "documents or limit_tokens"
         )
-    windows = -(-(end - 1) // context)
+    windows = _windows(split, context, end)
     for first in range(0, windows, batch):
         yield _batch(split, range(first, min(first + batch, windows)), context, n, end)

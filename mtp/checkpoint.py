@@ -32,10 +32,13 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """`sha256` is that of the file the weights were read from."""
+
     step: int
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    sha256: str = ""
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -90,14 +93,25 @@ def load(folder: Path, weights_only: bool = False) -> Checkpoint | None:
 
 def load_model(run: Path, device: str = "cpu") -> MultiTokenTransformer:
     """The trained model of a run's folder, in float32. Raises BadInput where there is none."""
+    return with_weights(run_config(run).model, trained(run).model).to(device)
+
+
+def run_config(run: Path) -> TrainConfig:
+    """The config of a run's folder; BadInput where it is none."""
     try:
-        config = from_dict(TrainConfig, json.loads((run / "config.json").read_text())).model
+        return from_dict(TrainConfig, json.loads((run / "config.json").read_text()))
     except (OSError, ValueError) as error:
         raise BadInput(f"{run} is no run: its config.json cannot be read ({error})") from None
+    except BadInput as error:
+        raise BadInput(f"{run} is no run: {error}") from None
+
+
+def trained(run: Path) -> Checkpoint:
+    """A run's newest whole checkpoint, its weights alone; BadInput where there is none."""
     found = load(run / "checkpoint", weights_only=True)
     if found is None:
         raise BadInput(f"{run} has no checkpoint yet; train it first")
-    return with_weights(config, found.model).to(device)
+    return found
 
 
 def with_weights(config: ModelConfig, weights: dict[str, Tensor]) -> MultiTokenTransformer:
@@ -141,6 +155,11 @@ def load_kept(run: Path, step: int, config: ModelConfig, device: str) -> MultiTo
         ) from None
 
 
+def any_saved(folder: Path) -> bool:
+    """Whether there are checkpoints in `folder`, whole or not."""
+    return bool(_saved(folder))
+
+
 def newest_whole_step(folder: Path) -> int:
     """The step of the checkpoint that `load` would take; 0 where there is none."""
     found = load(folder, weights_only=True)
@@ -168,7 +187,8 @@ def _read(path: Path, weights_only: bool) -> Checkpoint:
             raise BadInput(f"checkpoint file {path / name} is missing, torn or altered")
     optimizer = {} if weights_only else load_file(path / "optimizer.safetensors")
     state = json.loads((path / "state.json").read_text())
-    return Checkpoint(state["step"], load_file(path / "model.safetensors"), optimizer, state)
+    model = load_file(path / "model.safetensors")
+    return Checkpoint(state["step"], model, optimizer, state, sums["model.safetensors"])
 
 
 def save_tensors(

@@ -168,7 +168,7 @@ class CorpusConfig:
     """Named source -> documents -> token shards (mtp/corpus.py).
 
     source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
-                mix:WEIGHT*SOURCE|WEIGHT*SOURCE..
+                mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE (prompts and completions)
     tokenizer   bytes | bpe | llama:FILE | run:FOLDER (the one saved there)
     vocab       vocabulary of a trained BPE, specials included; unused by the others
     max_mb      keep at most this many megabytes of text (0: all), chosen by document hash
@@ -188,11 +188,13 @@ class TrainConfig:
 
     batch      sequences per optimizer step, over all devices and accumulation steps
     micro      sequences per forward on one device; 0: the whole batch at once
-    tokens     budget in tokens, or `epochs` in passes over the data; exactly one is set
+    tokens     budget in tokens (of pairs, padding counts), or `epochs` in passes over the data;
+               exactly one is set
     min_lr     cosine decays to lr * min_lr ("decay ratio" in Table S13)
     precision, attention, compile   "auto" lets mtp/parallel.py choose and say why
     save_every, log_every, eval_every   in steps; 0 switches the periodic one off
     keep_every   in steps: weights kept for good, to see what is learned when; 0: none
+    init       a run's folder whose weights are the start (mtp/finetune.py); none: random ones
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -217,6 +219,7 @@ class TrainConfig:
     eval_every: int = 0
     save_every: int = 0
     keep_every: int = 0
+    init: str = ""
 
     def __post_init__(self) -> None:
         for name in ("loss", "precision", "attention", "compile"):
@@ -245,6 +248,7 @@ T = TypeVar("T")
 # Fields that came later. At their defaults they are not written, so that a config from before them
 # keeps its text and its id, and its runs stay known.
 LATER = {
+    "init": "",
     "keep_every": 0,
     "model.embedding_std": 1.0,
     "model.head_dim": 0,

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from mtp.config import CorpusConfig
 from mtp.errors import BadInput, exit_cleanly
+from mtp.pairs import Pairs, PairsWriter, from_text, read_lengths
 from mtp.shards import ShardWriter, Split, file_sha256, sync
 from mtp.sources import Source, open_source, unfit
 from mtp.tokenizer import BPE, LlamaTokenizer, Tokenizer, from_name, load
@@ -48,7 +49,10 @@ class Corpus:
     def _split(self, name: str) -> Split:
         files = [self.folder / shard["file"] for shard in self.manifest["shards"][name]]
         manifest = self.manifest
-        return Split(files, manifest["dtype"], self.tokenizer.eos, manifest["bytes"][name])
+        common = files, manifest["dtype"], self.tokenizer.eos, manifest["bytes"][name]
+        if "records" in manifest:
+            return Pairs(*common, read_lengths(self.folder / manifest["records"][name]["file"]))
+        return Split(*common)
 
 
 def open_corpus(folder: Path) -> Corpus:
@@ -66,7 +70,8 @@ def open_corpus(folder: Path) -> Corpus:
         raise BadInput(_broken(folder / "manifest.json", "was altered")) from None
     width = np.dtype(manifest["dtype"]).itemsize
     hash_shards = sum(manifest["tokens"].values()) * width <= VERIFY_BYTES
-    for entry in [manifest["tokenizer"], *(s for name in SPLITS for s in manifest["shards"][name])]:
+    entries = [manifest["tokenizer"], *(s for name in SPLITS for s in manifest["shards"][name])]
+    for entry in [*entries, *manifest.get("records", {}).values()]:
         file, is_shard = folder / entry["file"], "tokens" in entry
         if not file.is_file():
             raise BadInput(_broken(file, "is missing"))
@@ -137,7 +142,7 @@ def _build(
             documents = _Documents(texts)
             documents.collect(source, config, progress)
             (making / "texts").unlink()  # the open file stays readable
-            manifest = _tokenize(documents, making, config, tokenizer, progress)
+            manifest = _tokenize(documents, making, config, tokenizer, source.pairs, progress)
         manifest |= {
             "format": FORMAT,
             "config": dataclasses.asdict(config),
@@ -170,6 +175,8 @@ class _Documents:
                 self.counts["seen"] += 1
                 bar.update(len(document.content))
                 key = hashlib.sha256(document.content).digest()
+                if document.group is not None:  # what decides whether it is held out
+                    key = key[:-8] + hashlib.sha256(document.group).digest()[-8:]
                 reason = "duplicates" if key in self.places else unfit(document)
                 if reason:
                     self.counts[reason] += 1
@@ -221,35 +228,45 @@ def _tokenize(
     folder: Path,
     config: CorpusConfig,
     tokenizer: Tokenizer | None,
+    pairs: bool,
     progress: bool,
 ) -> dict[str, Any]:
     """Write the tokenizer and the shards; returns their part of the manifest."""
     if tokenizer is None:
         sample = documents.read("train", BPE_SAMPLE)
         _say(f"training bpe-{config.vocab}", progress)
-        tokenizer = BPE.train((text for batch in sample for text in batch), config.vocab)
+        texts = (text for batch in sample for text in batch)
+        tokenizer = BPE.train(map("".join, map(from_text, texts)) if pairs else texts, config.vocab)
     tokenizer.save(folder)
     (saved,) = folder.glob("tokenizer.*")
     sync(saved)
     dtype = "uint16" if tokenizer.vocab_size <= 65_535 else "uint32"
     shards: dict[str, list[dict[str, Any]]] = {}
+    records: dict[str, dict[str, Any]] = {}
+    text_bytes = {name: documents.bytes(name) for name in SPLITS}
     for split in SPLITS:
         writer = ShardWriter(folder, split, dtype)
+        recorder = PairsWriter(folder, split, writer, tokenizer) if pairs else None
         with _bar(f"tokenizing {split}", documents.bytes(split), progress) as bar:
             for texts in documents.read(split):
-                for ids in tokenizer.encode_batch(texts):
-                    writer.add([tokenizer.bos, *ids, tokenizer.eos])
+                if recorder:
+                    recorder.add(texts)
+                else:
+                    for ids in tokenizer.encode_batch(texts):
+                        writer.add([tokenizer.bos, *ids, tokenizer.eos])
                 bar.update(sum(len(text.encode()) for text in texts))
         shards[split] = writer.close()
+        if recorder:
+            records[split], text_bytes[split] = recorder.close(), recorder.bytes
     return {
         "documents": documents.counts | {name: len(documents.keys[name]) for name in SPLITS},
-        "bytes": {name: documents.bytes(name) for name in SPLITS},
+        "bytes": text_bytes,
         "tokens": {name: sum(shard["tokens"] for shard in shards[name]) for name in SPLITS},
         "dtype": dtype,
         "tokenizer": {"name": tokenizer.name, "vocab": tokenizer.vocab_size}
         | {"file": saved.name, "sha256": file_sha256(saved)},
         "shards": shards,
-    }
+    } | ({"records": records} if pairs else {})
 
 
 def _digest(value: Any) -> str:

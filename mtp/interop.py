@@ -30,13 +30,13 @@ import torch
 from torch import Tensor
 
 from mtp import checkpoint, llama, released, tokenizer
-from mtp.checkpoint import Checkpoint, load_model, save_tensors
-from mtp.config import HeadType, TrainConfig, differences, from_dict, override, to_json
+from mtp.checkpoint import Checkpoint, load_model, run_config, save_tensors
+from mtp.config import HeadType, TrainConfig, differences, override, to_json
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.llama import layer_names, part_of, read_json, write_json
 from mtp.model import MultiTokenTransformer
 from mtp.shards import sync
-from mtp.tokenizer import BPE, LlamaTokenizer, Tokenizer
+from mtp.tokenizer import Tokenizer
 
 ALL = "multi-token"  # model_type in the config.json of `all`
 
@@ -170,20 +170,6 @@ def beside(dest: Path) -> Iterator[Path]:
         raise
 
 
-def run_config(run: Path) -> TrainConfig:
-    """The config of a run's folder; BadInput where it is none."""
-    try:
-        return from_dict(TrainConfig, read_json(run / "config.json"))
-    except BadInput as error:
-        raise BadInput(f"{run} is no run: {error}") from None
-
-
-def saved_tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer in a folder, None where it has none; BadInput for one that cannot be read."""
-    files = ("tokenizer.json", "tokenizer.model")
-    return tokenizer.load(folder) if any((folder / name).exists() for name in files) else None
-
-
 def save_run(
     dest: Path,
     model: MultiTokenTransformer,
@@ -199,12 +185,10 @@ def save_run(
             f"{model.config.vocab}; give the model's own with --tokenizer"
         )
     data = config.data
-    if isinstance(text, LlamaTokenizer):
-        data = dataclasses.replace(data, tokenizer=f"llama:{dest / 'tokenizer.model'}")
-    elif text:
-        name = f"run:{dest}" if isinstance(text, BPE) else "bytes"
-        data = dataclasses.replace(data, tokenizer=name)
-    config = dataclasses.replace(config, model=model.config, data=data)
+    if text:
+        data = dataclasses.replace(data, tokenizer=tokenizer.saved_name(text, dest))
+    # its weights are its own, whatever the source's were made from
+    config = dataclasses.replace(config, model=model.config, data=data, init="")
     config, given = override(config, assignments), config
     shape = dataclasses.replace(config.model, context=given.model.context)
     if changed := differences(given.model, shape, "model."):
@@ -249,7 +233,7 @@ def main() -> None:
     args = parser.parse_args()
 
     refuse_existing(args.dest)  # before all the reading
-    text = saved_tokenizer(args.source)
+    text = tokenizer.load_if_any(args.source)
     if args.command == "import":
         text = tokenizer.load(args.tokenizer) if args.tokenizer else text
         save_run(args.dest, read(args.source), text, TrainConfig(tokens=1e6), args.set)

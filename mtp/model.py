@@ -124,14 +124,9 @@ class MultiTokenTransformer(nn.Module):
         head 1 passes through; linear and replicated ones keep the trunk. BadInput where the model
         has no n heads.
         """
-        c = self.config
-        if not 1 <= n <= c.n:
-            raise BadInput(f"{n} heads cannot be kept; the model has {c.n}")
-        path = heads.order(c, n)  # the head layers that heads 1..n pass through
-        layers = c.trunk_layers + (len(path) if c.head in TRANSFORMER_HEADS else 0)
-        config = dataclasses.replace(c, n=n, layers=layers, extra_layers=0)
+        config = dropped(self.config, n)
         kept = MultiTokenTransformer.uninitialised(config).to(self.embedding.weight)
-        kept.load_state_dict(self._weights_of(n, path))
+        kept.load_state_dict(self._weights_of(n, heads.order(self.config, n)))
         return kept
 
     def _weights_of(self, n: int, path: list[int]) -> dict[str, Tensor]:
@@ -162,6 +157,15 @@ class MultiTokenTransformer(nn.Module):
         parts["total"] = sum(parts.values())
         parts["non_embedding"] = parts["total"] - parts["embedding"] - parts["unembedding"]
         return parts
+
+
+def dropped(config: ModelConfig, n: int) -> ModelConfig:
+    """The config of the model of heads 1..n inside one of `config`; BadInput where it has none."""
+    if not 1 <= n <= config.n:
+        raise BadInput(f"{n} heads cannot be kept; the model has {config.n}")
+    path = heads.order(config, n)  # the head layers that heads 1..n pass through
+    layers = config.trunk_layers + (len(path) if config.head in TRANSFORMER_HEADS else 0)
+    return dataclasses.replace(config, n=n, layers=layers, extra_layers=0)
 
 
 def parameter_counts(config: ModelConfig) -> dict[str, int]:

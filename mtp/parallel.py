@@ -171,6 +171,12 @@ def start_distributed() -> tuple[int, int]:
     return (dist.get_rank(), world) if world > 1 else (0, 1)
 
 
+def wait_for_all() -> None:
+    """Until every rank is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def first_ranks(engine: Engine) -> Engine:
     """The first rank's engine on every rank: what each measures may differ."""
     if not dist.is_initialized():

@@ -93,14 +93,15 @@ class Progress:
         )
 
     def _forget_after(self, step: int) -> None:
-        """Drop the rows that the interrupted run wrote after its last checkpoint, and torn ones."""
+        """Drop the rows that the interrupted run wrote after its last checkpoint, and torn ones;
+        all of them where it begins anew."""
         file = self.folder / "metrics.jsonl"
         if not file.exists():
             return
         kept = []
         for line in file.read_text().splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                if step and json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
             except ValueError:
                 continue

@@ -1,5 +1,5 @@
-"""Named sources of documents: stdlib, pypi-v1, files:PATH, hf:DATASET, python:MODULE?options, and
-mixtures of them.
+"""Named sources of documents: stdlib, pypi-v1, files:PATH, pairs:FILE, hf:DATASET,
+python:MODULE?options, and mixtures of them.
 
 A source is described before it is read: its identity decides whether a corpus is built already.
 """
@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mtp import pairs
 from mtp.errors import BadInput
+from mtp.shards import file_sha256
 
 SOURCES = (
     "stdlib",
     "pypi-v1",
     "files:PATH",
+    "pairs:FILE",
     "hf:DATASET",
     "python:MODULE?NAME=VALUE,..",
     "mix:WEIGHT*SOURCE|WEIGHT*SOURCE..",
@@ -35,10 +38,12 @@ TESTS = {"test", "tests", "idle_test"}
 
 
 class Document(NamedTuple):
-    """One text as found; `code` asks for the filters against generated code."""
+    """One text as found; `code` asks for the filters against generated code. Documents of one
+    `group` are held out together; without, each is its own."""
 
     content: bytes
     code: bool
+    group: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,14 @@ class Source:
     """name: fit for a folder's name; identity: JSON of all that decides the documents.
 
     streamed   may be too long to read to its end, where only max_mb of it are wanted
+    pairs      its documents are prompts with completions (mtp/pairs.py)
     """
 
     name: str
     identity: dict[str, Any]
     documents: Callable[[], Iterator[Document]]
     streamed: bool = False
+    pairs: bool = False
 
 
 def open_source(source: str, skip: Path) -> Source:
@@ -67,6 +74,8 @@ def open_source(source: str, skip: Path) -> Source:
         return _pypi()
     if colon and where and kind == "files":
         return _files(Path(where), skip)
+    if colon and where and kind == "pairs":
+        return _pairs(Path(where))
     if colon and where and kind == "hf":
         return _hugging_face(where, skip)
     if colon and where and kind == "python":
@@ -172,6 +181,24 @@ def _json_lines(file: Path) -> Iterator[Document]:
                 ) from None
 
 
+def _pairs(file: Path) -> Source:
+    """A .jsonl file of {"prompt": ..., "completion": ...}. Records of one prompt are held out
+    together, so that no prompt of the validation split has been trained on."""
+
+    def documents() -> Iterator[Document]:
+        for prompt, completion in pairs.read_records(file):
+            content = pairs.to_text(prompt, completion).encode(errors="surrogatepass")
+            yield Document(content, code=False, group=prompt.encode(errors="surrogatepass"))
+
+    if not file.is_file():
+        raise BadInput(f"source pairs:{file}: no such file")
+    try:
+        identity = {"pairs": file_sha256(file)}
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror}") from None
+    return Source(f"pairs-{_slug(file.stem)}", identity, documents, pairs=True)
+
+
 def _hugging_face(name: str, skip: Path) -> Source:
     """A dataset of the Hugging Face hub, or a local folder of one; NAME#CONFIG picks a subset."""
     dataset, _, subset = name.partition("#")
@@ -256,6 +283,8 @@ def _mixture(source: str, skip: Path) -> Source:
             raise BadInput(f"source {source}: {part!r} is not WEIGHT*SOURCE with a weight above 0")
         weights.append(weight)
         sources.append(open_source(name, skip))
+        if sources[-1].pairs:
+            raise BadInput(f"source {source} mixes in {name}; pairs cannot be mixed")
     if len(sources) < 2:
         raise BadInput(f"source {source} mixes one source; give at least two, divided by |")
 

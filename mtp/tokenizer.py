@@ -215,6 +215,28 @@ def load(folder: Path) -> Tokenizer:
         raise BadInput(f"{file} is not a tokenizer: {error}") from None
 
 
+def load_if_any(folder: Path) -> Tokenizer | None:
+    """The tokenizer in a folder, None where it has none; BadInput for one that cannot be read."""
+    files = ("tokenizer.json", "tokenizer.model")
+    return load(folder) if any((folder / name).exists() for name in files) else None
+
+
+def saved_name(tokenizer: Tokenizer, folder: Path) -> str:
+    """What a config calls the tokenizer that is saved in `folder`."""
+    if isinstance(tokenizer, LlamaTokenizer):
+        return f"llama:{folder / 'tokenizer.model'}"
+    return f"run:{folder}" if isinstance(tokenizer, BPE) else "bytes"
+
+
+def same(a: Tokenizer, b: Tokenizer) -> bool:
+    """Whether both give every text the same ids."""
+    if isinstance(a, BPE) and isinstance(b, BPE):
+        return (a.inner.to_str(), a.names) == (b.inner.to_str(), b.names)
+    if isinstance(a, LlamaTokenizer) and isinstance(b, LlamaTokenizer):
+        return a.file.read_bytes() == b.file.read_bytes()
+    return isinstance(a, ByteTokenizer) and isinstance(b, ByteTokenizer)
+
+
 def _special_names(folder: Path) -> list[str]:
     """What tokenizer_config.json calls bos and eos; what a trained BPE does where there is none."""
     file = folder / "tokenizer_config.json"

@@ -2,10 +2,11 @@
 
     python -m mtp.train --run runs/first tokens=2e6 model.n=4 data.source=files:texts
     torchrun --nproc-per-node 8 -m mtp.train -- --run runs/first ...     (with the --)
+    python -m mtp.train --run runs/tuned init=runs/first ...             (mtp/finetune.py)
 
     RUN/config.json     the frozen config         RUN/metrics.jsonl  a line per logged step
     RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
-                                                  RUN/kept/          weights of earlier steps
+    RUN/start           sha256 of its init        RUN/kept/          weights of earlier steps
 
 SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C save at the end of the step and leave; the same command goes
 on. So does a run that was killed: it ends with the weights of an uninterrupted one, bit for bit on
@@ -13,7 +14,6 @@ a CPU.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import fcntl
 import json
@@ -21,34 +21,26 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtp import checkpoint, parallel
-from mtp.batches import IGNORE, Batches, evaluation_batches
+from mtp import checkpoint, finetune, parallel
+from mtp.batches import IGNORE, Batches, epoch_tokens, evaluation_batches
 from mtp.checkpoint import Checkpoint
-from mtp.config import TrainConfig, differences, from_dict, override, to_json
+from mtp.config import TrainConfig, differences, from_dict, to_json
 from mtp.corpus import Corpus, build
 from mtp.errors import BadInput, exit_cleanly
 from mtp.loss import SCHEMES, score
 from mtp.model import MultiTokenTransformer, flops_per_token
+from mtp.pairs import Pairs
 from mtp.progress import Progress
+from mtp.signals import Interrupted, catch_signals
 
 EVAL_TOKENS = 65_536  # of the validation split, for the periodic evaluation
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop; it has saved. `signum` says which. No `except Exception`
-    may take it for a failure."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(signum).name}; saved")
-        self.signum = signum
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -106,11 +98,18 @@ class Trainer:
                 f"eval_every is {config.eval_every}, but the corpus has no validation documents; "
                 "choose a larger data.validation or corpus, or eval_every=0"
             )
-        tokens = config.tokens or config.epochs * corpus.train.tokens
+        tokens = config.tokens or config.epochs * epoch_tokens(corpus.train, config.model.context)
         self.steps = max(1, round(tokens / self.tokens_per_step))
         self.step = 0
         self.sums = torch.zeros(config.model.n, dtype=torch.float64)  # losses since the last log
 
+        self.notes: list[str] = []  # to be told when training begins
+        if isinstance(corpus.train, Pairs):
+            self.notes.append(corpus.train.told(config.model.context))
+        if config.init:
+            if self.rank == 0:
+                self.notes.append(finetune.begin(config, corpus.tokenizer, folder))
+            parallel.wait_for_all()
         found = checkpoint.load(folder / "checkpoint")
         in_tokens = dataclasses.replace(
             config, epochs=0.0, tokens=self.steps * self.tokens_per_step
@@ -206,7 +205,7 @@ class Trainer:
 
     def _restore(self, found: Checkpoint) -> None:
         self.trainable.load(found.model)
-        if not found.optimizer:  # weights to begin with, imported or grown (mtp/interop.py)
+        if not found.optimizer:  # weights to begin with: imported, grown or another run's
             return
         self.step = found.step
         self.batches.load_state(found.state["data"])
@@ -235,9 +234,12 @@ class Trainer:
 
     def _loop(self, progress: Progress, caught: list[int]) -> None:
         config = self.config
-        progress.say(f"engine: {self.engine.reason}")
+        for note in (*self.notes, f"engine: {self.engine.reason}"):
+            progress.say(note)
         flops = flops_per_token(config.model) * self.tokens_per_step
         peak = parallel.peak_flops(self.engine)
+        if config.init and config.eval_every and self.step == 0:  # what finetuning has to improve
+            progress.log({"step": 0, "validation_loss": self.validate()})
         while self.step < self.steps:
             losses, norm, rate = self.train_step()
             self.sums += losses.double().cpu()
@@ -278,28 +280,6 @@ class Trainer:
                 progress.finish("interrupted")
                 raise Interrupted(caught[0] if caught else signal.SIGTERM)
         progress.finish("finished")
-
-
-@contextlib.contextmanager
-def catch_signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop, instead of dying of them; a second Ctrl-C is obeyed
-    at once. Restores the handlers that were there before."""
-    caught: list[int] = []
-
-    def handler(signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and caught:
-            raise KeyboardInterrupt
-        caught.append(signum)
-
-    before: dict[int, Callable[..., Any] | int | None] = {}
-    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
-        with contextlib.suppress(ValueError):  # not in the main thread: no signals arrive here
-            before[signum] = signal.signal(signum, handler)
-    try:
-        yield caught
-    finally:
-        for signum, old in before.items():
-            signal.signal(signum, old)
 
 
 def train(config: TrainConfig, folder: Path, data: Path = Path("data")) -> None:
@@ -373,7 +353,7 @@ def main() -> None:
             values = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise BadInput(f"config {file} cannot be read: {error}") from None
-    config = override(from_dict(TrainConfig, values), args.overrides)
+    config = finetune.override_from_start(from_dict(TrainConfig, values), args.overrides)
     try:
         train(config, args.run, args.data)
     except Interrupted as stopped:

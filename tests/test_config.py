@@ -68,6 +68,7 @@ CHANGES: dict[str, Any] = {
     "eval_every": 5,
     "save_every": 9,
     "keep_every": 8,
+    "init": "runs/first",
 }
 
 

@@ -57,6 +57,7 @@ def test_later_fields_are_named_with_their_defaults() -> None:
 def test_a_default_leaves_text_and_id_as_they_were() -> None:
     values = dataclasses.asdict(BASE)
     assert values.pop("keep_every") == 0
+    assert values.pop("init") == ""
     assert values["model"].pop("embedding_std") == 1
     assert values["model"].pop("head_dim") == 0
     assert values["model"].pop("rope_scaling") == "none"

@@ -1,0 +1,102 @@
+"""Finetuning: a run that starts with the weights of another.
+
+    python -m mtp.train --run runs/tuned init=runs/parallel-n4-s0-... \\
+        data.source=pairs:train.jsonl model.n=1 epochs=3 lr=1e-4
+
+The model's shape and the tokenizer are the start's. Of the model two fields can be set: n, to drop
+heads (n' in section 3.6), and the context. Data, budget, schedule and optimizer are the run's own,
+as they are without `init`. The start becomes the run's checkpoint of step 0, and the sha256 of its
+weights is kept in RUN/start: where it has changed since, the run does not go on. To finetune with
+more heads than there are, `python -m mtp.interop grow` makes the start.
+
+Table S13 (sequences of 4096 tokens):
+
+    summarization   epochs=3 batch=32 warmup=100 lr=3e-5 min_lr=0.03
+    CodeContests    tokens=3.4e9 batch=64 warmup=400 lr=5e-5 min_lr=0.004 clip=0.1
+
+In section 3.7 the finetuned checkpoint is chosen by validation: keep_every keeps the candidates.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from mtp import checkpoint
+from mtp.checkpoint import Checkpoint
+from mtp.config import ModelConfig, TrainConfig, differences, override
+from mtp.errors import BadInput
+from mtp.model import dropped
+from mtp.tokenizer import Tokenizer, load_if_any, same, saved_name
+
+
+def override_from_start(config: TrainConfig, assignments: list[str]) -> TrainConfig:
+    """`override`; where `init` is assigned, the model and the tokenizer are the start's unless they
+    are assigned too. BadInput where there is no such run, or it has fewer heads than wanted."""
+    given = [text.partition("=") for text in assignments]
+    start = next((value for name, _, value in reversed(given) if name.strip() == "init"), "")
+    if not start:
+        return override(config, assignments)
+    there = checkpoint.run_config(Path(start)).model
+    in_n = [text for text in assignments if text.partition("=")[0].strip() == "model.n"]
+    # n alone, in a model that any n fits
+    any_n = dataclasses.replace(config, model=ModelConfig(n=there.n, head="linear"))
+    model = _with_heads(there, override(any_n, in_n).model.n, start)
+    config = dataclasses.replace(config, model=model)
+    if text := load_if_any(Path(start)):
+        data = dataclasses.replace(config.data, tokenizer=saved_name(text, Path(start)))
+        config = dataclasses.replace(config, data=data)
+    return override(config, assignments)
+
+
+def _with_heads(model: ModelConfig, n: int, start: str) -> ModelConfig:
+    if n > model.n:
+        raise BadInput(
+            f"model.n is {n}, but {start} has {model.n} heads; choose n up to that, or make a "
+            "start with more: python -m mtp.interop grow"
+        )
+    return model if n == model.n else dropped(model, n)
+
+
+def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
+    """Make the weights of `config.init` the step 0 of the run in `folder`, if it has not begun;
+    returns a line that tells what they are.
+
+    BadInput where the start is missing or damaged, its model or its tokenizer (`text` is the
+    corpus's) is another, or the run began with other weights.
+    """
+    start = Path(config.init)
+    there = checkpoint.run_config(start).model
+    kept = _with_heads(there, config.model.n, config.init)
+    kept = dataclasses.replace(kept, context=config.model.context)
+    if changed := differences(kept, config.model, "model."):
+        raise BadInput(f"{changed[0]}: of the model of {start} only n and the context can be set")
+    theirs = load_if_any(start)
+    if theirs and not same(theirs, text):
+        raise BadInput(
+            f"the corpus's tokenizer, {text.name}, is not the one that {start} was trained with; "
+            f"set data.tokenizer={saved_name(theirs, start)}"
+        )
+    found = checkpoint.trained(start)
+    folder.mkdir(parents=True, exist_ok=True)
+    pin = folder / "start"
+    begun = checkpoint.any_saved(folder / "checkpoint")
+    if not pin.exists():
+        if begun:
+            raise BadInput(f"{folder} has weights of its own; it cannot have init={start} too")
+        half = folder / "start.half"
+        half.write_text(found.sha256)
+        half.rename(pin)
+    elif pin.read_text() != found.sha256:
+        raise BadInput(
+            f"{folder} began with other weights than {start} has now, at its step {found.step}; "
+            f"delete {folder} to train anew, or go back to the start as it was"
+        )
+    if not begun:
+        model = checkpoint.with_weights(there, found.model)
+        model = model if kept.n == there.n else model.drop_heads(kept.n)
+        weights = {name: w.detach() for name, w in model.named_parameters()}
+        checkpoint.save(folder / "checkpoint", Checkpoint(0, weights, {}, {"step": 0}))
+    heads = f"n={there.n}" if kept.n == there.n else f"n={there.n} -> {kept.n}"
+    return (
+        f"start: {start} at step {found.step}, {heads} {there.head}, dim {kept.dim}, "
+        f"{kept.layers + kept.extra_layers} layers, context {kept.context}, {text.name} tokenizer"
+    )
