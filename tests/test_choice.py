@@ -303,6 +303,12 @@ def test_solved_examples_are_of_the_group_and_not_the_question(
         choice.score(model, BYTES, [examples[0]], protocol("mmlu", "5-shot"), examples[:4])
 
 
+def test_as_many_solved_examples_as_the_protocol_says() -> None:
+    two = Protocol("x", "2-shot", 2, "Q {q}?")
+    solved = [({"q": str(i)}, f"a{i}") for i in range(4)]
+    assert prompt(two, {"q": "why"}, solved) == "Q 0? a0\n\nQ 1? a1\n\nQ why?"
+
+
 def test_braces_in_a_question_are_only_text() -> None:
     fields = {"question": "What is {x} {shots}?"}
     assert prompt(protocol("arc-easy"), fields) == "Question: What is {x} {shots}?\nAnswer:"
