@@ -21,9 +21,9 @@ from pathlib import Path
 
 from evals.intervals import bootstrap
 from evals.likelihood import likelihoods, request
-from evals.templates import delimiter, prompt
 from evals.protocol import Protocol
 from evals.records import Record, convert, find, folder, hub, read_jsonl, read_lines
+from evals.templates import delimiter, prompt
 from mtp.errors import BadInput, choose
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import Tokenizer

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from evals.answering import answers
 from evals.intervals import bootstrap
-from evals.templates import prompt
 from evals.protocol import Protocol
 from evals.records import Record, convert, find, folder, hub, read_jsonl
+from evals.templates import prompt
 from mtp.errors import BadInput, choose
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import Tokenizer
@@ -35,7 +35,9 @@ VARIANTS: dict[str, tuple[int, tuple[str, ...]]] = {  # shots, stops
     "harness": (0, ("\n", ".", ",")),
 }
 PROTOCOLS = tuple(
-    Protocol(name, variant, shots, template, stops, POST, MAX_NEW)
+    Protocol(
+        name, variant, shots, template=template, stops=stops, post=POST, max_new=MAX_NEW
+    )
     for name, template in TEMPLATES.items()
     for variant, (shots, stops) in VARIANTS.items()
 )

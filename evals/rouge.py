@@ -10,8 +10,8 @@
 rouge-score's own tokenizer drops whatever is not ASCII. Of a Persian or Thai text it keeps numbers
 and Latin names alone, a text without them scores 0 against itself, and French loses its accented
 letters and falls apart there ("été" is "t"). So the paper's scores near 1 on pn-summary (Table S8)
-measure digits. The paper does not say whether it stemmed; rouge-score does not unless asked to,
-evaluations of CNN/DailyMail commonly do.
+measure those alone. The paper does not say whether it stemmed; rouge-score does not unless asked
+to, evaluations of CNN/DailyMail commonly do.
 
 Scripts without spaces would need a dictionary to find words. Their clusters (a letter with its
 vowel signs and tone marks) need none, but recur far more often than words: scores of different

@@ -16,9 +16,9 @@ from pathlib import Path
 from evals import rouge
 from evals.answering import answers, room
 from evals.intervals import bootstrap
-from evals.templates import delimiter, prompt
 from evals.protocol import Protocol
 from evals.records import Record, convert, find, folder, hub, read_jsonl
+from evals.templates import delimiter, prompt
 from mtp.errors import BadInput, choose
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import Tokenizer
@@ -55,7 +55,9 @@ SETS = {
     "xsum": DataSet("EdinburghNLP/xsum", None, "document", "summary", 96),
 }
 PROTOCOLS = tuple(
-    Protocol(name, variant, 0, TEMPLATE, stops, POST, one.max_new)
+    Protocol(
+        name, variant, template=TEMPLATE, stops=stops, post=POST, max_new=one.max_new
+    )
     for name, one in SETS.items()
     for variant, stops in {"finetuned": (), "prompted": ("\n\n",)}.items()
 )

@@ -13,8 +13,8 @@ import torch
 from evals import choice
 from evals.choice import PROTOCOLS, Answer, Question
 from evals.likelihood import Likelihood, Request, likelihoods, request
-from evals.templates import prompt
 from evals.protocol import Protocol
+from evals.templates import prompt
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
@@ -301,6 +301,12 @@ def test_solved_examples_are_of_the_group_and_not_the_question(
     )
     with pytest.raises(BadInput, match="mmlu 5-shot shows 5 solved examples; there are 1"):
         choice.score(model, BYTES, [examples[0]], protocol("mmlu", "5-shot"), examples[:4])
+
+
+def test_as_many_solved_examples_as_the_protocol_says() -> None:
+    two = Protocol("x", "2-shot", 2, "Q {q}?")
+    solved = [({"q": str(i)}, f"a{i}") for i in range(4)]
+    assert prompt(two, {"q": "why"}, solved) == "Q 0? a0\n\nQ 1? a1\n\nQ why?"
 
 
 def test_braces_in_a_question_are_only_text() -> None:

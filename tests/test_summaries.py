@@ -125,6 +125,12 @@ def test_a_document_too_long_loses_its_end(text: Tokenizer, document: str, left:
         assert 1 + len(text.encode(more)) > left - 3
 
 
+@pytest.mark.parametrize("left", range(16, 40))
+def test_no_character_is_torn(left: int) -> None:
+    found = fitting(BYTES, "漢字" * 20, protocol("xsum"), left)
+    assert set(found.removesuffix("\nTL;DR:")) <= set("漢字")
+
+
 def test_no_room_for_a_document() -> None:
     with pytest.raises(BadInput, match="leave 8 of the model's context, too few for a document"):
         fitting(BYTES, "long", protocol("xsum"), 8)
