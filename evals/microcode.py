@@ -15,7 +15,8 @@ standard library, on which our small models are trained, and rise in five levels
 
 A problem is a family below with names and constants drawn from the seed. Its tests call it on fixed
 arguments; what they expect is what the family's reference returns. Where a family's answer depends
-on its arguments, the tests tell it from any constant.
+on its arguments, the tests tell it from any constant; an empty answer, which returns None, passes
+nowhere.
 
 Prompts end before the newline: a byte-level BPE joins it with the indentation that follows, so that
 after a newline alone models have never seen a body begin (variant `newline`: as HumanEval has it).
@@ -94,7 +95,10 @@ FAMILIES = [
     Family(1, "get_{m}", "{x}, {m}", "Return {m}.", "return {m}", ("(5, 1)", "('a', 'b')")),
     Family(1, "default_{x}", "", "Return {K}.", "return {K}", ("()",)),
     Family(1, "get_{s}", "self, {s}='abc'", "Return {s}.", "return {s}", ("(1)", "(1, 'xyz')")),
-    Family(1, "get_{f}", "obj", "Return the {f} of obj.", "return obj.{f}", MADE, CLASS),
+    Family(1, "get_{f}", "self", "Return self.{f}.", "return self.{f}", MADE, CLASS),
+    Family(1, "{f}_of", "obj", "Return the {f} of obj.", "return obj.{f}", MADE, CLASS),
+    Family(1, "is_{x}", "self", "Return True.", "return True", ("(1)", "('a')")),
+    Family(1, "has_{x}", "self", "Return False.", "return False", ("(1)", "('a')")),
     Family(2, "add", "{n}, {m}", "Return {n} + {m}.", "return {n} + {m}", PAIRS),
     Family(2, "subtract", "{n}, {m}", "Return {n} - {m}.", "return {n} - {m}", PAIRS),
     Family(2, "multiply", "{n}, {m}", "Return {n} * {m}.", "return {n} * {m}", PAIRS),

@@ -41,6 +41,15 @@ def test_both_rules_hold_at_every_length_and_place(seed: int, shared: int, befor
     assert found.where == (1 if hit else -1)
 
 
+@pytest.mark.parametrize("length", [CHARACTERS - 1, CHARACTERS])
+def test_fifty_characters_are_found_wherever_they_stand(length: int) -> None:
+    rng = random.Random(0)
+    for before in range(60):
+        part = "".join(rng.choices(string.ascii_lowercase, k=length))
+        (found,) = overlaps([("p", "0" * 7 + part + "1")], ["2" * before + part + "3" * 9])
+        assert found.characters == (length if length >= CHARACTERS else 0)
+
+
 def test_spelling_and_layout_do_not_hide_a_problem() -> None:
     text = "def add(left, right):\n    return left + right  # the sum of both numbers, as expected"
     hidden = text.upper().replace("\n    ", "\n\t\t").replace(",", " ;")

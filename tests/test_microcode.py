@@ -33,6 +33,10 @@ def test_a_constant_passes_only_where_it_is_asked_for(made: list[Problem], value
     assert {p.id for p in passed(made, f"\n    return {value}\n")} == asked
 
 
+def test_saying_nothing_passes_nowhere(made: list[Problem]) -> None:
+    assert passed(made, "\n") == []
+
+
 def test_returning_an_argument_is_enough_on_the_first_level_alone(made: list[Problem]) -> None:
     for index in (0, 1):
         asked, jobs = [], []
