@@ -35,9 +35,7 @@ VARIANTS: dict[str, tuple[int, tuple[str, ...]]] = {  # shots, stops
     "harness": (0, ("\n", ".", ",")),
 }
 PROTOCOLS = tuple(
-    Protocol(
-        name, variant, shots, template=template, stops=stops, post=POST, max_new=MAX_NEW
-    )
+    Protocol(name, variant, shots, template=template, stops=stops, post=POST, max_new=MAX_NEW)
     for name, template in TEMPLATES.items()
     for variant, (shots, stops) in VARIANTS.items()
 )

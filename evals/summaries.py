@@ -55,9 +55,7 @@ SETS = {
     "xsum": DataSet("EdinburghNLP/xsum", None, "document", "summary", 96),
 }
 PROTOCOLS = tuple(
-    Protocol(
-        name, variant, template=TEMPLATE, stops=stops, post=POST, max_new=one.max_new
-    )
+    Protocol(name, variant, template=TEMPLATE, stops=stops, post=POST, max_new=one.max_new)
     for name, one in SETS.items()
     for variant, stops in {"finetuned": (), "prompted": ("\n\n",)}.items()
 )
