@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import statistics
 import time
 from collections import Counter
@@ -191,17 +192,17 @@ def _rolled(extend: Callable[..., Tensor], *args: object) -> Tensor:
 
 
 def acceptance_while_all_run(
-    model: MultiTokenTransformer, prompts: Prompts, max_new: int
+    model: MultiTokenTransformer, prompts: Prompts, max_new: int, k: int | None = None
 ) -> tuple[float, int]:
     """Share of row-forwards that accepted head 2's draft while no row was finished, so that every
     row had another one before it, and how many row-forwards those are."""
     accepted = passes = 0
-    for gains in itertools.islice(stream(model, prompts, max_new), 1, None):
+    for gains in itertools.islice(stream(model, prompts, max_new, k), 1, None):
         if len(gains) < len(prompts):
             break
         accepted += sum(gain.accepted > 0 for gain in gains)
         passes += len(gains)
-    return accepted / max(passes, 1), passes
+    return accepted / passes if passes else math.nan, passes
 
 
 @torch.inference_mode()

@@ -73,7 +73,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
                 accuracy_panel(panel, own[own.n == n], colour, marker, f"n={n}")
         mark_domain(panel, own)
         panel.set_title(f"{count} pause tokens" if count else "No pause")
-        panel.set_ylim(0, 1.08 * top)
+        panel.set_ylim(0, 1.08 * max(top, 1))
     for panel in axes:
         if panel.has_data():
             panel.legend()

@@ -23,7 +23,6 @@ CONTROLS = (
     "chain, k=4, shifted, counted along the text",
     "chain, k=4, of another prompt",
     "by chance",
-    "by chance 2 to 8 places off",
 )
 SAMPLED = ["T=0.8, k=1", "T=0.8, k=4"]
 

@@ -125,5 +125,5 @@ def test_the_first_loss_is_that_of_unit_logits_and_thirty_layers_keep_their_scal
     targets = torch.randint(500, (4, 4, 64))
     losses = loss.plain(model, tokens, targets, loss.valid_counts(targets))
     torch.testing.assert_close(losses, torch.full((4,), math.log(500) + 0.5), rtol=0.05, atol=0)
-    scale = [float(h.std()) for h in model.latents(tokens)]
+    scale = [float(h.detach().std()) for h in model.latents(tokens)]
     assert all(0.8 < s < 3 for s in scale), scale
