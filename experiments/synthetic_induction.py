@@ -44,7 +44,6 @@ def base(scale: str) -> list[TrainConfig]:
             )
         ]  # fmt: skip
     if scale == "cpu":
-        # heads of 64 numbers: with 16 or 32, models of this width were later or did not come to it
         return [
             TrainConfig(
                 model=ModelConfig(dim, 3, heads, vocab=1024, context=256, embedding_std=0.125),

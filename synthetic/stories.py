@@ -26,8 +26,7 @@ model little; `invented` percent may be fewer. In a story no two names begin wit
 letters. Every name is preceded by exactly one space, so that a tokenizer sees it alike everywhere.
 
 Among the stories stand counting-out rhymes, names said over and over: `rhymes` percent of the
-documents. They make copying worth learning early. From stories alone, models of 0.2 million
-parameters did not learn it in ten million tokens.
+documents. In stories few tokens can be copied, in rhymes most.
 
     Sing: Kevo Sori Stipi Keti Pafo Kevo Sori Stipi Keti Pafo Kevo Sori Stipi Keti Pafo Kevo Sori.
 """
