@@ -506,6 +506,26 @@ def test_a_context_beyond_all_memory_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("head", "field", "told"),
+    [
+        ("parallel", "layers", "weights of 5 layers; its config wants 1000000000"),
+        ("linear", "extra_layers", "weights of 5 layers; its config wants 1000000005"),
+        ("linear", "n", "50 weights; its config wants 1000000000 heads"),
+        ("replicated", "n", "50 weights; its config wants 1000000000 heads"),
+    ],
+)
+def test_layers_and_heads_beyond_the_weights_are_refused(
+    head: str, field: str, told: str, tmp_path: Path
+) -> None:
+    """At once: a billion would be built for hours, until the memory is full."""
+    interop.write_all(tmp_path, our_model(head), None)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: 10**9}))
+    with refused(str(tmp_path), told):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_all_heads_round_trip(head: str, tmp_path: Path) -> None:
     model = our_model(head, kv_heads=2, extra_layers=1, rope_scaling="linear:2")
@@ -604,7 +624,8 @@ BAD_HF: dict[str, tuple[Any, list[str]]] = {
     "integers": (weight(Q, torch.ones(64, 64, dtype=torch.int8)), [Q, "torch.int8", "bfloat16"]),
     "not a number": (weight(Q, torch.full((64, 64), torch.nan)), [Q, "not finite"]),
     "infinite": (weight(Q, torch.full((64, 64), torch.inf).half()), [Q, "not finite"]),
-    "wrong config": (edit(num_hidden_layers=4), ["'model.layers.3."]),
+    "wrong config": (edit(num_hidden_layers=4), ["weights of 3 layers", "wants 4"]),
+    "a billion layers": (edit(num_hidden_layers=10**9), ["weights of 3 layers", "1000000000"]),
     "missing shard": (indexed({Q: "a.safetensors", "x": "b.safetensors"}), ["b.safetensors"]),
     "shard elsewhere": (indexed({Q: "../a.safetensors"}), [INDEX, "beside"]),
     "index of nothing": (indexed(None), [INDEX]),
@@ -649,6 +670,11 @@ def shard(content: Any) -> Any:
     return lambda folder: torch.save(content, folder / "consolidated.00.pth")
 
 
+LAYERS = {
+    name: weight
+    for name, weight in released_model()[0].items()
+    if "layers." in name or "extra" in name
+}
 BAD_RELEASED: dict[str, tuple[Any, list[str]]] = {
     "torn params": (cut("params.json", 0.5), ["params.json", "torn"]),
     "no dim": (params(dim="gone"), ["params.json", "dim"]),
@@ -666,7 +692,9 @@ BAD_RELEASED: dict[str, tuple[Any, list[str]]] = {
     ),
     "sparse": (shard({"norm.weight": torch.eye(2).to_sparse()}), ["refused"]),
     "a number": (shard({"norm.weight": 3}), ["consolidated.00.pth", "refused"]),
-    "no weights": (shard({}), ["tok_embeddings.weight"]),
+    "no weights": (shard({}), ["weights of 0 layers", "wants 5"]),
+    "no embedding": (shard(LAYERS), ["tok_embeddings.weight"]),
+    "a billion layers": (params(n_layers=10**9), ["weights of 5 layers", "wants 1000000000"]),
     "another shard": (
         lambda f: torch.save({"x": torch.ones(2)}, f / "consolidated.01.pth"),
         ["shards", "do not agree"],
