@@ -325,7 +325,12 @@ def model_of(
         raise BadInput(f"{folder} has the weights of {held} layers; its config wants {wanted}")
     if config.n > len(found):  # heads that are no layers have a weight each
         raise BadInput(f"{folder} has {len(found)} weights; its config wants {config.n} heads")
-    shapes, weights = shapes_of(config), dict[str, Tensor]()
+    try:
+        shapes, weights = shapes_of(config), dict[str, Tensor]()
+    except (RuntimeError, TypeError, OverflowError):  # what torch has for sizes past 64 bits
+        raise BadInput(
+            f"the config of {folder} wants weights larger than a tensor can be"
+        ) from None
     for ours, theirs in names_of(config).items():
         if (weight := found.pop(theirs, None)) is None:
             raise BadInput(f"{folder} has no weight {theirs!r}")

@@ -596,6 +596,9 @@ BAD_HF: dict[str, tuple[Any, list[str]]] = {
     "dim is a list": (edit(hidden_size=[64]), ["config.json", "[64]", "int"]),
     "config is too deep": (write("config.json", b'{"a":' * 100_000), ["config.json", "JSON"]),
     "context": (edit(max_position_embeddings=10**13), ["config.json", "context", "at most"]),
+    "width past 64 bits": (edit(hidden_size=10**30), ["config", "larger than a tensor can be"]),
+    "vocabulary past 64 bits": (edit(vocab_size=10**18), ["larger than a tensor can be"]),
+    "heads past 64 bits": (edit(head_dim=10**30), ["larger than a tensor can be"]),
     "no layers": (edit(num_hidden_layers=0), ["config.json", "layers", "at least 1"]),
     "heads": (edit(num_attention_heads=5, head_dim=None), ["config.json", "5 attn_heads"]),
     "key heads": (edit(num_key_value_heads=3), ["config.json", "kv_heads 3"]),
@@ -678,6 +681,7 @@ LAYERS = {
 BAD_RELEASED: dict[str, tuple[Any, list[str]]] = {
     "torn params": (cut("params.json", 0.5), ["params.json", "torn"]),
     "no dim": (params(dim="gone"), ["params.json", "dim"]),
+    "width past 64 bits": (params(dim=2**31), ["config", "larger than a tensor can be"]),
     "no layers": (params(n_layers="gone"), ["params.json", "n_layers"]),
     "dim is text": (params(dim="wide"), ["params.json", "'wide'"]),
     "another key": (params(moe_args={}), ["params.json", "'moe_args'", "n_layers"]),
