@@ -177,6 +177,7 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     )
     from mtp.corpus import build
     from mtp.sources import SOURCES
+    from mtp.train import own_tokenizer
 
     check_launcher(args.launcher)
     slurm = slurm_options(args.slurm)
@@ -208,8 +209,11 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         run_name(c): make_job(study.name, args.scale, c, run_folder(c, args.runs), args.data)
         for c in todo
     }
-    for data in dict.fromkeys(config.data for config in todo):
-        build(data, args.data)
+    own = {}  # corpus -> what one of its runs keeps of the tokenizer, which may be gone by now
+    for config in todo:
+        own[config.data] = own.get(config.data) or own_tokenizer(run_folder(config, args.runs))
+    for data, tokenizer in own.items():
+        build(data, args.data, own=tokenizer)
     names = {run_name(config) for config in configs}
     for part in starts_first(todo):
         jobs = list[Job]()
