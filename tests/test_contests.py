@@ -256,10 +256,10 @@ def test_pairs_are_the_python_3_solutions(tmp_path: Path, monkeypatch: pytest.Mo
     write_pairs(monkeypatch, "--train", train, "--pairs", made)
     data = codecontests.dataset([CONTEST], "records")
     (asked,) = shown(codecontests.CODECONTESTS, data, codecontests.PROTOCOL).values()
-    assert list(read_records(made)) == [(asked, "print(1)\n"), (asked, "print(2)")]
+    assert list(read_records(made)) == [(asked, "", "print(1)\n"), (asked, "", "print(2)")]
     write_pairs(monkeypatch, "--train", train, "--pairs", made, "--incorrect")
     wrong = asked.replace("# CORRECT", "# INCORRECT")
-    assert list(read_records(made))[2:] == [(wrong, "print(3)")]
+    assert list(read_records(made))[2:] == [(wrong, "", "print(3)")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pairs.jsonl", "train.jsonl"]
 
 
