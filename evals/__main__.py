@@ -36,7 +36,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     say = made.add_argument
-    say("--checkpoint", type=Path, nargs="+", required=True, help="folders of runs")
+    say("--checkpoint", type=Path, nargs="+", required=True, help="runs, or files in RUN/kept")
     say("--benchmarks", required=True, help=f"of {', '.join(BENCHMARKS)}; with commas between")
     say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
     say("--own-data", action="store_true", help="take data files that differ from the originals")

@@ -25,9 +25,11 @@ from evals.protocol import Protocol
 from evals.sampled import CODE_TEMPERATURES, Sampled, by_tests
 from evals.sandbox import FunctionJob, Job, ScriptJob
 from mtp.errors import BadInput
+from mtp.parse import parse
 
 LEVEL = "introductory"
 HUB = ("codeparrot/apps", LEVEL, "test")
+DEPTH = 100  # of what tests give and expect; comparing it takes frames of Python for each level
 PROTOCOL = Protocol(
     benchmark="apps",
     variant="introductory",
@@ -77,24 +79,28 @@ def load(source: Source) -> Dataset:
 
 def dataset(records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:
     """The introductory problems among records; without those that have no test to judge by."""
-    chosen = [r for r in records if field(r, "difficulty", origin) == LEVEL]
-    tested = [r for r in chosen if field(r, "input_output", origin).strip()]
+    placed = enumerate(records)
+    chosen = [(i, r) for i, r in placed if field(r, "difficulty", origin) == LEVEL]
+    tested = [(i, r) for i, r in chosen if field(r, "input_output", origin).strip()]
     if untested := len(chosen) - len(tested):
         origin += f", {untested} problems without tests left out"
-    return Dataset(tuple(problem(r, origin) for r in tested), (), origin)
+    return Dataset(tuple(problem(i, r, origin) for i, r in tested), (), origin)
 
 
-def problem(record: Mapping[str, Any], origin: str) -> Problem:
-    number = record.get("problem_id", record.get("id"))
+def problem(place: int, record: Mapping[str, Any], origin: str) -> Problem:
+    number = record.get("problem_id", record.get("id", place))
     try:
-        tests = json.loads(record["input_output"])
-        cases = list(zip(tests["inputs"], tests["outputs"], strict=True))
-        name = tests.get("fn_name") or None
+        tests = parse(record["input_output"])
+        lists = tests["inputs"], tests["outputs"]
+        cases, name = list(zip(*lists, strict=True)), tests.get("fn_name") or None
+        if not all(isinstance(part, list) and shallow(part) for part in lists):
+            raise ValueError("a text or an object, which also has items, or nested too deep")
         if not cases or not (name is None or (name.isidentifier() and not iskeyword(name))):
             raise ValueError("no test, or no function's name")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(
-            f"{origin}: input_output of problem {number} is no JSON of as many inputs as outputs"
+            f"{origin}: input_output of problem {number} is no JSON of two lists, as many inputs "
+            f"as outputs, nested at most {DEPTH} deep"
         ) from None
     starter = record.get("starter_code")
     fields = {
@@ -103,6 +109,19 @@ def problem(record: Mapping[str, Any], origin: str) -> Problem:
         "kind": "Call-Based" if name else "Standard Input",
     }
     return Problem(f"apps/{number}", fields, {"name": name, "cases": cases})
+
+
+def shallow(value: Any) -> bool:
+    """Whether lists and objects lie at most DEPTH deep in each other."""
+    level = [value]
+    for _ in range(DEPTH):
+        level = [
+            item
+            for x in level
+            if isinstance(x, list | dict)
+            for item in (x.values() if isinstance(x, dict) else x)
+        ]
+    return not any(isinstance(x, list | dict) for x in level)
 
 
 def job(problem: Problem, answer: str, protocol: Protocol) -> Job:

@@ -14,7 +14,7 @@ import torch
 from evals.problems import Dataset, Source
 from evals.protocol import Protocol
 from mtp import tokenizer
-from mtp.checkpoint import load_model
+from mtp.checkpoint import kept_step, load_kept, load_model
 from mtp.errors import BadInput, choose
 from mtp.interop import run_config
 from mtp.model import MultiTokenTransformer
@@ -26,14 +26,17 @@ _held: dict[Hashable, tuple[MultiTokenTransformer, str]] = {}
 
 
 class Candidate:
-    """A run's folder: trained, or imported. `precision`: of the weights when it is evaluated."""
+    """A run, trained or imported, or one of its kept steps: its folder, or a file of weights in
+    RUN/kept. `precision`: of the weights when it is evaluated."""
 
-    def __init__(self, folder: Path, device: str = "cpu", precision: str = "float32") -> None:
+    def __init__(self, place: Path, device: str = "cpu", precision: str = "float32") -> None:
         choose("precision", precision, PRECISIONS)
-        self.folder, self.device, self.precision = folder, device, precision
-        self.name = folder.resolve().name
-        self.config = run_config(folder).model
-        self.text: Tokenizer = tokenizer.load(folder)
+        self.device, self.precision = device, precision
+        self.step = kept_step(place)
+        self.folder = place if self.step is None else place.parent.parent
+        self.name = self.folder.resolve().name + (f"-{place.stem}" if self.step is not None else "")
+        self.config = run_config(self.folder).model
+        self.text: Tokenizer = tokenizer.load(self.folder)
 
     def model(self) -> MultiTokenTransformer:
         return self._loaded()[0]
@@ -46,11 +49,15 @@ class Candidate:
         """Read and hashed once for all benchmarks of a command, while the files are the same."""
         sums = sorted((self.folder / "checkpoint").glob("*/sums.json"))
         files = tuple(file.read_bytes() for file in sums)
-        key = (self.folder.resolve(), self.device, self.precision, files)
+        key = (self.folder.resolve(), self.step, self.device, self.precision, files)
         if key not in _held:
             while len(_held) >= HELD:
                 del _held[next(iter(_held))]  # before the next one needs its room
-            model = load_model(self.folder).to(self.device, PRECISIONS[self.precision]).eval()
+            if self.step is None:
+                model = load_model(self.folder)
+            else:
+                model = load_kept(self.folder, self.step, self.config, self.device)
+            model = model.to(self.device, PRECISIONS[self.precision]).eval()
             _held[key] = model, weights_sha256(model)
         return _held[key]
 

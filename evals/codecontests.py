@@ -17,8 +17,8 @@ From Appendix F: 1000 samples for each problem, temperatures .5 to .9. top_p is 
 
 import argparse
 import importlib
-import json
 import math
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from evals.sampled import Sampled, by_tests
 from evals.sandbox import ScriptJob
 from mtp.errors import BadInput, exit_cleanly
 from mtp.hub import load_dataset
+from mtp.parse import parse
 
 HUB = "deepmind/code_contests"
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -80,8 +81,9 @@ def time_limit(record: Mapping[str, Any], told: str) -> float:
     parts = (
         [limit.get(name) or 0 for name in ("seconds", "nanos")] if isinstance(limit, dict) else []
     )
-    if not parts or not all(isinstance(part, int) and part >= 0 for part in parts):
-        raise BadInput(f"{told} has a time_limit that is none of seconds and nanos: {limit!r}")
+    if not parts or not all(isinstance(part, int) and 0 <= part < 10**9 for part in parts):
+        shown = reprlib.repr(limit)  # which may be long, and deep
+        raise BadInput(f"{told} has a time_limit that is none of seconds and nanos: {shown}")
     return parts[0] + parts[1] / 1e9
 
 
@@ -117,7 +119,7 @@ def from_file(file: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(lines, 1):
                 try:
                     if line.strip():
-                        yield dict(json.loads(line))
+                        yield dict(parse(line))
                 except (ValueError, TypeError):
                     raise BadInput(f"{file} line {number} is no JSON record") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -146,10 +148,13 @@ def pairs(
 ) -> Iterator[dict[str, str]]:
     """Prompts and completions, problem by problem."""
     kinds = {"CORRECT": "solutions"} | ({"INCORRECT": "incorrect_solutions"} if incorrect else {})
-    for record in records:
+    for number, record in enumerate(records):
+        told = f"{origin}: problem {number}"
         for verdict, name in kinds.items():
-            prompt = PROTOCOL.template.format_map(fields(record, origin, verdict))
-            for language, program in columns(record, name, "language", "solution", origin):
+            prompt = PROTOCOL.template.format_map(fields(record, told, verdict))
+            for language, program in columns(record, name, "language", "solution", told):
+                if not isinstance(program, str):
+                    raise BadInput(f"{told} has a solution that is no text")
                 if language == PYTHON3 and program.strip():
                     yield {"prompt": prompt, "completion": program.replace("\r\n", "\n")}
 

@@ -11,8 +11,8 @@ The paper finetunes a model on each set, three epochs at a context of 4096, and 
 the best ROUGE-L F1 on the validation split. It says nothing of the template, of decoding and of
 where documents are cut. Here: the template above, greedy, and a document too long for the context
 loses its end, as news and papers begin with what matters (row `shortened`). `finetuned` is for
-models trained on such pairs; `prompted`, for others, which rarely end a text, stops at an
-empty line.
+models trained on such pairs, and `finetuned-dev` the same on the validation split, to choose among
+RUN/kept; `prompted`, for models that rarely end a text, stops at an empty line.
 """
 
 import argparse
@@ -28,7 +28,12 @@ from evals.samples import draw
 from evals.scored import Scored, Scores, Work
 from mtp.errors import exit_cleanly
 
-TEMPLATE, SOLVED = "{document}\nTL;DR:", " {summary}"
+DOCUMENT, ASKS, SOLVED = "{document}", "\nTL;DR:", " {summary}"
+VARIANTS = {  # on which split, and what ends an answer beside the end of text
+    "finetuned": ("test", ()),
+    "prompted": ("test", ("\n\n",)),
+    "finetuned-dev": ("dev", ()),
+}
 STYLES = tuple(rouge.TOKENIZERS)
 POST = "spaces around it removed; lines as the model makes them; ROUGE as evals/rouge.py"
 PARTS = {"precision": "precision", "recall": "recall", "f1": "F1"}
@@ -68,20 +73,21 @@ def protocols(name: str) -> tuple[Protocol, ...]:
         Protocol(
             benchmark=name,
             variant=variant,
-            template=TEMPLATE,
+            template=DOCUMENT + ASKS,
             solved=SOLVED,
             shortens="document",
             stops=stops,
             post=POST,
             max_new=SETS[name].max_new,
         )
-        for variant, stops in {"finetuned": (), "prompted": ("\n\n",)}.items()
+        for variant, (_, stops) in VARIANTS.items()
     )
 
 
 def pair(problem: Problem) -> dict[str, str]:
-    """A document and its summary, as a finetuned model has seen them: end of text follows."""
-    parts = {"prompt": TEMPLATE, "completion": SOLVED}
+    """A document and its summary, as a finetuned model has seen them: end of text follows. One too
+    long loses its end, here as in a prompt."""
+    parts = {"prompt": DOCUMENT, "suffix": ASKS, "completion": SOLVED}
     return {name: part.format_map(problem.fields) for name, part in parts.items()}
 
 
@@ -113,12 +119,12 @@ def judge(summary: str, references: Sequence[str]) -> Scores:
 SCITLDR_SHA256 = "fb42dd6cd4f4a1928ae8a01a189456fbfe994a07e938bd49f68653933f6503c9"
 
 
-def load(name: str, source: Source, *_: Protocol) -> Dataset:
-    """The documents of the test split."""
-    return split_of(name, source, "test")
+def of_variant(name: str, source: Source, protocol: Protocol) -> Dataset:
+    split, _ = VARIANTS[protocol.variant]
+    return load(name, source, split)
 
 
-def split_of(name: str, source: Source, split: str) -> Dataset:
+def load(name: str, source: Source, split: str = "test") -> Dataset:
     """The documents of a split (train, dev, test): from SPLIT.jsonl, whose lines hold `document`
     and `summary` (or the columns of the hub's data set), each a text or a list; or from the hub.
 
@@ -150,7 +156,8 @@ def document(one: Set, record: Record) -> Problem:
 
 
 SUMMARIES = tuple(
-    Scored(name, protocols(name), functools.partial(load, name), score, METRICS) for name in SETS
+    Scored(name, protocols(name), functools.partial(of_variant, name), score, METRICS)
+    for name in SETS
 )
 
 
@@ -164,7 +171,7 @@ def main() -> None:
     say("--split", default="train", choices=("train", "dev"), help="default: train")
     say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
     args = parser.parse_args()
-    data = split_of(args.set, Source(args.data_dir).of(args.set), args.split)
+    data = load(args.set, Source(args.data_dir).of(args.set), args.split)
     print(
         f"{args.pairs}: {write_pairs(args.pairs, map(pair, data.problems))} pairs of {data.origin}"
     )

@@ -177,6 +177,7 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     )
     from mtp.corpus import build
     from mtp.sources import SOURCES
+    from mtp.train import own_tokenizer
 
     check_launcher(args.launcher)
     slurm = slurm_options(args.slurm)
@@ -208,8 +209,11 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         run_name(c): make_job(study.name, args.scale, c, run_folder(c, args.runs), args.data)
         for c in todo
     }
-    for data in dict.fromkeys(config.data for config in todo):
-        build(data, args.data)
+    own = {}  # corpus -> what one of its runs keeps of the tokenizer, which may be gone by now
+    for config in todo:
+        own[config.data] = own.get(config.data) or own_tokenizer(run_folder(config, args.runs))
+    for data, tokenizer in own.items():
+        build(data, args.data, own=tokenizer)
     names = {run_name(config) for config in configs}
     for part in starts_first(todo):
         jobs = list[Job]()
@@ -339,6 +343,19 @@ def plot_all(root: Path) -> None:
     for name in STUDIES:
         for file in sorted((root / name).glob("*.csv")):
             plot(find(name), file, root)
+    draw_evaluations(root)
+
+
+def draw_evaluations(root: Path) -> None:
+    """The figures of rows that `make evaluate` and `make evaluate-released` have written."""
+    from evals.__main__ import read
+    from experiments import evaluate, evaluate_released
+    from experiments.figures import save
+
+    for file in sorted(root.glob("*/results.csv")):
+        save(evaluate.figure(read(file)), file.with_suffix(""))
+    for file in sorted((root / "evaluate-released").glob("*.csv")):
+        save(evaluate_released.figure(read(file), results.paper(root)), file.with_suffix(""))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ grey ground, because their scale (7B parameters, 200B tokens) is not ours.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.axisbelow": True,
     "axes.grid": True,
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.8,
@@ -45,6 +47,7 @@ BLUE, ORANGE, GREEN, RED, GREY = (
     "#d55e00",
     "#666666",
 )
+CHARACTERS = 13  # of a caption, to the inch
 
 
 def panels(count: int, width: float = 4.2, height: float = 3.9) -> tuple[Figure, list[Axes]]:
@@ -95,8 +98,11 @@ def spread(
 
 
 def finish(figure: Figure, caption: str, scale: float = 1.0) -> Figure:
-    """Place the caption under the panels. scale: of the caption's share of the height, less than 1
-    where the figure is taller than a row of panels."""
+    """Place the caption under the panels, no line wider than they. scale: of the caption's share
+    of the height, less than 1 where the figure is taller than a row of panels."""
+    wide = int(CHARACTERS * figure.get_figwidth())
+    lines = [part for line in caption.splitlines() for part in textwrap.wrap(line, wide)]
+    caption = "\n".join(lines)
     room = scale * (0.02 + 0.045 * (caption.count("\n") + 1))
     figure.tight_layout(rect=(0, room, 1, 1), w_pad=2.0)
     figure.text(

@@ -18,7 +18,7 @@ from mtp.config import TrainConfig, from_dict
 from mtp.corpus import build
 from mtp.errors import BadInput
 from mtp.progress import write_status
-from mtp.train import check_corpus, train
+from mtp.train import check_corpus, own_tokenizer, train
 
 if TYPE_CHECKING:
     from experiments.launch import Job
@@ -92,7 +92,7 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
         )
     device_kind = "cuda" if torch.cuda.is_available() else "cpu"
     model = checkpoint.load_model(folder, device_kind)
-    corpus = build(config.data, data)
+    corpus = build(config.data, data, own=own_tokenizer(folder))
     check_corpus(folder, corpus)
     python = f" of Python {corpus.manifest['python']}" if config.data.source == "stdlib" else ""
     for name in todo:

@@ -145,6 +145,12 @@ def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
     sync(folder)
 
 
+def kept_step(file: Path) -> int | None:
+    """The step of a path RUN/kept/step-STEP.safetensors; None: it is no such path."""
+    found = re.fullmatch(r"step-(\d+)\.safetensors", file.name)
+    return int(found[1]) if found and file.parent.name == "kept" else None
+
+
 def load_kept(run: Path, step: int, config: ModelConfig, device: str) -> MultiTokenTransformer:
     """The model as it was at a kept step. BadInput where its file is no whole one."""
     file = run / "kept" / f"step-{step:08d}.safetensors"

@@ -57,8 +57,8 @@ def read(folder: Path) -> MultiTokenTransformer:
     if values.pop("model_type") == "llama":
         return llama.read_hf(folder, values)
     config = llama.config_of(file, values)
-    names = {name: name for name in llama.shapes_of(config)}
-    return llama.model_of(folder, config, names, llama.read_safetensors(folder))
+    found = llama.read_safetensors(folder)
+    return llama.model_of(folder, config, lambda c: {k: k for k in llama.shapes_of(c)}, found)
 
 
 def write_all(folder: Path, model: MultiTokenTransformer, text: Tokenizer | None) -> None:

@@ -8,6 +8,7 @@ matrices.
 """
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def read_hf(folder: Path, values: dict[str, Any]) -> MultiTokenTransformer:
     if values.get("tie_word_embeddings") and "model.embed_tokens.weight" in found:
         found["lm_head.weight"] = found["model.embed_tokens.weight"]
     found = {k: w for k, w in found.items() if not k.endswith("rotary_emb.inv_freq")}
-    return model_of(folder, config, _hf_names(config), found)
+    return model_of(folder, config, _hf_names, found)
 
 
 def _rope_scaling(file: Path, values: dict[str, Any], rope: dict[str, Any]) -> str:
@@ -304,13 +305,33 @@ def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(p.shape) for name, p in model.named_parameters()}
 
 
+def layers_among(names: Iterable[str]) -> int:
+    """How many transformer layers weights of these names belong to, whichever format's they are."""
+    ends = tuple(f".{part}.weight" for pair in LAYER.items() for part in pair)
+    return len({name.removesuffix(end) for name in names for end in ends if name.endswith(end)})
+
+
 def model_of(
-    folder: Path, config: ModelConfig, names: dict[str, str], found: dict[str, Tensor]
+    folder: Path,
+    config: ModelConfig,
+    names_of: Callable[[ModelConfig], dict[str, str]],
+    found: dict[str, Tensor],
 ) -> MultiTokenTransformer:
-    """The model of the weights `found`, which it takes out, by their `names`; BadInput where they
-    do not fit or are no numbers."""
-    shapes, weights = shapes_of(config), dict[str, Tensor]()
-    for ours, theirs in names.items():
+    """The model of the weights `found`, which it takes out; `names_of` a config gives their names
+    by ours. BadInput where they do not fit or are no numbers."""
+    # first, since the names and shapes of a billion layers would fill the memory
+    wanted, held = config.layers + config.extra_layers, layers_among(found)
+    if wanted > held:
+        raise BadInput(f"{folder} has the weights of {held} layers; its config wants {wanted}")
+    if config.n > len(found):  # heads that are no layers have a weight each
+        raise BadInput(f"{folder} has {len(found)} weights; its config wants {config.n} heads")
+    try:
+        shapes, weights = shapes_of(config), dict[str, Tensor]()
+    except (RuntimeError, TypeError, OverflowError):  # what torch has for sizes past 64 bits
+        raise BadInput(
+            f"the config of {folder} wants weights larger than a tensor can be"
+        ) from None
+    for ours, theirs in names_of(config).items():
         if (weight := found.pop(theirs, None)) is None:
             raise BadInput(f"{folder} has no weight {theirs!r}")
         if tuple(weight.shape) != shapes[ours]:

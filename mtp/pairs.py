@@ -10,13 +10,20 @@ Head i's target x[t+i] counts where x[t+i] lies in the completion or is its eos,
 A record that is longer than the context loses the front of its prompt, bos kept; if its completion
 alone is longer, the prompt goes and the completion ends where the context does, without eos.
 
-    SPLIT-records.bin   uint32 (records, 2): tokens in all, and those before the completion
+    {"prompt": "DOCUMENT", "suffix": "\\nTL;DR:", "completion": " SUMMARY"}
+
+A suffix goes on with the prompt, as one text, and stays when a record is too long: then it is the
+end of what stands before it that goes.
+
+    SPLIT-records.bin   uint32 (records, 3): tokens in all, those before the completion, and those
+                        of the suffix
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +33,14 @@ from mtp.shards import ShardWriter, Split, file_sha256, sync
 from mtp.tokenizer import Tokenizer
 
 
-def read_records(file: Path) -> Iterator[tuple[str, str]]:
-    """The (prompt, completion) of each line; BadInput names the first line that is no record."""
+class Record(NamedTuple):
+    prompt: str
+    suffix: str
+    completion: str
+
+
+def read_records(file: Path) -> Iterator[Record]:
+    """The record of each line; BadInput names the first line that is none."""
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -37,35 +50,35 @@ def read_records(file: Path) -> Iterator[tuple[str, str]]:
         raise BadInput(f"cannot read {file}: {error.strerror}") from None
 
 
-def _record(file: Path, number: int, line: bytes) -> tuple[str, str]:
+def _record(file: Path, number: int, line: bytes) -> Record:
     try:
         values = parse(line)
-        prompt, completion = values["prompt"], values["completion"]
+        record = Record(values["prompt"], values.get("suffix", ""), values["completion"])
     except (ValueError, KeyError, TypeError):
-        prompt = completion = None
-    if not isinstance(prompt, str) or not isinstance(completion, str) or not completion:
+        record = None
+    if not (record and all(isinstance(each, str) for each in record) and record.completion):
         raise BadInput(
-            f'{file} line {number} is not a record with a "prompt" and a "completion" of type '
-            "string, the completion not empty"
+            f'{file} line {number} is not a record with a "prompt", a "completion" and, if it '
+            'likes, a "suffix" of type string, the completion not empty'
         )
-    return prompt, completion
+    return record
 
 
-def to_text(prompt: str, completion: str) -> str:
+def to_text(record: Record) -> str:
     """A record as one text, to be hashed and spooled; `from_text` reads it. With its fields' names
     even the shortest is long enough for the filter against short documents."""
-    return json.dumps({"prompt": prompt, "completion": completion}, ensure_ascii=False)
+    return json.dumps(record._asdict(), ensure_ascii=False)
 
 
-def from_text(text: str) -> tuple[str, str]:
-    values = json.loads(text)
-    return values["prompt"], values["completion"]
+def from_text(text: str) -> Record:
+    return Record(**json.loads(text))
 
 
 class Pairs(Split):
     """A split of records. `bytes` counts the completions' text, which is what is scored.
 
-    lengths   (records, 2): tokens in all, and those before the completion, bos included
+    lengths   (records, 3): tokens in all, those before the completion, bos included, and those of
+              the prompt's suffix
     """
 
     def __init__(
@@ -91,11 +104,14 @@ class Pairs(Split):
         At most context + 1 tokens are the record's, whatever n is: head 1 has every one of them as
         its target but the first.
         """
-        total, before = self.lengths[index].tolist()
+        total, before, suffix = self.lengths[index].tolist()
         end = int(self._ends[index])
         start = end - total
-        cut = max(0, min(total - (context + 1), before - 1))  # from the prompt's front
-        kept = np.concatenate([self.read(start, start + 1), self.read(start + 1 + cut, end)])
+        cut = max(0, min(total - (context + 1), before - 1))
+        front = max(1, before - suffix - cut) if suffix else 1  # what stands before the cut
+        kept = np.concatenate(
+            [self.read(start, start + front), self.read(start + front + cut, end)]
+        )
         kept = kept[: context + 1]
         tokens = np.full(context + n, self.eos, dtype=np.int64)
         tokens[: len(kept)] = kept
@@ -105,7 +121,7 @@ class Pairs(Split):
     def cuts(self, context: int) -> tuple[int, int, float]:
         """Records of which the context cuts the prompt alone, those of which it cuts the
         completion, and the share of its positions that hold a record's tokens."""
-        total, before = self.lengths.T
+        total, before, _ = self.lengths.T
         long = total > context + 1
         completions = int((total - before + 1 > context + 1).sum())
         filled = float(np.minimum(total - 1, context).mean() / context) if self.records else 0.0
@@ -127,22 +143,30 @@ class PairsWriter:
         self.writer = writer
         self.file = folder / f"{split}-records.bin"
         self.tokenizer = tokenizer
-        self.lengths: list[tuple[int, int]] = []
+        self.lengths: list[tuple[int, int, int]] = []
         self.bytes = 0  # of completions
 
     def add(self, texts: list[str]) -> None:
         """Texts as `to_text` makes them."""
-        prompts, completions = zip(*map(from_text, texts), strict=True)
+        records = [from_text(text) for text in texts]
         encode = self.tokenizer.encode_batch
-        for prompt, completion in zip(encode([*prompts]), encode([*completions]), strict=True):
+        for prompt, alone, completion, record in zip(
+            encode([record.prompt + record.suffix for record in records]),
+            encode([record.prompt for record in records]),
+            encode([record.completion for record in records]),
+            records,
+            strict=True,
+        ):
             ids = [self.tokenizer.bos, *prompt, *completion, self.tokenizer.eos]
             self.writer.add(ids)
-            self.lengths.append((len(ids), 1 + len(prompt)))
-        self.bytes += sum(len(completion.encode()) for completion in completions)
+            # A token across the border counts as the suffix's.
+            shared = alike(prompt, alone) if record.suffix else len(prompt)
+            self.lengths.append((len(ids), 1 + len(prompt), len(prompt) - shared))
+            self.bytes += len(record.completion.encode())
 
     def close(self) -> dict[str, Any]:
         """Put the lengths on the disk; the manifest's entry of the records."""
-        lengths = np.array(self.lengths, dtype=np.uint32).reshape(-1, 2)
+        lengths = np.array(self.lengths, dtype=np.uint32).reshape(-1, 3)
         self.file.write_bytes(lengths.tobytes())
         sync(self.file)
         longest = int(lengths[:, 0].max(initial=0))
@@ -157,6 +181,11 @@ class PairsWriter:
         }
 
 
+def alike(a: list[int], b: list[int]) -> int:
+    """How many tokens both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
 def read_lengths(file: Path) -> np.ndarray:
-    """The (records, 2) of a SPLIT-records.bin."""
-    return np.fromfile(file, dtype=np.uint32).reshape(-1, 2)
+    """The (records, 3) of a SPLIT-records.bin."""
+    return np.fromfile(file, dtype=np.uint32).reshape(-1, 3)

@@ -133,7 +133,7 @@ def read_released(folder: Path) -> MultiTokenTransformer:
             "rope_scaling": scaling,
         },
     )
-    model = model_of(folder, config, _released_names(config), found)
+    model = model_of(folder, config, _released_names, found)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if heads := {"wq": config.attn_heads, "wk": config.key_value_heads}.get(part_of(name)):

@@ -183,18 +183,19 @@ def _json_lines(file: Path) -> Iterator[Document]:
 
 
 def _pairs(file: Path) -> Source:
-    """A .jsonl file of {"prompt": ..., "completion": ...}. Records of one prompt are held out
-    together, so that no prompt of the validation split has been trained on."""
+    """A .jsonl file of records (mtp/pairs.py). Those of one prompt are held out together, so that
+    no prompt of the validation split has been trained on."""
 
     def documents() -> Iterator[Document]:
-        for prompt, completion in pairs.read_records(file):
-            content = pairs.to_text(prompt, completion).encode(errors="surrogatepass")
-            yield Document(content, code=False, group=prompt.encode(errors="surrogatepass"))
+        for record in pairs.read_records(file):
+            content = pairs.to_text(record).encode(errors="surrogatepass")
+            group = record.prompt.encode(errors="surrogatepass")
+            yield Document(content, code=False, group=group)
 
     if not file.is_file():
         raise BadInput(f"source pairs:{file}: no such file")
     try:
-        identity = {"pairs": file_sha256(file)}
+        identity = {"pairs": file_sha256(file), "format": 2}
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror}") from None
     return Source(f"pairs-{_slug(file.stem)}", identity, documents, pairs=True)

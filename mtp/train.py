@@ -38,8 +38,9 @@ from mtp.model import MultiTokenTransformer, flops_per_token
 from mtp.pairs import Pairs
 from mtp.parse import parse
 from mtp.progress import Progress
+from mtp.records import replace
 from mtp.signals import Interrupted, catch_signals
-from mtp.tokenizer import load_if_any, same
+from mtp.tokenizer import Tokenizer, load_if_any, same
 
 EVAL_TOKENS = 65_536  # of the validation split, for the periodic evaluation
 
@@ -300,8 +301,7 @@ def train(config: TrainConfig, folder: Path, data: Path = Path("data")) -> None:
             except OSError:
                 raise BadInput(f"another process is training in {folder}") from None
             claim(folder, config)
-        begun = checkpoint.any_saved(folder / "checkpoint")
-        own = load_if_any(folder) if begun else None
+        own = own_tokenizer(folder)
         corpus = build(config.data, data, own=own)
         check_corpus(folder, corpus)
         if own and not same(own, corpus.tokenizer):
@@ -314,6 +314,11 @@ def train(config: TrainConfig, folder: Path, data: Path = Path("data")) -> None:
                 corpus.tokenizer.save(folder)  # what decoding from the run's folder needs
             (folder / "corpus").write_text(corpus.folder.name)
         Trainer(config, corpus, folder).run()
+
+
+def own_tokenizer(folder: Path) -> Tokenizer | None:
+    """What a run that has begun keeps of its tokenizer, the one that it has weights for."""
+    return load_if_any(folder) if checkpoint.any_saved(folder / "checkpoint") else None
 
 
 def check_corpus(folder: Path, corpus: Corpus) -> None:
@@ -331,9 +336,7 @@ def claim(folder: Path, config: TrainConfig) -> None:
     """Write the config into the folder, or check that it is the one there."""
     file = folder / "config.json"
     if not file.exists():
-        half = file.with_suffix(".half")
-        half.write_text(to_json(config))
-        half.rename(file)
+        replace(file, to_json(config).encode())
         return
     try:
         there = from_dict(TrainConfig, parse(file.read_bytes()))

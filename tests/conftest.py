@@ -29,6 +29,26 @@ BENCHMARK_DATA = Path(
     os.environ.get("BENCHMARK_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
 
+# Lines in the formats of MBPP and GSM8K, with other contents.
+MBPP_LINES: list[dict[str, Any]] = [
+    {
+        "text": f"Write a function to add {i} to a number.",
+        "code": f"def add_{i}(n):\r\n    return n + {i}",
+        "task_id": i,
+        "test_setup_code": "",
+        "test_list": [f"assert add_{i}({j}) == {i + j}" for j in range(3)],
+        "challenge_test_list": [],
+    }
+    for i in (2, 3, 4, 11, 12, 13, 600)
+]
+GSM8K_LINES = [
+    {
+        "question": f"Ann has {i} hens. She buys 1,000 more. How many has she?",
+        "answer": f"She has {i}+1000=<<{i}+1000={i + 1000}>>{i + 1000} hens.\n#### {i + 1000:,}",
+    }
+    for i in range(10)
+]
+
 ANIMALS = ["cat", "dog", "fox", "owl", "bee", "ant", "cow", "hen", "pig", "rat"]
 PLACES = ["hill", "lake", "wood", "road", "barn", "cave"]
 
@@ -156,6 +176,20 @@ def runs(
         config = make_config(model={"context": 192}, tokens=5 * 4 * 192, seed=seed)
         train.train(config, folder / f"run{seed}", data)
     return folder / "run0", folder / "run1"
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The canonical files' names and formats, with other contents."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, lines in (
+        ("mbpp.jsonl", MBPP_LINES),
+        ("gsm8k/test.jsonl", GSM8K_LINES),
+        ("gsm8k/train.jsonl", GSM8K_LINES),
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,7 @@ CONTEST: dict[str, Any] = {
     "output_file": "",
 }
 NOTHING = {"input": [], "output": []}
+DEEP = "[" * 500 + "]" * 500  # which Python can read, but not everything can go through
 CONTESTS = [
     CONTEST,
     CONTEST | {"name": "slow", "time_limit": {"seconds": 11, "nanos": 1}},
@@ -178,11 +179,24 @@ def test_apps_numbers_as_keys_and_lists_of_one_result() -> None:
 @pytest.mark.parametrize(
     "tests",
     ["no JSON", "[]", '{"inputs": [], "outputs": []}', '{"inputs": ["1"], "outputs": []}',
-     '{"inputs": ["1"], "outputs": ["1"], "fn_name": "a b"}', '{"inputs": 1, "outputs": 1}'],
+     '{"inputs": ["1"], "outputs": ["1"], "fn_name": "a b"}', '{"inputs": 1, "outputs": 1}',
+     '{"inputs": "1 2", "outputs": "3 4"}', '{"inputs": {"1": 2}, "outputs": {"3": 4}}',
+     '{"inputs": ["1"], "outputs": "1"}', "[" * 100_000, f'{{"inputs": {DEEP}, "outputs": [1]}}',
+     f'{{"inputs": [1], "outputs": {DEEP}, "fn_name": "f"}}'],
 )  # fmt: skip
 def test_tests_that_are_none_are_told(tests: str) -> None:
-    with pytest.raises(BadInput, match="input_output of problem 1 is no JSON of"):
+    told = "no JSON of two lists, as many inputs as outputs, nested at most 100 deep"
+    with pytest.raises(BadInput, match=f"^records: input_output of problem 1 is {told}$"):
         apps.dataset([task(1, SUM, input_output=tests)], "records")
+
+
+def test_a_task_without_a_number_is_told_by_its_place() -> None:
+    nameless = [{k: v for k, v in task(1, SUM).items() if k != "problem_id"} for _ in range(2)]
+    found = apps.dataset(nameless, "records").problems
+    assert [p.id for p in found] == ["apps/0", "apps/1"]
+    nameless[1]["input_output"] = "[]"
+    with pytest.raises(BadInput, match="input_output of problem 1 is no JSON"):
+        apps.dataset(nameless, "records")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -242,10 +256,10 @@ def test_pairs_are_the_python_3_solutions(tmp_path: Path, monkeypatch: pytest.Mo
     write_pairs(monkeypatch, "--train", train, "--pairs", made)
     data = codecontests.dataset([CONTEST], "records")
     (asked,) = shown(codecontests.CODECONTESTS, data, codecontests.PROTOCOL).values()
-    assert list(read_records(made)) == [(asked, "print(1)\n"), (asked, "print(2)")]
+    assert list(read_records(made)) == [(asked, "", "print(1)\n"), (asked, "", "print(2)")]
     write_pairs(monkeypatch, "--train", train, "--pairs", made, "--incorrect")
     wrong = asked.replace("# CORRECT", "# INCORRECT")
-    assert list(read_records(made))[2:] == [(wrong, "print(3)")]
+    assert list(read_records(made))[2:] == [(wrong, "", "print(3)")]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pairs.jsonl", "train.jsonl"]
 
 
@@ -270,8 +284,14 @@ def test_a_training_set_that_cannot_be_read_is_told(
     train, made = tmp_path / "train.jsonl", tmp_path / "pairs.jsonl"
     train.write_text(json.dumps(CONTEST) + "\n[1]\n", encoding="utf-8")
     monkeypatch.setitem(sys.modules, "datasets", None)  # type: ignore[arg-type]
+    deep, wrong = tmp_path / "deep.jsonl", tmp_path / "wrong.jsonl"
+    deep.write_text(json.dumps(CONTEST) + "\n" + '{"solutions": ' * 100_000)
+    solutions = {"language": [3], "solution": [None]}
+    wrong.write_text(json.dumps(CONTEST) + "\n" + json.dumps(CONTEST | {"solutions": solutions}))
     for args, told in (
         (("--train", train, "--pairs", made), "line 2 is no JSON record"),
+        (("--train", deep, "--pairs", made), f"{deep} line 2 is no JSON record"),
+        (("--train", wrong, "--pairs", made), f"{wrong}: problem 1 has a solution that is no text"),
         (("--train", tmp_path / "none", "--pairs", made), "cannot be read: No such file"),
         (("--train", train, "--pairs", tmp_path / "none" / "p"), "cannot be written: No such file"),
         (("--pairs", made), "or --train FILE"),
@@ -304,6 +324,8 @@ def test_both_are_read_from_files(
         ({"private_tests": {"input": [1], "output": ["1"]}}, "has a test that is no text"),
         ({"generated_tests": {"input": ["1"], "output": [None]}}, "has a test that is no text"),
         ({"private_tests": {"input": ["1"], "output": []}}, "private_tests has 1 input and 0 outp"),
+        ({"time_limit": json.loads(DEEP)}, r"has a time_limit that is .*\[\.\.\.\]+$"),
+        ({"time_limit": {"seconds": 10**400}}, "has a time_limit that is none of"),
     ],
 )
 def test_a_contest_of_another_format_is_named(wrong: dict[str, Any], told: str) -> None:

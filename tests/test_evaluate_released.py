@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Said
-from test_evaluate import MBPP_LINES
+from conftest import MBPP_LINES, Said
 from test_sandbox import need
 
 from evals import candidates

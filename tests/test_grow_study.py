@@ -86,7 +86,9 @@ def test_a_run_begins_with_heads_grown(head: Any, extra: int, tmp_path: Path) ->
     expected = grow_heads(model, 3, head, matched=adds and not extra)
     assert config.model == expected.config
     assert "n=1 -> 3" in begin(config, ByteTokenizer(), tmp_path / "run")
-    beside = from_dict(TrainConfig, {**vars(config), "init": "start"})
+    named = ["init=start", *given, "tokens=0"]
+    beside = override_from_start(base, named, tmp_path / "another")
+    assert (beside.model, beside.init) == (config.model, "start")
     begin(beside, ByteTokenizer(), tmp_path / "another")
     for name in ("run", "another"):
         (tmp_path / name / "config.json").write_text(to_json(beside))

@@ -8,16 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_interop import (
-    TOKENS,
-    assert_equal_models,
-    from_pretrained,
-    logits,
-    our_model,
-    released_model,
-    save_released,
-    their_model,
-)
+from test_interop import TOKENS, assert_equal_models, logits, our_model
+from test_llama import from_pretrained, their_model
+from test_released import released_model, save_released
 
 from mtp import checkpoint, interop, llama
 from mtp.checkpoint import Checkpoint, load_model, save

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from conftest import Cli
 from matplotlib.figure import Figure
 from test_train import Make, assert_same_run
 
@@ -34,6 +36,7 @@ from mtp.config import (
 from mtp.corpus import Corpus, build
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
+from mtp.tokenizer import BPE
 from mtp.train import Interrupted, Trainer
 
 BASE = TrainConfig(tokens=1e6)
@@ -257,6 +260,28 @@ def test_a_run_tells_its_corpus_and_takes_no_other(
     file.unlink()  # of a run made before there was such a file
     jobs.evaluate(by_hand, "smoke", config, folder, data)
     assert study.missing_evaluations(by_hand, folder) == []
+
+
+def test_a_study_goes_on_with_the_tokenizer_that_its_run_has_kept(
+    cli: Cli, texts: Path, data: Path, tmp_path: Path
+) -> None:
+    """Where its config names one by a folder, and there is none any more."""
+    base = tmp_path / "base"
+    base.mkdir()
+    BPE.train(["the cat went to the hill"], 300).save(base)
+    given = ["model.n=1", f"data.source=files:{texts}", f"data.tokenizer=run:{base}"]
+    (config,) = plan(find("sweep-n"), "smoke", given)
+    folder = run_folder(config, tmp_path / "runs")
+    stop_at(config, folder, data, 1)
+    shutil.rmtree(base)
+    sets = [part for text in given for part in ("--set", text)]
+    places = ("--runs", str(folder.parent), "--data", str(data), "--results", str(tmp_path))
+    said = cli("run", "sweep-n", "--scale", "smoke", "--launcher", "debug", *places, *sets)
+    assert said.code == 0, said.err
+    record_file(folder, "likelihood").unlink()  # trained, to be evaluated
+    said = cli("run", "sweep-n", "--scale", "smoke", "--launcher", "debug", *places, *sets)
+    assert said.code == 0, said.err
+    assert not study.missing_evaluations(find("sweep-n"), folder)
 
 
 # --------------------------------------------------------------------------------------------------

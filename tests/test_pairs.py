@@ -1,6 +1,7 @@
 """Prompts and completions: what is a target, what is cut, what is held out, what is refused."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evals.problems import Dataset, Problem, write_pairs
+from evals.prompts import prompts
+from evals.summaries import pair, protocols
 from mtp.batches import IGNORE, Batches, evaluation_batches
 from mtp.config import CorpusConfig
 from mtp.corpus import Corpus, build, open_corpus
@@ -22,17 +26,19 @@ BOS, EOS = 0, 1
 class Memory(Pairs):
     """Records in memory; a token's id says its place, so that no target is mistaken for another."""
 
-    def __init__(self, lengths: list[tuple[int, int]]) -> None:
-        self.texts: list[tuple[list[int], list[int]]] = []
-        parts, next_id = [], 2
-        for prompt, completion in lengths:
+    def __init__(self, lengths: Sequence[tuple[int, ...]]) -> None:
+        """lengths: of prompts, completions and perhaps the prompts' suffixes."""
+        self.texts: list[tuple[list[int], list[int], int]] = []
+        parts, table, next_id = [], [], 2
+        for prompt, completion, *rest in lengths:
+            suffix = min(sum(rest), prompt)
             ids = list(range(next_id, next_id + prompt + completion))
             next_id += len(ids)
-            self.texts.append((ids[:prompt], ids[prompt:]))
+            self.texts.append((ids[:prompt], ids[prompt:], suffix))
             parts += [BOS, *ids, EOS]
+            table.append((len(ids) + 2, prompt + 1, suffix))
         self.stream = np.array(parts, dtype=np.int64)
-        table = np.array([(p + c + 2, p + 1) for p, c in lengths], dtype=np.uint32)
-        super().__init__([], "uint16", EOS, 0, table.reshape(-1, 2))
+        super().__init__([], "uint16", EOS, 0, np.array(table, dtype=np.uint32).reshape(-1, 3))
         self.tokens = len(self.stream)
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -41,12 +47,12 @@ class Memory(Pairs):
 
 
 def slowly(
-    prompt: list[int], completion: list[int], context: int, n: int
+    prompt: list[int], completion: list[int], suffix: int, context: int, n: int
 ) -> tuple[list[int], list[list[int]]]:
     """Inputs and the heads' targets of one record, token by token."""
     prompt, answer = [*prompt], [*completion, EOS]
     while prompt and 1 + len(prompt) + len(answer) > context + 1:
-        prompt.pop(0)
+        prompt.pop(len(prompt) - suffix - 1 if 0 < suffix < len(prompt) else 0)
     while 1 + len(answer) > context + 1:
         answer.pop()
     record = [BOS, *prompt, *answer]
@@ -62,18 +68,19 @@ def slowly(
     return inputs, targets
 
 
-lengths = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=6)
+record = st.tuples(st.integers(0, 9), st.integers(1, 9), st.integers(0, 4))
+lengths = st.lists(record, min_size=1, max_size=6)
 
 
 @settings(max_examples=300, deadline=None)
 @given(lengths, st.integers(1, 14), st.integers(1, 5))
 def test_targets_are_the_completion_and_its_eos(
-    records: list[tuple[int, int]], context: int, n: int
+    records: list[tuple[int, int, int]], context: int, n: int
 ) -> None:
     split = Memory(records)
     ((inputs, targets),) = evaluation_batches(split, len(records), context, n)
-    for row, (prompt, completion) in enumerate(split.texts):
-        expected = slowly(prompt, completion, context, n)
+    for row, texts in enumerate(split.texts):
+        expected = slowly(*texts, context, n)
         assert inputs[row].tolist() == expected[0]
         assert targets[:, row].tolist() == expected[1]
 
@@ -93,6 +100,15 @@ def test_a_record_by_hand() -> None:
     assert targets.tolist() == [[[5, 6]], [[6, x]]]
 
 
+def test_a_record_with_a_suffix_by_hand() -> None:
+    split = Memory([(4, 2, 1)])  # bos 2 3 4 5 | 6 7 eos, of which 5 asks
+    ((inputs, targets),) = evaluation_batches(split, 1, 5, 1)  # 3 and 4 go
+    assert inputs.tolist() == [[BOS, 2, 5, 6, 7]]
+    assert targets.tolist() == [[[IGNORE, IGNORE, 6, 7, EOS]]]
+    ((inputs, _),) = evaluation_batches(split, 1, 3, 1)
+    assert inputs.tolist() == [[BOS, 6, 7]]
+
+
 def test_what_the_context_cuts_is_counted() -> None:
     split = Memory([(3, 2), (0, 4), (9, 1)])  # 7, 6 and 12 tokens
     assert split.cuts(11) == (0, 0, pytest.approx((6 + 5 + 11) / 33))
@@ -107,7 +123,7 @@ def test_an_epoch_has_every_record_once_and_resumes() -> None:
     assert whole.windows_per_epoch == 10
     first = [row for _ in range(5) for row in whole.next()[0].tolist()]
     firsts = sorted(row[1] for row in first[:10])
-    assert firsts == sorted(prompt[0] for prompt, _ in split.texts) and first[:10] != first[10:]
+    assert firsts == sorted(prompt[0] for prompt, *_ in split.texts) and first[:10] != first[10:]
     part.next()
     resumed.load_state(part.state())
     for ours, theirs in zip(resumed.next(), part.next(), strict=True):
@@ -151,12 +167,12 @@ def test_records_come_back_whole(tmp_path: Path, tokenizer: str) -> None:
         assert isinstance(split, Pairs)
         scored = 0
         for index, document in enumerate(split.documents()):
-            total, before = split.lengths[index].tolist()
+            total, before, suffix = split.lengths[index].tolist()
             assert len(document) == total
             assert document[0] == corpus.tokenizer.bos and document[-1] == corpus.tokenizer.eos
             prompt, completion = document[1:before].tolist(), document[before:-1].tolist()
             texts = corpus.tokenizer.decode(prompt), corpus.tokenizer.decode(completion)
-            assert prompt == corpus.tokenizer.encode(texts[0])  # as when a model is asked
+            assert prompt == corpus.tokenizer.encode(texts[0]) and not suffix  # as a model is asked
             found.append(texts)
             scored += len(texts[1].encode())
         scored_bytes.append((split.bytes, scored))
@@ -164,6 +180,29 @@ def test_records_come_back_whole(tmp_path: Path, tokenizer: str) -> None:
     assert all(a == b > 0 for a, b in scored_bytes)
     text = corpus.tokenizer.decode(corpus.train.read(0, corpus.train.tokens).tolist())
     assert "[" not in text and "\\" not in text
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+def test_a_long_document_is_learned_as_it_is_asked(tmp_path: Path, tokenizer: str) -> None:
+    documents = [f"{i:02} the story of a fox who ran and ran for {i:02} days." for i in range(40)]
+    problems = [Problem(d[:2], {"document": d, "summary": "fox"}, {}) for d in documents]
+    file = tmp_path / "long.jsonl"
+    write_pairs(file, map(pair, problems))
+    config = CorpusConfig(f"pairs:{file}", tokenizer, vocab=280, validation=0.0)
+    corpus = build(config, tmp_path / "data", progress=False)
+    split, text, context = corpus.train, corpus.tokenizer, 30
+    assert isinstance(split, Pairs)
+    after = len(text.encode(" fox")) + 1
+    asked = prompts(
+        Dataset(tuple(problems), (), ""), protocols("xsum")[0], text, context + 1, lambda _: after
+    )
+    tokens = {tuple(prompt.tokens) for prompt in asked.values() if prompt and not prompt.whole}
+    assert len(tokens) == 40 and all(text.decode([*t]).endswith("\nTL;DR:") for t in tokens)
+    learned = set()
+    for index in range(split.records):
+        window, scored = split.window(index, context, 1)
+        learned.add(tuple(window[: scored.argmax()].tolist()))
+    assert learned == tokens
 
 
 def test_answers_to_one_prompt_are_held_out_together(tmp_path: Path) -> None:
@@ -221,6 +260,7 @@ def test_an_altered_table_of_records_is_found(tmp_path: Path) -> None:
         '{"prompt": 1, "completion": "b"}',
         '{"prompt": "a", "completion": ""}',
         '{"prompt": "a", "completion": null}',
+        '{"prompt": "a", "suffix": 1, "completion": "b"}',
         "[" * 100_000,
     ],
     ids=lambda line: line[:40],

@@ -71,6 +71,17 @@ def test_scitldrs_own_file(tmp_path: Path) -> None:
         load("scitldr", Source(tmp_path))
 
 
+def test_a_variant_says_which_split(tmp_path: Path) -> None:
+    for split in ("test", "dev"):
+        write_jsonl(tmp_path / "xsum" / f"{split}.jsonl", {"document": split, "summary": "short"})
+    found = {
+        variant.variant: summaries.of_variant("xsum", Source(tmp_path).of("xsum"), variant)
+        for variant in summaries.protocols("xsum")
+    }
+    texts = {name: data.problems[0].fields["document"] for name, data in found.items()}
+    assert texts == {"finetuned": "test", "prompted": "test", "finetuned-dev": "dev"}
+
+
 @pytest.mark.parametrize(
     ("record", "told"),
     [
@@ -107,8 +118,8 @@ def test_pairs_are_written_of_a_split(tmp_path: Path, say: Cli) -> None:
     write_jsonl(tmp_path / "scitldr" / "dev.jsonl", {"document": "long", "summary": "short"})
     args = ("--pairs", tmp_path / "pairs.jsonl", "--set", "scitldr", "--data-dir", tmp_path)
     for more, written in (
-        ((), ("We do.\nTL;DR:", " A.")),
-        (("--split", "dev"), ("long\nTL;DR:", " short")),
+        ((), ("We do.", "\nTL;DR:", " A.")),
+        (("--split", "dev"), ("long", "\nTL;DR:", " short")),
     ):
         said = say(*args, *more, main=summaries.main)
         assert said.code == 0 and ": 1 pairs of " in said.out, said.err
@@ -123,7 +134,8 @@ def test_pairs_are_written_of_a_split(tmp_path: Path, say: Cli) -> None:
 
 def test_what_a_finetuned_model_has_seen_begins_with_its_prompt() -> None:
     problem = document("Long {text}.", "Short.", "Other.")
-    assert pair(problem) == {"prompt": "Long {text}.\nTL;DR:", "completion": " Short."}
+    seen = {"prompt": "Long {text}.", "suffix": "\nTL;DR:", "completion": " Short."}
+    assert pair(problem) == seen
     assert fitting(BYTES, "Long {text}.", 99) == Prompt(
         [256, *b"Long {text}.\nTL;DR:"], 0, "Long {text}.\nTL;DR:"
     )
