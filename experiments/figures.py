@@ -86,7 +86,8 @@ def spread(
     ticks = list(order) or sorted(rows[x].unique())
     place = {value: i + shift for i, value in enumerate(ticks)}
     mean = rows.groupby(x).value.mean()
-    at, means = zip(*((i, mean[v]) for v, i in place.items() if v in mean.index), strict=True)
+    at = [i for value, i in place.items() if value in mean.index]
+    means = [mean[value] for value in place if value in mean.index]
     line = {"linestyle": "", "marker": "_", "markersize": 17} if order else {}
     axes.plot(at, means, color=colour, label=label, markeredgewidth=2, zorder=2, **line)
     axes.scatter(
