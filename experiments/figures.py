@@ -79,14 +79,15 @@ def spread(
     label: str,
     marker: str = "o",
     order: Sequence[str] = (),
+    shift: float = 0.0,
 ) -> None:
     """Every seed's `value` as a point, and their mean: a line along a numeric `x`, a dash for each
-    category where their `order` is given."""
+    category where their `order` is given. shift: to the right, of a category's width."""
     ticks = list(order) or sorted(rows[x].unique())
-    place = {value: i for i, value in enumerate(ticks)}
+    place = {value: i + shift for i, value in enumerate(ticks)}
     mean = rows.groupby(x).value.mean()
     at = [i for value, i in place.items() if value in mean.index]
-    means = [mean[ticks[i]] for i in at]
+    means = [mean[value] for value in place if value in mean.index]
     line = {"linestyle": "", "marker": "_", "markersize": 17} if order else {}
     axes.plot(at, means, color=colour, label=label, markeredgewidth=2, zorder=2, **line)
     axes.scatter(
