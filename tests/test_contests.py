@@ -199,6 +199,19 @@ def test_a_task_without_a_number_is_told_by_its_place() -> None:
         apps.dataset(nameless, "records")
 
 
+def test_an_imported_name_is_no_answer() -> None:
+    """The modules that programs have for nothing define gcd; the answer has to say so itself."""
+    tests = {"fn_name": "gcd", "inputs": [[12, 18], [7, 3]], "outputs": [6, 1]}
+    (problem,) = apps.dataset([task(1, tests)], "records").problems
+    told = {
+        "": "failed",
+        "from math import gcd": "passed",
+        "def gcd(a, b):\n    return gcd(b, a % b) if b else a": "passed",
+        "class Solution:\n    def gcd(self, a, b):\n        return math.gcd(a, b)": "passed",
+    }
+    assert judged(apps.APPS, problem, list(told)) == list(told.values())
+
+
 # --------------------------------------------------------------------------------------------------
 # CodeContests
 
