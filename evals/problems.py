@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ class Dataset:
     problems: tuple[Problem, ...]
     examples: tuple[Problem, ...]
     origin: str
+
+    def __post_init__(self) -> None:
+        counts = Counter(problem.id for problem in self.problems)
+        if twice := next((name for name, count in counts.items() if count > 1), ""):
+            raise BadInput(f"{self.origin}: two problems are called {twice}; each needs its own id")
 
 
 @dataclass(frozen=True)

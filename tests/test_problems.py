@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 
-from evals.problems import Problem, Source, convert, from_hub
+from evals.problems import Dataset, Problem, Source, convert, from_hub
 from mtp.errors import BadInput
 
 HUB = ("some/set", None, "test")
@@ -84,6 +84,14 @@ def test_conversion_numbers_what_it_makes_and_what_it_cannot() -> None:
     assert [p.id for p in convert("x", [{"q": "a"}, {"q": "b"}], "f", make)] == ["x/0", "x/1"]
     with pytest.raises(BadInput, match=r"f: record 2 is not of this format .*KeyError"):
         convert("x", [{"q": "a"}, {}], "f", make)
+
+
+def test_two_problems_of_one_name_are_told() -> None:
+    """Answers are kept by it: both would count with those of one."""
+    named = tuple(Problem(name, {}, {}) for name in ("a", "b", "b"))
+    with pytest.raises(BadInput, match=r"^file: two problems are called b; each needs its own id$"):
+        Dataset(named, (), "file")
+    Dataset(named[:2], (named[1], named[1]), "file")
 
 
 def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
