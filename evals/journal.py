@@ -25,6 +25,11 @@ def header(file: Path) -> dict[str, Any]:
         return {}  # Journal tells what is wrong
 
 
+def has(**kinds: type) -> Callable[[Mapping[str, Any]], bool]:
+    """For `Journal.check`: whether a record has fields of these types."""
+    return lambda record: all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+
+
 class Journal:
     """`records`, those found first; `add` appends. A context manager; one process at a time."""
 

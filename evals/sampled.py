@@ -17,7 +17,7 @@ from evals import protocol as protocols
 from evals import scores
 from evals.candidates import Candidate, Measured, Options, fitted, header
 from evals.drafting import heads
-from evals.journal import Journal
+from evals.journal import Journal, has
 from evals.judge import JUDGE
 from evals.problems import Dataset, Problem, Source
 from evals.prompts import counts, prompts
@@ -137,6 +137,7 @@ class Sampled:
     ) -> Counter[str]:
         """How many answers to each problem are right. Equal answers are judged once."""
         problems = {problem.id: problem for problem in data.problems}
+        journal.check("a verdict", has(problem=str, answer=str, verdict=str))
         have = {(r["problem"], r["answer"]): r["verdict"] for r in journal.records}
         pairs = dict.fromkeys((name, answer) for name in drawn for answer in drawn[name])
         new = [(n, a) for n, a in pairs if (n, digest(a)) not in have]

@@ -19,8 +19,10 @@ of the benchmarks, and functions of the standard library, which the models may w
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -121,6 +123,7 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     asked = {"prompt": scale.prompt, "new": scale.new, "batch": scale.batch, "k": "1..n"}
     kept = asked | {"repeats": scale.repeats, "data": told, "weights": candidate.weights()}
     with Journal(out / candidate.name / "decoding.jsonl", kept) as journal:
+        journal.check("decoding speeds", is_speeds)
         if not journal.records:
             ways = ways_of(candidate.model(), scale.new, range(1, candidate.config.n + 1))
             found = side_by_side(ways, prompts, min(scale.batch, len(prompts)), scale.repeats)
@@ -137,6 +140,11 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
                  protocol, told)
         for metric, value in values.items()
     ]  # fmt: skip
+
+
+def is_speeds(record: Mapping[str, Any]) -> bool:
+    values = record.get("values")
+    return isinstance(values, dict) and all(isinstance(v, int | float) for v in values.values())
 
 
 def measure(args: argparse.Namespace) -> pd.DataFrame:

@@ -97,6 +97,16 @@ def test_two_models_are_scored_as_their_answers_deserve(
             said = say(*args)
             what = "judge" if name == "JUDGE" else "walls"
             assert said.code == 2 and f"verdicts.jsonl has results of another {what};" in said.err
+    # A whole line of something else is told by its place.
+    verdicts = tmp_path / "run0" / "mbpp-incoder-T0.2-verdicts.jsonl"
+    whole = verdicts.read_bytes()
+    for line in ('{"x": 1}', '{"problem": [], "answer": "", "verdict": ""}'):
+        verdicts.write_text(whole.decode() + line + "\n")
+        said = say(*args)
+        number = whole.count(b"\n") + 1
+        wanted = f"{verdicts} line {number} is no record of a verdict; delete the file"
+        assert said.code == 2 and wanted in said.err and said.err.count("\n") == 1, said.err
+    verdicts.write_bytes(whole)
     # Another protocol does not take these answers for its own.
     said = say(*args[:-1], tmp_path, "--max-new", 9)
     assert said.code == 2 and "has results of another protocol" in said.err
