@@ -18,7 +18,7 @@ from conftest import Said
 from test_sandbox import need
 
 from evals import __main__ as command
-from evals import mbpp, samples
+from evals import mbpp, programs, samples
 from evals.benchmarks import BENCHMARKS, chosen
 from evals.candidates import Candidate, Measured, Options, fitted
 from evals.problems import Dataset, Problem
@@ -90,12 +90,17 @@ def test_two_models_are_scored_as_their_answers_deserve(
     before = (tmp_path / "results.csv").read_bytes()
     monkeypatch.setattr(samples, "answers", None)
     assert say(*args).code == 0 and (tmp_path / "results.csv").read_bytes() == before
-    # Verdicts are another judge's, or came about within other walls; answers are no matter of it.
-    for name, other in (("JUDGE", 1), ("check_available", lambda _: "limits")):
+    # Verdicts are another judge's, or came about within other walls, or of programs put together in
+    # another way; answers are no matter of it.
+    frame = programs.mbpp
+    for name, other, what in (
+        ("sampled.JUDGE", 1, "judge"),
+        ("sampled.check_available", lambda _: "limits", "walls"),
+        ("programs.mbpp", lambda *of: dataclasses.replace(frame(*of), setup="import re"), "job"),
+    ):
         with monkeypatch.context() as changed:
-            changed.setattr(f"evals.sampled.{name}", other)
+            changed.setattr(f"evals.{name}", other)
             said = say(*args)
-            what = "judge" if name == "JUDGE" else "walls"
             assert said.code == 2 and f"verdicts.jsonl has results of another {what};" in said.err
     # A whole line of something else is told by its place.
     verdicts = tmp_path / "run0" / "mbpp-incoder-T0.2-verdicts.jsonl"
@@ -128,6 +133,8 @@ def test_a_model_is_evaluated_for_real(
     assert skipped["microcode"] == 0 and skipped["humaneval"] > 0.6  # of 192 bytes
     shots = rows[rows.metric == "shots given"].set_index("benchmark").value
     assert 0 <= shots["gsm8k"] < 8
+    judged = {file.name.split("-")[0] for file in tmp_path.glob("run0/*-verdicts.jsonl")}
+    assert judged == {"humaneval", "microcode", "mbpp"}  # a rule is as fast as reading would be
     assert set(rows[rows.metric == "pass@1"]["count"]) == {3}
 
 
@@ -208,7 +215,6 @@ def test_a_rule_judges_text() -> None:
     check = by_rule(lambda problem, answer: answer == problem.id)
     asked = [(Problem("a", {}, {}), answer) for answer in "ab"]
     assert list(check.verdicts(asked, mbpp.INCODER, False)) == ["passed", "failed"]
-    assert not check.sandboxed
 
 
 # --------------------------------------------------------------------------------------------------
