@@ -69,6 +69,8 @@ def test_without_its_base_a_run_waits(run: Any, tmp_path: Path) -> None:
     said = run("run", "--launcher", "debug")
     assert said.code == 2 and said.err.count(f"waits for {base}, which it begins with") == 4
     assert f"{base}: FAILED at step 0: the disk was full" in said.err
+    told = "error: 1 runs failed; run again with --retry once the cause is gone"
+    assert said.err.splitlines()[-1] == told  # the same command would wait again
     assert not list((tmp_path / "runs").glob("*/checkpoint"))
 
 
