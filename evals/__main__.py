@@ -74,9 +74,11 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     names = [candidate.name for candidate in candidates]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(f"two checkpoints are called {twice[0]}; rename a folder")
+    # what is missing is told now, not after hours of drawing
+    data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)
-    for benchmark, protocol in wanted:
-        found += benchmark.measure(candidates, protocol, options)
+    for (benchmark, protocol), problems in zip(wanted, data, strict=True):
+        found += benchmark.measure(candidates, problems, protocol, options)
         # what is done is not lost with the next
         rows = write(args.out / "results.csv", found, args.precision)
     print(table(rows[measured(rows, found)]))

@@ -16,7 +16,7 @@ import numpy as np
 
 from evals import protocol as protocols
 from evals import scores
-from evals.candidates import Candidate, Measured, Options, fitted, header
+from evals.candidates import Candidate, Measured, Options, fitted, header, limited
 from evals.drafting import heads
 from evals.journal import Journal, has
 from evals.judge import JUDGE
@@ -25,7 +25,6 @@ from evals.prompts import counts, prompts
 from evals.protocol import Protocol
 from evals.samples import draw
 from evals.sandbox import Job, check_available, run_all
-from mtp.errors import BadInput
 
 CODE_TEMPERATURES = (0.1, 0.2, 0.4, 0.8)  # those that occur in Table S12
 
@@ -79,19 +78,22 @@ class Sampled:
     def protocol(self, variant: str | None) -> Protocol:
         return protocols.variant(self.variants, variant)
 
+    def data(self, protocol: Protocol, options: Options) -> Dataset:
+        """A variant's problems; BadInput without any, or without a sandbox for their programs."""
+        if self.check.job:
+            check_available(options.allow_unsandboxed)
+        load = self.other.get(protocol.variant, self.load)
+        return limited(self.name, load(options.source.of(self.name)), options)
+
     def measure(
-        self, candidates: list[Candidate], protocol: Protocol, options: Options
+        self, candidates: list[Candidate], data: Dataset, protocol: Protocol, options: Options
     ) -> list[Measured]:
         """pass@k of each candidate, and differences to the first one."""
-        judge = dict[str, str | int]()
-        if self.check.job:  # find out now, not after hours of drawing
-            judge = {"judge": JUDGE, "walls": check_available(options.allow_unsandboxed)}
-        data = self.other.get(protocol.variant, self.load)(options.source.of(self.name))
-        data = dataclasses.replace(data, problems=data.problems[: options.limit])
-        if not data.problems:
-            raise BadInput(f"{data.origin} has no problem of {self.name}")
         protocol = fitted(protocol, options, candidates)
+        judge = dict[str, str | int]()
         if self.check.job:
+            judge["judge"] = JUDGE
+            judge["walls"] = check_available(options.allow_unsandboxed)
             judge["job"] = jobs_sha256(self.check.job, data, protocol)
         grid = options.temperatures or self.temperatures
         found = [self._passed(one, data, protocol, grid, options, judge) for one in candidates]

@@ -165,6 +165,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         batch=args.batch,
         allow_unsandboxed=args.allow_unsandboxed,
     )
+    data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     device, precision = ("cuda", "bf16") if torch.cuda.is_available() else ("cpu", "float32")
     folders = {
         name: imported(args.checkpoints, name, args.runs)
@@ -174,8 +175,8 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     file, found, rows = args.out / f"{args.scale}.csv", list[Measured](), pd.DataFrame()
     for pair in NAMES.values():
         candidates = [Candidate(folders[name], device, precision) for name in pair]
-        for benchmark, protocol in wanted:
-            found += benchmark.measure(candidates, protocol, options)
+        for (benchmark, protocol), problems in zip(wanted, data, strict=True):
+            found += benchmark.measure(candidates, problems, protocol, options)
             rows = write(file, found, precision)
         if DECODING in pair:
             found += decoding(candidates[1], scale, options.out, args.data)

@@ -109,10 +109,18 @@ def run_config(run: Path) -> TrainConfig:
 
 def trained(run: Path) -> Checkpoint:
     """A run's newest whole checkpoint, its weights alone; BadInput where there is none."""
+    must_be_saved(run)
     found = load(run / "checkpoint", weights_only=True)
-    if found is None:
-        raise BadInput(f"{run} has no checkpoint yet; train it first")
+    assert found is not None
     return found
+
+
+def must_be_saved(run: Path, step: int | None = None) -> None:
+    """BadInput where a run has no weights, or none kept of a step. Nothing is read."""
+    if step is not None and not (file := kept_file(run, step)).is_file():
+        raise BadInput(f"{file} cannot be read: No such file")
+    if step is None and not any_saved(run / "checkpoint"):
+        raise BadInput(f"{run} has no checkpoint yet; train it first")
 
 
 def with_weights(config: ModelConfig, weights: dict[str, Tensor]) -> MultiTokenTransformer:
@@ -141,8 +149,12 @@ def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
     except OSError:
         half.unlink(missing_ok=True)
         raise
-    half.rename(folder / f"step-{step:08d}.safetensors")
+    half.rename(kept_file(run, step))
     sync(folder)
+
+
+def kept_file(run: Path, step: int) -> Path:
+    return run / "kept" / f"step-{step:08d}.safetensors"
 
 
 def kept_step(file: Path) -> int | None:
@@ -153,7 +165,7 @@ def kept_step(file: Path) -> int | None:
 
 def load_kept(run: Path, step: int, config: ModelConfig, device: str) -> MultiTokenTransformer:
     """The model as it was at a kept step. BadInput where its file is no whole one."""
-    file = run / "kept" / f"step-{step:08d}.safetensors"
+    file = kept_file(run, step)
     try:
         return with_weights(config, load_file(file)).to(device)
     except (OSError, SafetensorError, BadInput) as error:

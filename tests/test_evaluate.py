@@ -176,15 +176,31 @@ def test_bad_input_is_one_line(
     assert said.code == 2 and "two checkpoints are called run0" in said.err
 
 
-def test_without_a_sandbox_nothing_is_drawn(
-    runs: tuple[Path, Path], tmp_path: Path, say: Callable[..., Said], monkeypatch: Any
+def test_what_is_missing_is_told_before_anything_is_drawn(
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Callable[..., Said], monkeypatch: Any
 ) -> None:
+    """Of the last benchmark and the last checkpoint, too."""
+    need()
+    untrained = tmp_path / "untrained"
+    shutil.copytree(runs[1], untrained, ignore=shutil.ignore_patterns("checkpoint"))
+    kept = runs[1] / "kept" / "step-00000003.safetensors"
+
+    def told(text: str, benchmarks: str, *checkpoints: Path) -> None:
+        args = ["--checkpoint", runs[0], *checkpoints, "--benchmarks", benchmarks]
+        said = say(*args, "--data-dir", files, "--own-data", "--out", tmp_path / "out")
+        assert said.code == 2 and text in said.err and said.err.count("\n") == 1, said.err
+        assert not (tmp_path / "out").exists()
+
+    told("samsum/test.jsonl cannot be read: No such file", "microcode,samsum")
+    told("apps/test.jsonl cannot be read: No such file", "microcode,apps")
+    told(f"{untrained} has no checkpoint yet; train it first", "microcode", untrained)
+    told(f"{kept} cannot be read: No such file", "microcode", kept)
+
     def refuse(_: bool) -> str:
         raise BadInput("programs written by a model need a sandbox")
 
     monkeypatch.setattr("evals.sampled.check_available", refuse)
-    said = say("--checkpoint", runs[0], "--benchmarks", "microcode", "--out", tmp_path)
-    assert said.code == 2 and "need a sandbox" in said.err and not list(tmp_path.iterdir())
+    told("need a sandbox", "gsm8k,microcode")
 
 
 def test_every_benchmark_has_its_own_name_and_protocols() -> None:

@@ -111,6 +111,8 @@ def test_what_a_download_lacks_is_named(
     shutil.copytree(download, copy)
     fails(copy, "unknown scale 'cpu'; choose one of: smoke, paper", "--scale", "cpu")
     fails(copy, "Table 1: 'gsm8k'; choose one of: humaneval, mbpp", "--benchmarks", "gsm8k")
+    fails(copy, "apps/test.jsonl cannot be read: No such file", "--benchmarks", "mbpp,apps")
+    assert not (tmp_path / "runs").exists()
     (copy / "7B_1T_1" / "consolidated.pth").unlink()
     (copy / "7B_200B_4" / "params.json").unlink()
     fails(copy, r"copy lacks 7B_200B_4, 7B_1T_1; .* params.json and consolidated.pth, and tok")
