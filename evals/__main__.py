@@ -27,7 +27,7 @@ from mtp.records import commit, replace, versions
 
 FIELDS = [field.name for field in dataclasses.fields(Measured)]
 COLUMNS = [*FIELDS, "device", "versions", "commit"]
-NUMBERS = ("value", "low", "high", "count")
+NUMBERS = {"value": float, "low": float, "high": float, "count": int}
 WHOSE = ["benchmark", "variant", "checkpoint"]
 
 
@@ -110,11 +110,11 @@ def write(file: Path, found: Sequence[Measured], precision: str = "float32") -> 
 
 def read(file: Path) -> pd.DataFrame:
     """The rows of a file, none where it is not there; every number as it was written."""
-    texts = {name: str for name in COLUMNS if name not in NUMBERS}
+    kinds = {name: str for name in COLUMNS} | NUMBERS
     empty = {name: [""] for name in NUMBERS}
     try:
         rows = pd.read_csv(
-            file, dtype=texts, keep_default_na=False, na_values=empty, float_precision="round_trip"
+            file, dtype=kinds, keep_default_na=False, na_values=empty, float_precision="round_trip"
         )
     except FileNotFoundError:
         return pd.DataFrame(columns=COLUMNS)

@@ -255,9 +255,18 @@ def test_rows_of_other_commands_stay(tmp_path: Path) -> None:
     assert sorted(rows.checkpoint + rows.benchmark) == ["ax", "ay", "bx", "bx"]
     assert list(rows.value[rows.benchmark + rows.checkpoint == "xa"]) == [0.5]
     assert (rows.metric == "pass@1 minus a").sum() == 1
-    file.write_text("another,table\n")
-    with pytest.raises(BadInput, match="is no table of results"):
-        command.write(file, [measured("x")])
+    whole = file.read_text()
+    for content in (
+        "another,table\n",
+        whole.replace("0.5,0.5,0.5,3", "0.5,low,0.5,3"),
+        whole.replace("0.5,0.5,0.5,3", "True,0.5,0.5,3"),
+        whole.replace("0.5,0.5,0.5,3", "0.5,0.5,0.5,"),
+    ):
+        assert content != whole
+        file.write_text(content)
+        with pytest.raises(BadInput, match="is no table of results"):
+            command.write(file, [measured("x")])
+        assert file.read_text() == content
 
 
 def test_commands_at_the_same_time_lose_no_rows(tmp_path: Path) -> None:
