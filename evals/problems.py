@@ -9,16 +9,15 @@ hash, and whether it is one of the original.
 
 import dataclasses
 import hashlib
-import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtp.errors import BadInput
-from mtp.hub import load_dataset
+from mtp.hub import rows as hub_rows
 from mtp.parse import parse
 from mtp.shards import file_sha256
 
@@ -74,7 +73,7 @@ class Source:
             return from_hub(hub, name)
         file = self.find(name, *also)
         text, origin = self.text(file, sha256 if file.name == name else "")
-        return records(file, text), origin
+        return list(records(file, text.split("\n"))), origin
 
     def find(self, *names: str) -> Path:
         """The first of these files that is there."""
@@ -118,16 +117,16 @@ class Source:
         return text, f"{file.name} sha256:{found[:16]}{told}"
 
 
-def records(file: Path, text: str) -> list[Record]:
+def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:
     """One JSON object a line."""
-    made = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            if line.strip():
-                made.append(dict(parse(line)))
+            record = dict(parse(line))
         except (ValueError, TypeError):
             raise BadInput(f"{file} line {number} is no JSON record") from None
-    return made
+        yield record
 
 
 def field(record: Mapping[str, Any], name: str, origin: str, kind: type = str) -> Any:
@@ -174,19 +173,7 @@ def from_hub(hub: Hub, name: str) -> tuple[list[Record], str]:
     """All rows of a split of a data set of the Hugging Face hub; `name`: of the file that may
     stand for them."""
     dataset, subset, split = hub
-    try:
-        library = importlib.import_module("datasets")
-    except ImportError:
-        raise BadInput(
-            f"{dataset} needs datasets (pip install -e '.[hf]'), or {name} in a --data-dir"
-        ) from None
-    try:
-        rows = [dict(row) for row in load_dataset(library, dataset, subset, split=split)]
-    except Exception as error:  # datasets raises its own kinds for no network, name or split
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadInput(
-            f"{dataset} could not be read from the hub: {reason}; give {name} in a --data-dir"
-        ) from None
+    rows = list(hub_rows(dataset, subset, split=split, instead=f"{name} in a --data-dir"))
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())

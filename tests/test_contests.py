@@ -277,7 +277,7 @@ def test_pairs_are_the_python_3_solutions(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_pairs_come_from_the_hub_row_by_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load_dataset(*args: str, **options: Any) -> Any:
         assert args == ("deepmind/code_contests", "default")
@@ -286,8 +286,10 @@ def test_pairs_come_from_the_hub_row_by_row(
         raise ConnectionError("the network is gone")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))  # type: ignore[arg-type]
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as left:
         write_pairs(monkeypatch, "--pairs", tmp_path / "pairs.jsonl")
+    told = "error: deepmind/code_contests could not be read: the network is gone; give --train FILE"
+    assert left.value.code == 2 and capsys.readouterr().err == f"{told}\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -106,12 +106,11 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [{"a": 1}] and origin.startswith("hub some/set test sha256:")
     assert asked == [(("some/set", None), {"split": "test"})]
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda: None))
-    with pytest.raises(BadInput, match=r"some/set could not be read from the hub: .*give a\.jsonl"):
+    with pytest.raises(BadInput, match=r"^some/set could not be read: .*; give a\.jsonl in a --d"):
         from_hub(HUB, "a.jsonl")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        BadInput, match=r"needs datasets \(pip install -e '\.\[hf\]'\), or a\.jsonl"
-    ):
+    told = r"^some/set needs datasets \(pip install -e '\.\[hf\]'\), or a\.jsonl in a --data-dir$"
+    with pytest.raises(BadInput, match=told):
         from_hub(HUB, "a.jsonl")
 
 
