@@ -47,7 +47,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
     say("--max-new", type=int, help="tokens of an answer; at most half of the model's context")
     say("--limit", type=int, help="the first problems only")
     say("--batch", type=int, default=32, help="answers drawn or problems scored at once; 32")
-    say("--k", type=int, help="heads that draft; 1: none (default: all, or 1 where faster)")
+    drafting = (
+        "heads that draft, or all of a model with fewer; 1: none (default: all, or 1 if faster)"
+    )
+    say("--k", type=int, help=drafting)
     say("--seed", type=int, default=0)
     say("--precision", default="float32", help="of the weights: float32 (default) or bf16")
     say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
@@ -74,6 +77,9 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     names = [candidate.name for candidate in candidates]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(f"two checkpoints are called {twice[0]}; rename a folder")
+    most = max(candidate.config.n for candidate in candidates)
+    if args.k and args.k > most:
+        raise BadInput(f"--k is {args.k}; it must be from 1 to {most}, the most heads there are")
     # what is missing is told now, not after hours of drawing
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)

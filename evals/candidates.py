@@ -78,7 +78,7 @@ class Options:
     samples, max_new, temperatures   of all benchmarks that draw answers
     limit    problems at most, the first ones
     batch    answers drawn, or problems scored, at once
-    k        heads that draft; None: all, or 1 where that is faster
+    k        heads that draft, or all of a model with fewer; None: all, or 1 where that is faster
     """
 
     out: Path

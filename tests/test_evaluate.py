@@ -161,6 +161,7 @@ def test_imported_and_trained_on_models_are_told_apart(
         (["--variant", "gsm8k=wei"], "unknown benchmark of --variant 'gsm8k'"),
         (["--temperatures", "a"], "are not numbers"),
         (["--samples", "0"], "samples is 0"),
+        (["--k", "3"], "--k is 3; it must be from 1 to 2, the most heads there are"),
         (["--checkpoint", "/none"], "/none is no run"),
         (["--data-dir", "/none"], "/none/mbpp.jsonl cannot be read"),
     ],
