@@ -20,7 +20,7 @@ import torch
 
 from evals.benchmarks import BENCHMARKS, chosen
 from evals.candidates import Candidate, Measured, Options
-from evals.problems import Source
+from evals.problems import add_source, source_of
 from mtp.errors import BadInput, exit_cleanly
 from mtp.parallel import device_name
 from mtp.records import commit, replace, versions
@@ -38,8 +38,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     say = made.add_argument
     say("--checkpoint", type=Path, nargs="+", required=True, help="runs, or files in RUN/kept")
     say("--benchmarks", required=True, help=f"of {', '.join(BENCHMARKS)}; with commas between")
-    say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
-    say("--own-data", action="store_true", help="take data files that differ from the originals")
+    add_source(made)
     say("--out", type=Path, default=Path("results/evaluate"), help="(default: results/evaluate)")
     say("--variant", action="append", default=[], metavar="NAME=VARIANT", help="mbpp=austin, ..")
     say("--samples", type=int, help="answers to each problem (default: the protocol's)")
@@ -62,7 +61,7 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     wanted = chosen(args.benchmarks, args.variant)
     options = Options(
         out=args.out,
-        source=Source(args.data_dir, args.own_data),
+        source=source_of(args),
         samples=args.samples,
         temperatures=temperatures(args.temperatures),
         max_new=args.max_new,

@@ -7,6 +7,7 @@ not on a filtered or edited copy. Who means other data says so (`own`). Every ro
 hash, and whether it is one of the original.
 """
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -115,6 +116,17 @@ class Source:
             )
         told = "" if found == sha256 else ", not the original" if sha256 else ", unverified"
         return text, f"{file.name} sha256:{found[:16]}{told}"
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The options that `source_of` reads."""
+    say = parser.add_argument
+    say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
+    say("--own-data", action="store_true", help="take data files that differ from the originals")
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    return Source(args.data_dir, args.own_data)
 
 
 def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:

@@ -34,7 +34,7 @@ from evals.benchmarks import chosen
 from evals.candidates import Candidate, Measured, Options
 from evals.domains import domains
 from evals.journal import Journal
-from evals.problems import Source
+from evals.problems import add_source, source_of
 from evals.speculation import side_by_side
 from experiments import figures, results
 from experiments.decoding import ways_of
@@ -157,7 +157,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     scale = SCALES[args.scale]
     options = Options(
         out=args.runs / f"answers-{args.scale}",
-        source=Source(args.data_dir, args.own_data),
+        source=source_of(args),
         samples=scale.samples,
         temperatures=scale.temperatures,
         max_new=scale.max_new,
@@ -267,8 +267,7 @@ def main() -> None:
     say("--checkpoints", type=Path, required=True, metavar="FOLDER", help="the download")
     say("--scale", default="paper", help=f"{', '.join(SCALES)} (default: paper)")
     say("--benchmarks", default=",".join(PAPER_NAMES), help="(default: humaneval,mbpp,apps)")
-    say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
-    say("--own-data", action="store_true", help="take data files that differ from the originals")
+    add_source(parser)
     say("--batch", type=int, default=32, help="answers drawn at once; 32")
     say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
     say("--runs", type=Path, default=Path("runs/released"), help="where the imported are kept")
