@@ -185,11 +185,6 @@ def newest_whole_step(folder: Path) -> int:
     return found.step if found else 0
 
 
-def newest_step(folder: Path) -> int:
-    """The step of the newest checkpoint in `folder`; 0 where there is none."""
-    return int(_saved(folder)[-1].name.removeprefix("step-")) if _saved(folder) else 0
-
-
 def _saved(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import newest_step
 from safetensors import SafetensorError
 
 from mtp import checkpoint
-from mtp.checkpoint import Checkpoint, load, load_model, newest_step, save, with_weights
+from mtp.checkpoint import Checkpoint, load, load_model, save, with_weights
 from mtp.config import ModelConfig, TrainConfig, to_json
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
