@@ -13,7 +13,7 @@ from test_sandbox import need
 from evals import apps, codecontests
 from evals.problems import Dataset, Problem, Source
 from evals.prompts import prompts
-from evals.protocol import Protocol
+from evals.protocol import Protocol, cut
 from evals.sampled import Sampled
 from mtp.errors import BadInput
 from mtp.pairs import read_records
@@ -129,8 +129,7 @@ def test_apps_asks_its_introductory_tasks_that_have_tests() -> None:
     assert texts["apps/4002"].endswith(
         "kept.\n\ndef count(x):\n\t\nUse Call-Based format\nANSWER:\n"
     )
-    cut = apps.PROTOCOL.cut("print(1)\n\nQUESTION:\nanother")
-    assert cut == "print(1)\n"
+    assert cut("print(1)\n\nQUESTION:\nanother", apps.PROTOCOL.stops) == "print(1)\n"
 
 
 def test_apps_programs_read_stdin() -> None:

@@ -20,7 +20,7 @@ from evals import gsm8k, humaneval, mbpp
 from evals.gsm8k import last_number
 from evals.problems import Problem, Source
 from evals.prompts import prompts
-from evals.protocol import Protocol
+from evals.protocol import Protocol, cut
 from mtp.errors import BadInput
 from mtp.tokenizer import ByteTokenizer
 
@@ -40,7 +40,7 @@ def test_mbpp_reads_its_format_and_asks_both_ways(files: Path) -> None:
     assert text.startswith(start) and text.count("[DONE]\n\n") == 3 and text.endswith("[BEGIN]\n")
     assert "def add_4(n):\n    return n + 4\n[DONE]" in text and "\r" not in text
     assert "pass these tests:\n\nassert add_12(0) == 12\nassert add_12(1) == 13\n" in text
-    assert mbpp.AUSTIN.cut("def f(): pass\n[DONE]\n\nYou") == "def f(): pass\n"
+    assert cut("def f(): pass\n[DONE]\n\nYou", mbpp.AUSTIN.stops) == "def f(): pass\n"
 
 
 def test_gsm8k_reads_its_format_and_shows_eight(files: Path) -> None:
@@ -102,7 +102,7 @@ def test_humanevals_solutions_pass_as_answers(protocol: Protocol) -> None:
     need()
     data = humaneval.load(Source()).problems[:12]
     lead = "" if protocol is humaneval.RAW else "\n"
-    asked = [(p, protocol.cut(lead + p.about["canonical_solution"])) for p in data]
+    asked = [(p, cut(lead + p.about["canonical_solution"], protocol.stops)) for p in data]
     assert set(verdicts(asked, protocol)) == {"passed"}
     asked = [(p, lead + "    pass\n") for p in data]
     assert set(verdicts(asked, protocol)) == {"failed"}
@@ -115,7 +115,7 @@ def verdicts(asked: list[tuple[Problem, str]], protocol: Protocol) -> Iterator[s
 def test_the_stops_leave_every_reference_of_humaneval_whole_that_needs_no_helper() -> None:
     """Chen et al.'s stops are meant to lie behind the function."""
     whole = [
-        humaneval.RAW.cut(p["canonical_solution"]) == p["canonical_solution"]
+        cut(p["canonical_solution"], humaneval.RAW.stops) == p["canonical_solution"]
         for p in read_problems().values()
     ]
     assert sum(whole) >= 160
