@@ -240,10 +240,10 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         plot(study, file, args.results)
     for line in failed + unfinished:
         print(line, file=sys.stderr)
+    if failed:  # first, since others may wait for them
+        raise BadInput(f"{len(failed)} runs failed; run again with --retry once the cause is gone")
     if unfinished:
         raise BadInput(f"{len(unfinished)} runs are not finished; the same command goes on")
-    if failed:
-        raise BadInput(f"{len(failed)} runs failed; run again with --retry once the cause is gone")
 
 
 def starts_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
