@@ -20,14 +20,14 @@ import torch
 
 from evals.benchmarks import BENCHMARKS, chosen
 from evals.candidates import Candidate, Measured, Options
-from evals.problems import Source
+from evals.problems import add_source, source_of
 from mtp.errors import BadInput, exit_cleanly
 from mtp.parallel import device_name
 from mtp.records import commit, replace, versions
 
 FIELDS = [field.name for field in dataclasses.fields(Measured)]
 COLUMNS = [*FIELDS, "device", "versions", "commit"]
-NUMBERS = ("value", "low", "high", "count")
+NUMBERS = {"value": float, "low": float, "high": float, "count": int}
 WHOSE = ["benchmark", "variant", "checkpoint"]
 
 
@@ -38,8 +38,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     say = made.add_argument
     say("--checkpoint", type=Path, nargs="+", required=True, help="runs, or files in RUN/kept")
     say("--benchmarks", required=True, help=f"of {', '.join(BENCHMARKS)}; with commas between")
-    say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
-    say("--own-data", action="store_true", help="take data files that differ from the originals")
+    add_source(made)
     say("--out", type=Path, default=Path("results/evaluate"), help="(default: results/evaluate)")
     say("--variant", action="append", default=[], metavar="NAME=VARIANT", help="mbpp=austin, ..")
     say("--samples", type=int, help="answers to each problem (default: the protocol's)")
@@ -47,7 +46,10 @@ def parser(prog: str) -> argparse.ArgumentParser:
     say("--max-new", type=int, help="tokens of an answer; at most half of the model's context")
     say("--limit", type=int, help="the first problems only")
     say("--batch", type=int, default=32, help="answers drawn or problems scored at once; 32")
-    say("--k", type=int, help="heads that draft; 1: none (default: all, or 1 where faster)")
+    drafting = (
+        "heads that draft, or all of a model with fewer; 1: none (default: all, or 1 if faster)"
+    )
+    say("--k", type=int, help=drafting)
     say("--seed", type=int, default=0)
     say("--precision", default="float32", help="of the weights: float32 (default) or bf16")
     say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
@@ -59,7 +61,7 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     wanted = chosen(args.benchmarks, args.variant)
     options = Options(
         out=args.out,
-        source=Source(args.data_dir, args.own_data),
+        source=source_of(args),
         samples=args.samples,
         temperatures=temperatures(args.temperatures),
         max_new=args.max_new,
@@ -74,9 +76,14 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     names = [candidate.name for candidate in candidates]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(f"two checkpoints are called {twice[0]}; rename a folder")
+    most = max(candidate.config.n for candidate in candidates)
+    if args.k and args.k > most:
+        raise BadInput(f"--k is {args.k}; it must be from 1 to {most}, the most heads there are")
+    # what is missing is told now, not after hours of drawing
+    data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)
-    for benchmark, protocol in wanted:
-        found += benchmark.measure(candidates, protocol, options)
+    for (benchmark, protocol), problems in zip(wanted, data, strict=True):
+        found += benchmark.measure(candidates, problems, protocol, options)
         # what is done is not lost with the next
         rows = write(args.out / "results.csv", found, args.precision)
     print(table(rows[measured(rows, found)]))
@@ -108,11 +115,11 @@ def write(file: Path, found: Sequence[Measured], precision: str = "float32") -> 
 
 def read(file: Path) -> pd.DataFrame:
     """The rows of a file, none where it is not there; every number as it was written."""
-    texts = {name: str for name in COLUMNS if name not in NUMBERS}
+    kinds = {name: str for name in COLUMNS} | NUMBERS
     empty = {name: [""] for name in NUMBERS}
     try:
         rows = pd.read_csv(
-            file, dtype=texts, keep_default_na=False, na_values=empty, float_precision="round_trip"
+            file, dtype=kinds, keep_default_na=False, na_values=empty, float_precision="round_trip"
         )
     except FileNotFoundError:
         return pd.DataFrame(columns=COLUMNS)

@@ -11,8 +11,9 @@ compared with ==, tuples as lists, since JSON has none. Expected results come ba
 one, so both pass where all of a problem's are such lists. The authors' tester is laxer: the first
 item of any list passes there, as do the words of a line in any order.
 
-As there, programs may use common modules without importing them (numpy is not one of ours). Each
-case has 4 seconds there; here a program has `Limits.cpu` for each, a function for all together.
+As there, programs may use common modules without importing them (numpy is not one of ours), but
+what is asked for by name they must define or import themselves. Each case has 4 seconds there; here
+a program has `Limits.cpu` for each, a function for all together.
 """
 
 import json
@@ -129,8 +130,9 @@ def job(problem: Problem, answer: str, protocol: Protocol) -> Job:
     if name is None:
         return ScriptJob(IMPORTS + answer, tuple((text(a), text(b)) for a, b in cases))
     boxed = all(isinstance(out, list) and len(out) == 1 for _, out in cases)
+    own = f"globals().pop({name!r}, None)\n"  # an imported function is nobody's answer
     return FunctionJob(
-        program=IMPORTS + answer + METHOD.format(name=name),
+        program=IMPORTS + own + answer + METHOD.format(name=name),
         tests=TESTS.format(name=name),
         names=(name,),
         setup=f"{KEYED}\nBOXED, CASES = {boxed}, {json.dumps(cases)!r}",

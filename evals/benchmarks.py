@@ -1,7 +1,7 @@
 """The benchmarks by name.
 
 Each is of one of two kinds: answers are drawn and right or wrong (sampled.py), or every problem
-gets scores of its own (scored.py). Another kind is a class with the two methods below and a row
+gets scores of its own (scored.py). Another kind is a class with the methods below and a row
 here; the command line, the table and the rows take it as it is.
 """
 
@@ -17,6 +17,7 @@ from evals.gsm8k import GSM8K
 from evals.humaneval import HUMANEVAL
 from evals.mbpp import MBPP
 from evals.microcode import MICROCODE
+from evals.problems import Dataset
 from evals.protocol import Protocol
 from evals.summaries import SUMMARIES
 from mtp.errors import BadInput, choose
@@ -30,8 +31,12 @@ class Benchmark(Interface):
         """The variant of this name, None: the first; BadInput where there is none."""
         ...
 
+    def data(self, protocol: Protocol, options: Options) -> Dataset:
+        """A variant's problems; BadInput where they, or a sandbox for them, are missing."""
+        ...
+
     def measure(
-        self, candidates: list[Candidate], protocol: Protocol, options: Options
+        self, candidates: list[Candidate], data: Dataset, protocol: Protocol, options: Options
     ) -> list[Measured]:
         """All numbers of all candidates; differences are to the first."""
         ...

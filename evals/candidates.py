@@ -14,9 +14,8 @@ import torch
 from evals.problems import Dataset, Source
 from evals.protocol import Protocol
 from mtp import tokenizer
-from mtp.checkpoint import kept_step, load_kept, load_model
+from mtp.checkpoint import kept_step, load_kept, load_model, must_be_saved, run_config
 from mtp.errors import BadInput, choose
-from mtp.interop import run_config
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import Tokenizer
 
@@ -27,7 +26,7 @@ _held: dict[Hashable, tuple[MultiTokenTransformer, str]] = {}
 
 class Candidate:
     """A run, trained or imported, or one of its kept steps: its folder, or a file of weights in
-    RUN/kept. `precision`: of the weights when it is evaluated."""
+    RUN/kept. `precision`: of the weights when it is evaluated. BadInput where there are none."""
 
     def __init__(self, place: Path, device: str = "cpu", precision: str = "float32") -> None:
         choose("precision", precision, PRECISIONS)
@@ -36,6 +35,7 @@ class Candidate:
         self.folder = place if self.step is None else place.parent.parent
         self.name = self.folder.resolve().name + (f"-{place.stem}" if self.step is not None else "")
         self.config = run_config(self.folder).model
+        must_be_saved(self.folder, self.step)
         self.text: Tokenizer = tokenizer.load(self.folder)
 
     def model(self) -> MultiTokenTransformer:
@@ -78,7 +78,7 @@ class Options:
     samples, max_new, temperatures   of all benchmarks that draw answers
     limit    problems at most, the first ones
     batch    answers drawn, or problems scored, at once
-    k        heads that draft; None: all, or 1 where that is faster
+    k        heads that draft, or all of a model with fewer; None: all, or 1 where that is faster
     """
 
     out: Path
@@ -126,6 +126,15 @@ class Measured:
     count: int
     protocol: str
     data: str
+
+
+def limited(name: str, data: Dataset, options: Options) -> Dataset:
+    """As many problems of the benchmark `name` as the options let in; BadInput where there is
+    none."""
+    data = dataclasses.replace(data, problems=data.problems[: options.limit])
+    if not data.problems:
+        raise BadInput(f"{data.origin} has no problem of {name}")
+    return data
 
 
 def fitted(protocol: Protocol, options: Options, candidates: list[Candidate]) -> Protocol:

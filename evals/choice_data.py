@@ -138,7 +138,7 @@ def labelled(source: Source, name: str, labels: str) -> tuple[list[Record], str]
     """Records, and their labels from the lines of a file beside them."""
     file = source.find(name)
     text, origin = source.text(file)
-    found = records(file, text)
+    found = list(records(file, text.split("\n")))
     lines, own = source.text(file.with_name(labels))
     given = [line for line in lines.split("\n") if line.strip()]
     if len(given) != len(found):

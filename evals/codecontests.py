@@ -16,20 +16,18 @@ From Appendix F: 1000 samples for each problem, temperatures .5 to .9. top_p is 
 """
 
 import argparse
-import importlib
 import math
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.problems import Dataset, Problem, Source, field, write_pairs
+from evals.problems import Dataset, Problem, Source, field, records, write_pairs
 from evals.protocol import Protocol
 from evals.sampled import Sampled, by_tests
 from evals.sandbox import ScriptJob
 from mtp.errors import BadInput, exit_cleanly
-from mtp.hub import load_dataset
-from mtp.parse import parse
+from mtp.hub import rows as hub_rows
 
 HUB = "deepmind/code_contests"
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -116,31 +114,10 @@ def job(problem: Problem, answer: str, protocol: Protocol) -> ScriptJob:
 def from_file(file: Path) -> Iterator[dict[str, Any]]:
     try:
         with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    if line.strip():
-                        yield dict(parse(line))
-                except (ValueError, TypeError):
-                    raise BadInput(f"{file} line {number} is no JSON record") from None
+            yield from records(file, lines)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise BadInput(f"{file} cannot be read: {reason}") from None
-
-
-def from_hub() -> Iterator[dict[str, Any]]:
-    try:
-        library = importlib.import_module("datasets")
-    except ImportError:
-        raise BadInput(f"{HUB} needs datasets (pip install -e '.[hf]'), or --train FILE") from None
-    try:
-        yield from load_dataset(library, HUB, "default", split="train", streaming=True)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # what datasets raises for no network, no such name
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{HUB} could not be read: {reason}; give --train FILE") from None
 
 
 def pairs(
@@ -172,8 +149,9 @@ def main() -> None:
     say("--incorrect", action="store_true", help="the wrong solutions too, said to be wrong")
     args = parser.parse_args()
     origin = str(args.train or HUB)
-    records = from_file(args.train) if args.train else from_hub()
-    count = write_pairs(args.pairs, pairs(records, origin, args.incorrect))
+    hub = hub_rows(HUB, "default", split="train", streaming=True, instead="--train FILE")
+    found = from_file(args.train) if args.train else hub
+    count = write_pairs(args.pairs, pairs(found, origin, args.incorrect))
     print(f"{args.pairs}: {count} pairs")
 
 

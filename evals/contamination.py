@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from evals.benchmarks import BENCHMARKS
-from evals.problems import Problem, Source
+from evals.problems import Problem, Source, add_source, source_of
 from evals.sampled import Sampled
 from mtp.corpus import open_corpus
 from mtp.errors import BadInput, choose, exit_cleanly
@@ -118,11 +118,10 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, required=True, help="a corpus' folder")
     parser.add_argument("--benchmarks", default="humaneval", help="with commas between")
-    parser.add_argument("--data-dir", type=Path, help="folder of the data files (default: the hub)")
-    parser.add_argument("--own-data", action="store_true", help="take files that differ")
+    add_source(parser)
     parser.add_argument("--out", type=Path, help="a CSV file of all problems")
     args = parser.parse_args()
-    source, names = Source(args.data_dir, args.own_data), args.benchmarks.split(",")
+    source, names = source_of(args), args.benchmarks.split(",")
     texts = [text for name in names for text in texts_of(name, source)]
     corpus = open_corpus(args.corpus)
     if not corpus.train.tokens:

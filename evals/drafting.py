@@ -32,10 +32,11 @@ def heads(
     options: Options,
     eos: int,
 ) -> int:
-    """For the answers in `file`: as told; as they were begun; else what is faster, and says so."""
+    """For the answers in `file`: as told, as far as the model has them; as they were begun; else
+    what is faster, and says so."""
     n = model.config.n
     if options.k or n == 1 or not asked:
-        return options.k or n
+        return min(options.k or n, n)
     begun = header(file).get("heads")
     if isinstance(begun, int) and 1 <= begun <= n:
         return begun

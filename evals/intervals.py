@@ -18,10 +18,9 @@ def wilson(share: float, count: int, z: float = Z90) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def bootstrap(groups: Sequence[Sequence[float]], times: int = 1000) -> tuple[float, float]:
-    """90% interval for the mean (of truths: the share that is true), where what stands in one group
-    (the questions on one story) is not independent: groups are drawn anew, with replacement. (0, 1)
-    of nothing."""
+def bootstrap(groups: Sequence[Sequence[bool]], times: int = 1000) -> tuple[float, float]:
+    """90% interval for the share that is true, where what stands in one group (the questions on one
+    story) is not independent: groups are drawn anew, with replacement. (0, 1) of nothing."""
     counts = [(sum(group), len(group)) for group in groups if group]
     if not counts:
         return 0.0, 1.0

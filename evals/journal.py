@@ -1,7 +1,8 @@
 """A file of records that grows as work is done, and from which the work goes on.
 
-The first line says what the records are of. A killed writer leaves at most a torn last line, which
-is dropped; a file whose first line says something else is refused.
+The first line says what the records are of. A killed writer leaves at most a torn last line, and a
+power cut one with zeros in it; both are dropped. A file whose first line says something else, or
+with any other line that is no record, is refused and stays as it is.
 """
 
 import fcntl
@@ -23,6 +24,11 @@ def header(file: Path) -> dict[str, Any]:
         return dict(parse(line)) if line.endswith(b"\n") else {}
     except (OSError, ValueError, TypeError):
         return {}  # Journal tells what is wrong
+
+
+def has(**kinds: type) -> Callable[[Mapping[str, Any]], bool]:
+    """For `Journal.check`: whether a record has fields of these types."""
+    return lambda record: all(isinstance(record.get(name), kind) for name, kind in kinds.items())
 
 
 class Journal:
@@ -72,13 +78,16 @@ class Journal:
         content = self.stream.read()
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines(keepends=True)
+        first = json.dumps(header).encode() + b"\n"
+        if not lines and not first.startswith(content):  # nor a torn one of ours
+            raise self._no_record(1)
         found = []
         for number, line in enumerate(lines, 1):
             try:
                 found.append(dict(parse(line)))
             except (ValueError, TypeError):
-                if number < len(lines):
-                    raise BadInput(f"{self.file} line {number} is torn; delete the file") from None
+                if not (b"\0" in line and 1 < number == len(lines)):
+                    raise self._no_record(number) from None
                 whole = whole[: -len(line)]
         if found and found[0] != header:
             names = sorted(found[0].keys() | header.keys())
@@ -90,6 +99,9 @@ class Journal:
         if len(whole) < len(content):
             os.truncate(self.stream.fileno(), len(whole))
         if not found:
-            self.stream.write(json.dumps(header).encode() + b"\n")
+            self.stream.write(first)
             self.stream.flush()
         self.records = found[1:]
+
+    def _no_record(self, number: int) -> BadInput:
+        return BadInput(f"{self.file} line {number} is no record; move the file away")

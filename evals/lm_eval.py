@@ -21,6 +21,7 @@ from mtp import tokenizer
 from mtp.checkpoint import load_model
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.model import MultiTokenTransformer
+from mtp.records import must_be_writable, replace
 from mtp.sampling import Sampling
 from mtp.tokenizer import Tokenizer
 
@@ -119,6 +120,8 @@ def main() -> None:
     parser.add_argument("--include-path", help="a folder with yaml files of more tasks")
     parser.add_argument("--output", type=Path, help="write results, versions and settings here")
     args = parser.parse_args()
+    if args.output:
+        must_be_writable(args.output)
     from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
     from lm_eval.utils import make_table  # pyright: ignore[reportMissingImports]
 
@@ -133,7 +136,7 @@ def main() -> None:
     found = evaluate(model, tasks, task_manager=manager, **options)
     print(make_table(found))
     if args.output:
-        args.output.write_text(json.dumps(found, default=str, indent=1))
+        replace(args.output, json.dumps(found, default=str, indent=1).encode())
 
 
 if __name__ == "__main__":

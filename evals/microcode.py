@@ -270,7 +270,6 @@ def problems(seed: int = SEED, each: int = EACH) -> Iterator[Problem]:
 
 def problem(family: Family, rng: random.Random, id: str) -> Problem:
     own = {key: rng.choice(names) for key, names in NAMES.items()}
-    own["m"] = rng.choice([name for name in NAMES["m"] if name not in own.values()])
     own["x"] = rng.choice([name for name in NAMES["x"] if name != own["a"]])
     name, doc, args = (part.format(**own) for part in (family.name, family.doc, family.args))
     head = f'def {name}({args}):\n    """{doc}"""'

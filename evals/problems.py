@@ -7,17 +7,18 @@ not on a filtered or edited copy. Who means other data says so (`own`). Every ro
 hash, and whether it is one of the original.
 """
 
+import argparse
 import dataclasses
 import hashlib
-import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mtp.errors import BadInput
-from mtp.hub import load_dataset
+from mtp.hub import rows as hub_rows
 from mtp.parse import parse
 from mtp.shards import file_sha256
 
@@ -46,6 +47,11 @@ class Dataset:
     examples: tuple[Problem, ...]
     origin: str
 
+    def __post_init__(self) -> None:
+        counts = Counter(problem.id for problem in self.problems)
+        if twice := next((name for name, count in counts.items() if count > 1), ""):
+            raise BadInput(f"{self.origin}: two problems are called {twice}; each needs its own id")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -68,7 +74,7 @@ class Source:
             return from_hub(hub, name)
         file = self.find(name, *also)
         text, origin = self.text(file, sha256 if file.name == name else "")
-        return records(file, text), origin
+        return list(records(file, text.split("\n"))), origin
 
     def find(self, *names: str) -> Path:
         """The first of these files that is there."""
@@ -112,16 +118,27 @@ class Source:
         return text, f"{file.name} sha256:{found[:16]}{told}"
 
 
-def records(file: Path, text: str) -> list[Record]:
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The options that `source_of` reads."""
+    say = parser.add_argument
+    say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
+    say("--own-data", action="store_true", help="take data files that differ from the originals")
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    return Source(args.data_dir, args.own_data)
+
+
+def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:
     """One JSON object a line."""
-    made = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            if line.strip():
-                made.append(dict(parse(line)))
+            record = dict(parse(line))
         except (ValueError, TypeError):
             raise BadInput(f"{file} line {number} is no JSON record") from None
-    return made
+        yield record
 
 
 def field(record: Mapping[str, Any], name: str, origin: str, kind: type = str) -> Any:
@@ -168,19 +185,7 @@ def from_hub(hub: Hub, name: str) -> tuple[list[Record], str]:
     """All rows of a split of a data set of the Hugging Face hub; `name`: of the file that may
     stand for them."""
     dataset, subset, split = hub
-    try:
-        library = importlib.import_module("datasets")
-    except ImportError:
-        raise BadInput(
-            f"{dataset} needs datasets (pip install -e '.[hf]'), or {name} in a --data-dir"
-        ) from None
-    try:
-        rows = [dict(row) for row in load_dataset(library, dataset, subset, split=split)]
-    except Exception as error:  # datasets raises its own kinds for no network, name or split
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadInput(
-            f"{dataset} could not be read from the hub: {reason}; give {name} in a --data-dir"
-        ) from None
+    rows = list(hub_rows(dataset, subset, split=split, instead=f"{name} in a --data-dir"))
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())

@@ -42,10 +42,6 @@ class Protocol:
         """Canonical JSON, one line."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
-    def cut(self, answer: str) -> str:
-        """The answer before the first stop in it."""
-        return cut(answer, self.stops)
-
 
 def variant(protocols: Sequence[Protocol], name: str | None) -> Protocol:
     """The one of a benchmark's protocols with this name, None: the first; BadInput without."""

@@ -1,7 +1,7 @@
 """Benchmarks whose answers are drawn, each right or wrong: pass@k.
 
-OUT/CHECKPOINT/BENCHMARK-VARIANT-T0.2.jsonl has the answers, and -verdicts.jsonl what came of each;
-both are gone on with where they end.
+OUT/CHECKPOINT/BENCHMARK-VARIANT-T0.2.jsonl has the answers, and -verdicts.jsonl what came of those
+that are programs; both are gone on with where they end.
 """
 
 import dataclasses
@@ -9,38 +9,41 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from evals import protocol as protocols
 from evals import scores
-from evals.candidates import Candidate, Measured, Options, fitted, header
+from evals.candidates import Candidate, Measured, Options, fitted, header, limited
 from evals.drafting import heads
-from evals.journal import Journal
+from evals.journal import Journal, has
 from evals.judge import JUDGE
 from evals.problems import Dataset, Problem, Source
 from evals.prompts import counts, prompts
 from evals.protocol import Protocol
 from evals.samples import draw
 from evals.sandbox import Job, check_available, run_all
-from mtp.errors import BadInput
 
 CODE_TEMPERATURES = (0.1, 0.2, 0.4, 0.8)  # those that occur in Table S12
 
+PROBE = "an answer\nof two lines"
+
 Asked = Sequence[tuple[Problem, str]]
+MakeJob = Callable[[Problem, str, Protocol], Job]
 
 
 @dataclass(frozen=True)
 class Check:
     """How answers are judged. verdicts: of (problem, answer) pairs, in their order; "passed" is
-    right. sandboxed: they are programs, to be run."""
+    right. job: answers are programs, and what the sandbox runs of one."""
 
     verdicts: Callable[[Asked, Protocol, bool], Iterator[str]]
-    sandboxed: bool
+    job: MakeJob | None = None
 
 
-def by_tests(job: Callable[[Problem, str, Protocol], Job]) -> Check:
+def by_tests(job: MakeJob) -> Check:
     """Answers are programs, or parts of some: run in the sandbox."""
 
     def verdicts(asked: Asked, protocol: Protocol, allow_unsandboxed: bool) -> Iterator[str]:
@@ -48,7 +51,7 @@ def by_tests(job: Callable[[Problem, str, Protocol], Job]) -> Check:
         for result in run_all(jobs, allow_unsandboxed=allow_unsandboxed):
             yield result.verdict
 
-    return Check(verdicts, True)
+    return Check(verdicts, job)
 
 
 def by_rule(right: Callable[[Problem, str], bool]) -> Check:
@@ -57,7 +60,7 @@ def by_rule(right: Callable[[Problem, str], bool]) -> Check:
     def verdicts(asked: Asked, *_: object) -> Iterator[str]:
         return ("passed" if right(problem, answer) else "failed" for problem, answer in asked)
 
-    return Check(verdicts, False)
+    return Check(verdicts)
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,23 @@ class Sampled:
     def protocol(self, variant: str | None) -> Protocol:
         return protocols.variant(self.variants, variant)
 
+    def data(self, protocol: Protocol, options: Options) -> Dataset:
+        """A variant's problems; BadInput without any, or without a sandbox for their programs."""
+        if self.check.job:
+            check_available(options.allow_unsandboxed)
+        load = self.other.get(protocol.variant, self.load)
+        return limited(self.name, load(options.source.of(self.name)), options)
+
     def measure(
-        self, candidates: list[Candidate], protocol: Protocol, options: Options
+        self, candidates: list[Candidate], data: Dataset, protocol: Protocol, options: Options
     ) -> list[Measured]:
         """pass@k of each candidate, and differences to the first one."""
-        judge = dict[str, str | int]()
-        if self.check.sandboxed:  # find out now, not after hours of drawing
-            judge = {"judge": JUDGE, "walls": check_available(options.allow_unsandboxed)}
-        data = self.other.get(protocol.variant, self.load)(options.source.of(self.name))
-        data = dataclasses.replace(data, problems=data.problems[: options.limit])
-        if not data.problems:
-            raise BadInput(f"{data.origin} has no problem of {self.name}")
         protocol = fitted(protocol, options, candidates)
+        judge = dict[str, str | int]()
+        if self.check.job:
+            judge["judge"] = JUDGE
+            judge["walls"] = check_available(options.allow_unsandboxed)
+            judge["job"] = jobs_sha256(self.check.job, data, protocol)
         grid = options.temperatures or self.temperatures
         found = [self._passed(one, data, protocol, grid, options, judge) for one in candidates]
         rows = []
@@ -106,7 +114,7 @@ class Sampled:
         judge: Mapping[str, str | int],
     ) -> tuple["Passed", list[tuple[str, float]]]:
         """What passed at each temperature; numbers on the prompts. judge: what verdicts depend on
-        beside the answers."""
+        beside the answers; nothing where a rule gives them, which costs no more than keeping."""
         model, weights = candidate.model(), candidate.weights()
         made = prompts(data, protocol, candidate.text, candidate.config.context)
         asked = {name: prompt for name, prompt in made.items() if prompt}
@@ -121,7 +129,8 @@ class Sampled:
             records = header(at, data, weights, options)
             with Journal(file, records | {"heads": k, "seed": options.seed}) as journal:
                 drawn = draw(model, candidate.text, asked, at, journal, **kept)
-            with Journal(folder / f"{stem}-verdicts.jsonl", {**records, **judge}) as journal:
+            file = folder / f"{stem}-verdicts.jsonl"
+            with Journal(file, {**records, **judge}) if judge else nullcontext() as journal:
                 right = self._judged(data, drawn, at, journal, options.allow_unsandboxed)
             n = at.samples
             passed.append([(n, right[problem.id]) for problem in data.problems])
@@ -132,19 +141,23 @@ class Sampled:
         data: Dataset,
         drawn: Mapping[str, list[str]],
         protocol: Protocol,
-        journal: Journal,
+        journal: Journal | None,
         allow_unsandboxed: bool,
     ) -> Counter[str]:
         """How many answers to each problem are right. Equal answers are judged once."""
         problems = {problem.id: problem for problem in data.problems}
-        have = {(r["problem"], r["answer"]): r["verdict"] for r in journal.records}
+        have = dict[tuple[str, str], str]()
+        if journal:
+            journal.check("a verdict", has(problem=str, answer=str, verdict=str))
+            have = {(r["problem"], r["answer"]): r["verdict"] for r in journal.records}
         pairs = dict.fromkeys((name, answer) for name in drawn for answer in drawn[name])
         new = [(n, a) for n, a in pairs if (n, digest(a)) not in have]
         asked = [(problems[name], answer) for name, answer in new]
         verdicts = self.check.verdicts(asked, protocol, allow_unsandboxed) if asked else iter(())
         for (name, answer), verdict in zip(new, verdicts, strict=True):
             have[name, digest(answer)] = verdict
-            journal.add({"problem": name, "answer": digest(answer), "verdict": verdict})
+            if journal:
+                journal.add({"problem": name, "answer": digest(answer), "verdict": verdict})
         right = Counter[str]()
         for name, answers in drawn.items():
             right[name] = sum(have[name, digest(answer)] == "passed" for answer in answers)
@@ -153,6 +166,14 @@ class Sampled:
 
 def digest(answer: str) -> str:
     return hashlib.sha256(answer.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def jobs_sha256(job: MakeJob, data: Dataset, protocol: Protocol) -> str:
+    """What tells the programs and tests that are made of answers from those of another version."""
+    made = hashlib.sha256()
+    for problem in data.problems:
+        made.update(repr(job(problem, PROBE, protocol)).encode(errors="surrogatepass"))
+    return made.hexdigest()[:16]
 
 
 def at_temperature(protocol: Protocol, temperature: float) -> Protocol:

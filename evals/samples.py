@@ -9,12 +9,11 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from tqdm import tqdm
 
 from evals import answering
-from evals.journal import Journal
+from evals.journal import Journal, has
 from evals.prompts import Prompt
 from evals.protocol import Protocol
 from mtp.model import MultiTokenTransformer
@@ -37,7 +36,7 @@ def draw(
 ) -> dict[str, list[str]]:
     """`protocol.samples` answers to each prompt, by the problem's id; what `journal` has already is
     not drawn again."""
-    journal.check("an answer", is_answer)
+    journal.check("an answer", has(problem=str, sample=int, answer=str))
     have = {(record["problem"], record["sample"]): record["answer"] for record in journal.records}
     order = sorted(asked, key=lambda name: (len(asked[name].tokens), name))  # little padding
     rows = [(name, sample) for name in order for sample in range(protocol.samples)]
@@ -56,11 +55,6 @@ def draw(
             have |= dict(new)
             counter.add(len(new))
     return {name: [have[name, i] for i in range(protocol.samples)] for name in order}
-
-
-def is_answer(record: Mapping[str, Any]) -> bool:
-    kinds = {"problem": str, "sample": int, "answer": str}
-    return all(isinstance(record.get(name), kind) for name, kind in kinds.items())
 
 
 def answers(

@@ -12,13 +12,12 @@ import numpy as np
 
 from evals import protocol as protocols
 from evals import scores
-from evals.candidates import Candidate, Measured, Options, fitted, header
+from evals.candidates import Candidate, Measured, Options, fitted, header, limited
 from evals.drafting import heads
 from evals.journal import Journal
 from evals.problems import Dataset, Problem, Source
 from evals.prompts import Prompt, counts, prompts
 from evals.protocol import Protocol
-from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import Tokenizer
 
@@ -56,14 +55,14 @@ class Scored:
     def protocol(self, variant: str | None) -> Protocol:
         return protocols.variant(self.variants, variant)
 
+    def data(self, protocol: Protocol, options: Options) -> Dataset:
+        """A variant's problems; BadInput where there is none."""
+        return limited(self.name, self.load(options.source.of(self.name), protocol), options)
+
     def measure(
-        self, candidates: list[Candidate], protocol: Protocol, options: Options
+        self, candidates: list[Candidate], data: Dataset, protocol: Protocol, options: Options
     ) -> list[Measured]:
         """Each metric's mean for each candidate, and differences to the first one."""
-        data = self.load(options.source.of(self.name), protocol)
-        data = dataclasses.replace(data, problems=data.problems[: options.limit])
-        if not data.problems:
-            raise BadInput(f"{data.origin} has no problem of {self.name}")
         protocol = dataclasses.replace(fitted(protocol, options, candidates), samples=1)
         rows, first = list[Measured](), dict[str, np.ndarray]()
 

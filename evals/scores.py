@@ -41,11 +41,11 @@ def table(passed: Sequence[Sequence[tuple[int, int]]], k: int) -> np.ndarray:
     return np.array([[pass_at_k(n, c, k) for n, c in problems] for problems in passed])
 
 
-def resamples(problems: int, times: int = TIMES) -> Iterator[np.ndarray]:
-    """Problems drawn anew (times, P), the same for the same number, in parts that fit in memory."""
+def resamples(problems: int) -> Iterator[np.ndarray]:
+    """Problems drawn anew (TIMES, P), the same for the same number, in parts that fit in memory."""
     rng, rows = np.random.default_rng(problems), max(1, PART // problems)
-    for start in range(0, times, rows):
-        yield rng.integers(problems, size=(min(rows, times - start), problems))
+    for start in range(0, TIMES, rows):
+        yield rng.integers(problems, size=(min(rows, TIMES - start), problems))
 
 
 def mean(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:

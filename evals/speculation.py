@@ -192,12 +192,12 @@ def _rolled(extend: Callable[..., Tensor], *args: object) -> Tensor:
 
 
 def acceptance_while_all_run(
-    model: MultiTokenTransformer, prompts: Prompts, max_new: int, k: int | None = None
+    model: MultiTokenTransformer, prompts: Prompts, max_new: int
 ) -> tuple[float, int]:
     """Share of row-forwards that accepted head 2's draft while no row was finished, so that every
     row had another one before it, and how many row-forwards those are."""
     accepted = passes = 0
-    for gains in itertools.islice(stream(model, prompts, max_new, k), 1, None):
+    for gains in itertools.islice(stream(model, prompts, max_new), 1, None):
         if len(gains) < len(prompts):
             break
         accepted += sum(gain.accepted > 0 for gain in gains)

@@ -240,10 +240,10 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         plot(study, file, args.results)
     for line in failed + unfinished:
         print(line, file=sys.stderr)
+    if failed:  # first, since others may wait for them
+        raise BadInput(f"{len(failed)} runs failed; run again with --retry once the cause is gone")
     if unfinished:
         raise BadInput(f"{len(unfinished)} runs are not finished; the same command goes on")
-    if failed:
-        raise BadInput(f"{len(failed)} runs failed; run again with --retry once the cause is gone")
 
 
 def starts_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
@@ -343,6 +343,19 @@ def plot_all(root: Path) -> None:
     for name in STUDIES:
         for file in sorted((root / name).glob("*.csv")):
             plot(find(name), file, root)
+    draw_evaluations(root)
+
+
+def draw_evaluations(root: Path) -> None:
+    """The figures of rows that `make evaluate` and `make evaluate-released` have written."""
+    from evals.__main__ import read
+    from experiments import evaluate, evaluate_released
+    from experiments.figures import save
+
+    for file in sorted(root.glob("*/results.csv")):
+        save(evaluate.figure(read(file)), file.with_suffix(""))
+    for file in sorted((root / "evaluate-released").glob("*.csv")):
+        save(evaluate_released.figure(read(file), results.paper(root)), file.with_suffix(""))
 
 
 if __name__ == "__main__":

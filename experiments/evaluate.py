@@ -33,7 +33,12 @@ class Kind(NamedTuple):
 KINDS = (
     Kind("Answers", r"pass@\d+$|pass@1 level", "", "% of problems"),
     Kind("Choices", r"accuracy(?: per character)?$", "accuracy ?", "% of questions"),
-    Kind("Summaries", r"ROUGE-[12L] F1, unicode$", " F1, unicode", "ROUGE F1, %"),
+    Kind(
+        "Summaries",
+        r"ROUGE-[12L] F1, unicode$",
+        " F1, unicode",
+        "F1, %, words of any script, unstemmed",
+    ),
 )
 KEYS = ["benchmark", "variant", "metric"]
 LINE, REST, NAME = 0.24, 1.1, 0.22  # inches: a score; a panel's title and axis; a name

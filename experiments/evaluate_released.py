@@ -19,8 +19,10 @@ of the benchmarks, and functions of the standard library, which the models may w
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -32,7 +34,7 @@ from evals.benchmarks import chosen
 from evals.candidates import Candidate, Measured, Options
 from evals.domains import domains
 from evals.journal import Journal
-from evals.problems import Source
+from evals.problems import add_source, source_of
 from evals.speculation import side_by_side
 from experiments import figures, results
 from experiments.decoding import ways_of
@@ -121,6 +123,7 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     asked = {"prompt": scale.prompt, "new": scale.new, "batch": scale.batch, "k": "1..n"}
     kept = asked | {"repeats": scale.repeats, "data": told, "weights": candidate.weights()}
     with Journal(out / candidate.name / "decoding.jsonl", kept) as journal:
+        journal.check("decoding speeds", is_speeds)
         if not journal.records:
             ways = ways_of(candidate.model(), scale.new, range(1, candidate.config.n + 1))
             found = side_by_side(ways, prompts, min(scale.batch, len(prompts)), scale.repeats)
@@ -139,6 +142,11 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     ]  # fmt: skip
 
 
+def is_speeds(record: Mapping[str, Any]) -> bool:
+    values = record.get("values")
+    return isinstance(values, dict) and all(isinstance(v, int | float) for v in values.values())
+
+
 def measure(args: argparse.Namespace) -> pd.DataFrame:
     """Import, measure, write OUT/SCALE.csv."""
     choose("scale", args.scale, SCALES)
@@ -149,7 +157,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     scale = SCALES[args.scale]
     options = Options(
         out=args.runs / f"answers-{args.scale}",
-        source=Source(args.data_dir, args.own_data),
+        source=source_of(args),
         samples=scale.samples,
         temperatures=scale.temperatures,
         max_new=scale.max_new,
@@ -157,6 +165,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         batch=args.batch,
         allow_unsandboxed=args.allow_unsandboxed,
     )
+    data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     device, precision = ("cuda", "bf16") if torch.cuda.is_available() else ("cpu", "float32")
     folders = {
         name: imported(args.checkpoints, name, args.runs)
@@ -166,8 +175,8 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     file, found, rows = args.out / f"{args.scale}.csv", list[Measured](), pd.DataFrame()
     for pair in NAMES.values():
         candidates = [Candidate(folders[name], device, precision) for name in pair]
-        for benchmark, protocol in wanted:
-            found += benchmark.measure(candidates, protocol, options)
+        for (benchmark, protocol), problems in zip(wanted, data, strict=True):
+            found += benchmark.measure(candidates, problems, protocol, options)
             rows = write(file, found, precision)
         if DECODING in pair:
             found += decoding(candidates[1], scale, options.out, args.data)
@@ -258,8 +267,7 @@ def main() -> None:
     say("--checkpoints", type=Path, required=True, metavar="FOLDER", help="the download")
     say("--scale", default="paper", help=f"{', '.join(SCALES)} (default: paper)")
     say("--benchmarks", default=",".join(PAPER_NAMES), help="(default: humaneval,mbpp,apps)")
-    say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
-    say("--own-data", action="store_true", help="take data files that differ from the originals")
+    add_source(parser)
     say("--batch", type=int, default=32, help="answers drawn at once; 32")
     say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
     say("--runs", type=Path, default=Path("runs/released"), help="where the imported are kept")

@@ -5,6 +5,7 @@ grey ground, because their scale (7B parameters, 200B tokens) is not ours.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ STYLE = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.axisbelow": True,
     "axes.grid": True,
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.8,
@@ -45,6 +47,7 @@ BLUE, ORANGE, GREEN, RED, GREY = (
     "#d55e00",
     "#666666",
 )
+CHARACTERS = 13  # of a caption, to the inch
 
 
 def panels(count: int, width: float = 4.2, height: float = 3.9) -> tuple[Figure, list[Axes]]:
@@ -76,14 +79,15 @@ def spread(
     label: str,
     marker: str = "o",
     order: Sequence[str] = (),
+    shift: float = 0.0,
 ) -> None:
     """Every seed's `value` as a point, and their mean: a line along a numeric `x`, a dash for each
-    category where their `order` is given."""
+    category where their `order` is given. shift: to the right, of a category's width."""
     ticks = list(order) or sorted(rows[x].unique())
-    place = {value: i for i, value in enumerate(ticks)}
+    place = {value: i + shift for i, value in enumerate(ticks)}
     mean = rows.groupby(x).value.mean()
     at = [i for value, i in place.items() if value in mean.index]
-    means = [mean[ticks[i]] for i in at]
+    means = [mean[value] for value in place if value in mean.index]
     line = {"linestyle": "", "marker": "_", "markersize": 17} if order else {}
     axes.plot(at, means, color=colour, label=label, markeredgewidth=2, zorder=2, **line)
     axes.scatter(
@@ -95,8 +99,11 @@ def spread(
 
 
 def finish(figure: Figure, caption: str, scale: float = 1.0) -> Figure:
-    """Place the caption under the panels. scale: of the caption's share of the height, less than 1
-    where the figure is taller than a row of panels."""
+    """Place the caption under the panels, no line wider than they. scale: of the caption's share
+    of the height, less than 1 where the figure is taller than a row of panels."""
+    wide = int(CHARACTERS * figure.get_figwidth())
+    lines = [part for line in caption.splitlines() for part in textwrap.wrap(line, wide)]
+    caption = "\n".join(lines)
     room = scale * (0.02 + 0.045 * (caption.count("\n") + 1))
     figure.tight_layout(rect=(0, room, 1, 1), w_pad=2.0)
     figure.text(

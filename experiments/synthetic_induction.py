@@ -170,13 +170,15 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     sizes = sorted(rows["size"].unique(), key=in_millions)
     picture, axes = figures.panels(1 + len(sizes[:2]), 4.6)
     best = chosen(rows)
-    at = {name: i for i, name in enumerate(sizes)}
     for n, (colour, marker) in STYLES.items():
-        points = best[best.n == n].rename(columns={"best": "value"})
-        figures.spread(axes[0], points, "size", colour, f"n={n}, best over training", marker, sizes)
+        points, shift = best[best.n == n].rename(columns={"best": "value"}), 0.3 * n - 0.45
+        figures.spread(
+            axes[0], points, "size", colour, f"n={n}, best over training", marker, sizes, shift
+        )
         honest = best[best.n == n].groupby("size", sort=False).honest.mean()
+        at = [sizes.index(name) + shift for name in honest.index]
         axes[0].plot(
-            [at[s] for s in honest.index], honest, linestyle="", marker="D", fillstyle="none",
+            at, honest, linestyle="", marker="D", fillstyle="none",
             color=colour, markersize=9, label=f"n={n}, step chosen on validation",
         )  # fmt: skip
     baselines(axes[0], rows)

@@ -92,7 +92,13 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     axes[2].set_xlabel("step")
     axes[2].set_ylabel("right (%)")
     axes[2].set_ylim(bottom=0)
-    axes[2].legend(fontsize=8.5)
+    axes[2].legend(
+        fontsize=8.5,
+        loc="upper right",
+        bbox_to_anchor=(1.02, 0.87),
+        handlelength=1.6,
+        labelspacing=0.3,
+    )
     what = f"{mentions(rows)};\nthe paper (Figure S14, no values): almost all names with books"
     return figures.finish(picture, caption(rows, what, paper=False))
 

@@ -14,10 +14,12 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -29,6 +31,19 @@ from mtp.parse import parse
 from mtp.shards import file_sha256, sync
 
 KEEP = 2
+
+# The weights of a layer: ours, which are Meta's too, and Hugging Face's.
+LAYER = {
+    "attention.wq": "self_attn.q_proj",
+    "attention.wk": "self_attn.k_proj",
+    "attention.wv": "self_attn.v_proj",
+    "attention.wo": "self_attn.o_proj",
+    "feed_forward.w1": "mlp.gate_proj",
+    "feed_forward.w2": "mlp.down_proj",
+    "feed_forward.w3": "mlp.up_proj",
+    "attention_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,7 @@ def load(folder: Path, weights_only: bool = False) -> Checkpoint | None:
 
 def load_model(run: Path, device: str = "cpu") -> MultiTokenTransformer:
     """The trained model of a run's folder, in float32. Raises BadInput where there is none."""
-    return with_weights(run_config(run).model, trained(run).model).to(device)
+    return with_weights(run_config(run).model, trained(run).model, run).to(device)
 
 
 def run_config(run: Path) -> TrainConfig:
@@ -109,16 +124,26 @@ def run_config(run: Path) -> TrainConfig:
 
 def trained(run: Path) -> Checkpoint:
     """A run's newest whole checkpoint, its weights alone; BadInput where there is none."""
+    must_be_saved(run)
     found = load(run / "checkpoint", weights_only=True)
-    if found is None:
-        raise BadInput(f"{run} has no checkpoint yet; train it first")
+    assert found is not None
     return found
 
 
-def with_weights(config: ModelConfig, weights: dict[str, Tensor]) -> MultiTokenTransformer:
-    """A model of this config holding these weights; BadInput where they do not fit."""
-    model = MultiTokenTransformer.uninitialised(config)
-    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+def must_be_saved(run: Path, step: int | None = None) -> None:
+    """BadInput where a run has no weights, or none kept of a step. Nothing is read."""
+    if step is not None and not (file := kept_file(run, step)).is_file():
+        raise BadInput(f"{file} cannot be read: No such file")
+    if step is None and not any_saved(run / "checkpoint"):
+        raise BadInput(f"{run} has no checkpoint yet; train it first")
+
+
+def with_weights(
+    config: ModelConfig, weights: dict[str, Tensor], where: object = "the checkpoint"
+) -> MultiTokenTransformer:
+    """A model of this config holding these weights; BadInput where they do not fit. `where` they
+    are from."""
+    expected = shapes_of(config, weights, where)
     got = {name: tuple(w.shape) for name, w in weights.items()}
     if wrong := sorted(set(expected.items()) ^ set(got.items())):
         name = wrong[0][0]
@@ -126,8 +151,34 @@ def with_weights(config: ModelConfig, weights: dict[str, Tensor]) -> MultiTokenT
             f"checkpoint weight {name!r} has shape {got.get(name, 'none')}, "
             f"the config wants {expected.get(name, 'none')}"
         )
+    model = MultiTokenTransformer.uninitialised(config)
     model.load_state_dict(weights)
     return model
+
+
+def shapes_of(
+    config: ModelConfig, found: Mapping[str, Tensor], where: object
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's weights, by our names. BadInput where those that are `found`, under
+    whichever format's names, are of fewer layers or heads, or none can be as large."""
+    # first, since the names and shapes of a billion layers would fill the memory
+    wanted, held = config.layers + config.extra_layers, layers_among(found)
+    if wanted > held:
+        raise BadInput(f"{where} has the weights of {held} layers; its config wants {wanted}")
+    if config.n > len(found):  # heads that are no layers have a weight each
+        raise BadInput(f"{where} has {len(found)} weights; its config wants {config.n} heads")
+    try:
+        with torch.device("meta"):
+            model = MultiTokenTransformer(config)
+    except (RuntimeError, TypeError, OverflowError):  # what torch has for sizes past 64 bits
+        raise BadInput(f"the config of {where} wants weights larger than a tensor can be") from None
+    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
+def layers_among(names: Iterable[str]) -> int:
+    """How many transformer layers weights of these names belong to, whichever format's they are."""
+    ends = tuple(f".{part}.weight" for pair in LAYER.items() for part in pair)
+    return len({name.removesuffix(end) for name in names for end in ends if name.endswith(end)})
 
 
 def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
@@ -141,8 +192,12 @@ def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
     except OSError:
         half.unlink(missing_ok=True)
         raise
-    half.rename(folder / f"step-{step:08d}.safetensors")
+    half.rename(kept_file(run, step))
     sync(folder)
+
+
+def kept_file(run: Path, step: int) -> Path:
+    return run / "kept" / f"step-{step:08d}.safetensors"
 
 
 def kept_step(file: Path) -> int | None:
@@ -153,7 +208,7 @@ def kept_step(file: Path) -> int | None:
 
 def load_kept(run: Path, step: int, config: ModelConfig, device: str) -> MultiTokenTransformer:
     """The model as it was at a kept step. BadInput where its file is no whole one."""
-    file = run / "kept" / f"step-{step:08d}.safetensors"
+    file = kept_file(run, step)
     try:
         return with_weights(config, load_file(file)).to(device)
     except (OSError, SafetensorError, BadInput) as error:
@@ -171,11 +226,6 @@ def newest_whole_step(folder: Path) -> int:
     """The step of the checkpoint that `load` would take; 0 where there is none."""
     found = load(folder, weights_only=True)
     return found.step if found else 0
-
-
-def newest_step(folder: Path) -> int:
-    """The step of the newest checkpoint in `folder`; 0 where there is none."""
-    return int(_saved(folder)[-1].name.removeprefix("step-")) if _saved(folder) else 0
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -30,6 +30,7 @@ from mtp.config import ModelConfig, TrainConfig, differences, override
 from mtp.errors import BadInput
 from mtp.interop import ADDING, grow_heads, grown_config
 from mtp.model import dropped
+from mtp.records import replace
 from mtp.tokenizer import Tokenizer, load_if_any, same, saved_name
 
 
@@ -48,7 +49,8 @@ def override_from_start(
         if own.init == start:
             data = dataclasses.replace(config.data, tokenizer=own.data.tokenizer)
             return override(dataclasses.replace(config, model=own.model, data=data), assignments)
-    there = checkpoint.run_config(Path(start)).model
+    place = start_of(start, run)
+    there = checkpoint.run_config(place).model
     free = ("model.n", "model.head", "model.extra_layers")
     heads = [text for text in assignments if text.partition("=")[0].strip() in free]
     # heads alone, in a model that any number of them fits
@@ -56,10 +58,16 @@ def override_from_start(
     wanted = override(dataclasses.replace(config, model=roomy), heads).model
     model = with_heads(there, wanted)
     config = dataclasses.replace(config, model=model)
-    if text := load_if_any(Path(start)):
-        data = dataclasses.replace(config.data, tokenizer=saved_name(text, Path(start)))
+    if text := load_if_any(place):
+        data = dataclasses.replace(config.data, tokenizer=saved_name(text, place))
         config = dataclasses.replace(config, data=data)
     return override(config, assignments)
+
+
+def start_of(init: str, run: Path | None) -> Path:
+    """The folder that `init` names: a run beside `run`, or a path."""
+    beside = run.parent / init if run else Path(init)
+    return beside if beside.is_dir() else Path(init)
 
 
 def with_heads(there: ModelConfig, wanted: ModelConfig) -> ModelConfig:
@@ -81,8 +89,7 @@ def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
     BadInput where the start is missing or damaged, its model or its tokenizer (`text` is the
     corpus's) is another, or the run began with other weights. One that has begun needs no start.
     """
-    beside, pin = folder.parent / config.init, folder / "start"
-    start = beside if beside.is_dir() else Path(config.init)
+    start, pin = start_of(config.init, folder), folder / "start"
     begun = checkpoint.any_saved(folder / "checkpoint")
     if begun and not pin.exists():
         raise BadInput(f"{folder} has weights of its own; it cannot have init={start} too")
@@ -103,11 +110,8 @@ def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
             f"set data.tokenizer={saved_name(theirs, start)}"
         )
     found = checkpoint.trained(start)
-    folder.mkdir(parents=True, exist_ok=True)
     if not pin.exists():
-        half = folder / "start.half"
-        half.write_text(found.sha256)
-        half.rename(pin)
+        replace(pin, found.sha256.encode())
     elif pin.read_text() != found.sha256:
         raise BadInput(
             f"{folder} began with other weights than {start} has now, at its step {found.step}; "

@@ -58,7 +58,7 @@ def read(folder: Path) -> MultiTokenTransformer:
         return llama.read_hf(folder, values)
     config = llama.config_of(file, values)
     found = llama.read_safetensors(folder)
-    return llama.model_of(folder, config, lambda c: {k: k for k in llama.shapes_of(c)}, found)
+    return llama.model_of(folder, config, None, found)
 
 
 def write_all(folder: Path, model: MultiTokenTransformer, text: Tokenizer | None) -> None:

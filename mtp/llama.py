@@ -8,7 +8,7 @@ matrices.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtp.checkpoint import save_tensors, with_weights
+from mtp.checkpoint import LAYER, save_tensors, shapes_of, with_weights
 from mtp.config import TRANSFORMER_HEADS, ModelConfig, from_dict, parse_rope_scaling
 from mtp.errors import BadInput, choose
 from mtp.model import MultiTokenTransformer
@@ -26,19 +26,6 @@ from mtp.parse import parse
 from mtp.tokenizer import BPE, LlamaTokenizer, Tokenizer
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-# The weights of a layer: ours, which are Meta's too, and Hugging Face's.
-LAYER = {
-    "attention.wq": "self_attn.q_proj",
-    "attention.wk": "self_attn.k_proj",
-    "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
 
 PLAIN = {  # what their config may say, and a model of ours is always
     "hidden_act": "silu",
@@ -298,40 +285,17 @@ def config_of(file: Path, values: dict[str, Any]) -> ModelConfig:
         raise BadInput(f"{file}: {error}") from None
 
 
-def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shapes of a model's weights, by our names."""
-    with torch.device("meta"):
-        model = MultiTokenTransformer(config)
-    return {name: tuple(p.shape) for name, p in model.named_parameters()}
-
-
-def layers_among(names: Iterable[str]) -> int:
-    """How many transformer layers weights of these names belong to, whichever format's they are."""
-    ends = tuple(f".{part}.weight" for pair in LAYER.items() for part in pair)
-    return len({name.removesuffix(end) for name in names for end in ends if name.endswith(end)})
-
-
 def model_of(
     folder: Path,
     config: ModelConfig,
-    names_of: Callable[[ModelConfig], dict[str, str]],
+    names_of: Callable[[ModelConfig], dict[str, str]] | None,
     found: dict[str, Tensor],
 ) -> MultiTokenTransformer:
     """The model of the weights `found`, which it takes out; `names_of` a config gives their names
-    by ours. BadInput where they do not fit or are no numbers."""
-    # first, since the names and shapes of a billion layers would fill the memory
-    wanted, held = config.layers + config.extra_layers, layers_among(found)
-    if wanted > held:
-        raise BadInput(f"{folder} has the weights of {held} layers; its config wants {wanted}")
-    if config.n > len(found):  # heads that are no layers have a weight each
-        raise BadInput(f"{folder} has {len(found)} weights; its config wants {config.n} heads")
-    try:
-        shapes, weights = shapes_of(config), dict[str, Tensor]()
-    except (RuntimeError, TypeError, OverflowError):  # what torch has for sizes past 64 bits
-        raise BadInput(
-            f"the config of {folder} wants weights larger than a tensor can be"
-        ) from None
-    for ours, theirs in names_of(config).items():
+    by ours, None: they are the same. BadInput where they do not fit or are no numbers."""
+    shapes, weights = shapes_of(config, found, folder), dict[str, Tensor]()
+    names = names_of(config) if names_of else {name: name for name in shapes}
+    for ours, theirs in names.items():
         if (weight := found.pop(theirs, None)) is None:
             raise BadInput(f"{folder} has no weight {theirs!r}")
         if tuple(weight.shape) != shapes[ours]:
@@ -345,4 +309,4 @@ def model_of(
         weights[ours] = weight.float()
     if found:
         raise BadInput(f"{folder} has a weight {min(found)!r} that its config has no place for")
-    return with_weights(config, weights)
+    return with_weights(config, weights, folder)

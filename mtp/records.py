@@ -6,6 +6,7 @@ import functools
 import os
 import platform
 import subprocess
+import tempfile
 from pathlib import Path
 
 import torch
@@ -27,6 +28,19 @@ def commit() -> str:
 
 def versions() -> str:
     return f"python {platform.python_version()}, torch {torch.__version__}"
+
+
+def must_be_writable(file: Path) -> None:
+    """BadInput before hours of work where `replace` could not write their result; makes the
+    folder."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error.strerror}") from None
 
 
 def replace(file: Path, content: bytes) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtp.checkpoint import LAYER
 from mtp.config import ModelConfig, parse_rope_scaling
 from mtp.errors import BadInput, choose
-from mtp.llama import LAYER, config_of, layer_names, model_of, need, part_of, read_json, write_json
+from mtp.llama import config_of, layer_names, model_of, need, part_of, read_json, write_json
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import Tokenizer
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from mtp import pairs
 from mtp.errors import BadInput
-from mtp.hub import load_dataset
+from mtp.hub import rows as hub_rows
 from mtp.parse import parse
 from mtp.shards import file_sha256
 
@@ -206,25 +206,14 @@ def _hugging_face(name: str, skip: Path) -> Source:
     dataset, _, subset = name.partition("#")
 
     def documents() -> Iterator[Document]:
-        try:
-            library = importlib.import_module("datasets")
-        except ImportError:
-            raise BadInput(
-                f"source hf:{name} needs datasets; install it: pip install -e '.[hf]'"
-            ) from None
-        try:
-            rows = load_dataset(library, dataset, subset or None, split="train", streaming=True)
-            for row in rows:
-                text = row.get("text", row.get("content"))
-                if not isinstance(text, str):
-                    columns = ", ".join(row)
-                    raise BadInput(
-                        f'source hf:{name} needs a column "text" or "content"; it has: {columns}'
-                    )
-                yield Document(text.encode(errors="surrogatepass"), code=False)
-        except (OSError, ValueError) as error:  # what datasets raises for no network, no such name
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise BadInput(f"source hf:{name} could not be read: {reason}") from None
+        told = f"source hf:{name}"
+        found = hub_rows(dataset, subset or None, split="train", streaming=True, told=told)
+        for row in found:
+            text = row.get("text", row.get("content"))
+            if not isinstance(text, str):
+                columns = ", ".join(row)
+                raise BadInput(f'{told} needs a column "text" or "content"; it has: {columns}')
+            yield Document(text.encode(errors="surrogatepass"), code=False)
 
     local = _listing(Path(dataset), skip) if Path(dataset).exists() else {"hub": dataset}
     return Source(f"hf-{_slug(name)}", local | {"subset": subset}, documents, streamed=True)

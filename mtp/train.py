@@ -38,6 +38,7 @@ from mtp.model import MultiTokenTransformer, flops_per_token
 from mtp.pairs import Pairs
 from mtp.parse import parse
 from mtp.progress import Progress
+from mtp.records import replace
 from mtp.signals import Interrupted, catch_signals
 from mtp.tokenizer import Tokenizer, load_if_any, same
 
@@ -335,9 +336,7 @@ def claim(folder: Path, config: TrainConfig) -> None:
     """Write the config into the folder, or check that it is the one there."""
     file = folder / "config.json"
     if not file.exists():
-        half = file.with_suffix(".half")
-        half.write_text(to_json(config))
-        half.rename(file)
+        replace(file, to_json(config).encode())
         return
     try:
         there = from_dict(TrainConfig, parse(file.read_bytes()))

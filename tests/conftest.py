@@ -111,6 +111,11 @@ def bytes_model(context: int) -> MultiTokenTransformer:
     return MultiTokenTransformer(config)
 
 
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint in a run's folder `checkpoint`, whole or not; 0 without."""
+    return max((int(path.name.removeprefix("step-")) for path in folder.glob("step-*")), default=0)
+
+
 def write_jsonl(file: Path, *records: object) -> Path:
     """A line for each, in a folder that may not be there yet."""
     file.parent.mkdir(parents=True, exist_ok=True)

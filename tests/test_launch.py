@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Cli
+from conftest import Cli, newest_step
 
 from evals import speculation
 from experiments import launch
 from experiments.jobs import read_status
 from experiments.launch import Job, Launch, SlurmOptions, run_bytes, slots, slurm_options
-from mtp import checkpoint
 from mtp.config import TrainConfig, size, to_json
 from mtp.errors import BadInput
 
@@ -119,7 +118,7 @@ def test_a_run_whose_parent_is_killed_goes_on_is_not_started_twice_and_survives_
 
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: "killed; will go on, step" in cli("status", *args).out)
-    before = checkpoint.newest_step(folder / "checkpoint")
+    before = newest_step(folder / "checkpoint")
     last = cli("run", *args, "--launcher", "debug")
     assert last.code == 0 and "1 runs, 0 finished" in last.out
     assert cli("status", *args).out.split()[-1] == "finished"
@@ -161,7 +160,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(
     for folder in folders() if both else []:
         status = read_status(folder)
         assert status["state"] == "interrupted"
-        assert checkpoint.newest_step(folder / "checkpoint") == status["step"]
+        assert newest_step(folder / "checkpoint") == status["step"]
     last = cli("run", *args, "--launcher", "debug")
     assert last.code == 0 and cli("status", *args).out.count(" finished\n") == 2
 

@@ -243,9 +243,14 @@ def test_the_command_line(
             return int(left.code or 0)
         return 0
 
-    assert call("--tasks", "local_copa", "--output", str(tmp_path / "out.json")) == 0
+    out = tmp_path / "results" / "out.json"  # in a folder that is made
+    assert call("--tasks", "local_copa", "--output", str(out)) == 0
     assert "local_copa" in capsys.readouterr().out
-    told = json.loads((tmp_path / "out.json").read_text())
+    told = json.loads(out.read_text())
     assert told["n-samples"]["local_copa"]["effective"] == 5
     assert call("--tasks", "local_copa,nothing") == 2
     assert "error: lm-evaluation-harness has no task 'nothing'" in capsys.readouterr().err
+    monkeypatch.setattr("evals.lm_eval.evaluate", None)  # what cannot be written is told before it
+    for place, reason in ((tmp_path, "Is a directory"), (out / "a", "File exists")):
+        assert call("--tasks", "local_copa", "--output", str(place)) == 2
+        assert capsys.readouterr().err == f"error: {place} cannot be written: {reason}\n"

@@ -10,6 +10,7 @@ from test_sandbox import need
 from evals import microcode
 from evals.microcode import COMPLETE, NEWLINE, Family, job, problems
 from evals.problems import Problem
+from evals.protocol import cut
 from evals.sandbox import run_all
 
 LINES = {"level 1", "level 2"}  # where the prompt ends within a line
@@ -110,7 +111,7 @@ def test_prompts_are_python_up_to_their_docstring(made: list[Problem]) -> None:
         assert p.fields["prompt"] == p.fields["open"] + end
         if end:
             ast.parse(p.fields["prompt"])
-        assert COMPLETE.cut(p.about["solution"]) == p.about["solution"]
+        assert cut(p.about["solution"], COMPLETE.stops) == p.about["solution"]
         for protocol in (COMPLETE, NEWLINE):
             ast.parse(job(p, p.about["solution"], protocol).program)
 

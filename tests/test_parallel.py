@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import newest_step
 from safetensors.torch import load_file
 
 from mtp import checkpoint, parallel, train
@@ -288,7 +289,7 @@ def test_torchrun_saves_and_stops_both_ranks_when_one_is_told(
     assert "interrupted by SIGTERM; saved; the same command goes on" in told
     state = json.loads((folder / "status.json").read_text())
     assert state["state"] == "interrupted"
-    assert state["step"] == checkpoint.newest_step(folder / "checkpoint") > 0
+    assert state["step"] == newest_step(folder / "checkpoint") > 0
     assert checkpoint.load(folder / "checkpoint") is not None
 
 

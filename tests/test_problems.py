@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 
-from evals.problems import Problem, Source, convert, from_hub
+from evals.problems import Dataset, Problem, Source, convert, from_hub
 from mtp.errors import BadInput
 
 HUB = ("some/set", None, "test")
@@ -86,6 +86,14 @@ def test_conversion_numbers_what_it_makes_and_what_it_cannot() -> None:
         convert("x", [{"q": "a"}, {}], "f", make)
 
 
+def test_two_problems_of_one_name_are_told() -> None:
+    """Answers are kept by it: both would count with those of one."""
+    named = tuple(Problem(name, {}, {}) for name in ("a", "b", "b"))
+    with pytest.raises(BadInput, match=r"^file: two problems are called b; each needs its own id$"):
+        Dataset(named, (), "file")
+    Dataset(named[:2], (named[1], named[1]), "file")
+
+
 def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -98,12 +106,11 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == [{"a": 1}] and origin.startswith("hub some/set test sha256:")
     assert asked == [(("some/set", None), {"split": "test"})]
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda: None))
-    with pytest.raises(BadInput, match=r"some/set could not be read from the hub: .*give a\.jsonl"):
+    with pytest.raises(BadInput, match=r"^some/set could not be read: .*; give a\.jsonl in a --d"):
         from_hub(HUB, "a.jsonl")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        BadInput, match=r"needs datasets \(pip install -e '\.\[hf\]'\), or a\.jsonl"
-    ):
+    told = r"^some/set needs datasets \(pip install -e '\.\[hf\]'\), or a\.jsonl in a --data-dir$"
+    with pytest.raises(BadInput, match=told):
         from_hub(HUB, "a.jsonl")
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import newest_step
 from test_train import Make, assert_same_run, command, rows, status, trainer
 from torch import Tensor
 
-from mtp import checkpoint, train
+from mtp import train
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.train import Interrupted, Trainer
@@ -129,7 +130,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     process = processes.Process(target=train.train, args=(config, folder, data))
     process.start()
     assert process.pid
-    two_saved = lambda: checkpoint.newest_step(folder / "checkpoint") >= 9  # noqa: E731
+    two_saved = lambda: newest_step(folder / "checkpoint") >= 9  # noqa: E731
     assert kill_when(process.pid, two_saved, process.is_alive)
     process.join()
     newest = sorted((folder / "checkpoint").glob("step-*"))[-1]
@@ -152,7 +153,7 @@ def unasked(
     """A config without periodic saves and its run of 60 steps in one go."""
     config, folder = make_config(tokens=60 * 4 * 32), tmp_path_factory.mktemp("unasked") / "run"
     train.train(config, folder, data)
-    assert checkpoint.newest_step(folder / "checkpoint") == 60
+    assert newest_step(folder / "checkpoint") == 60
     return config, folder
 
 
@@ -180,7 +181,7 @@ def test_a_signal_saves_and_the_run_goes_on(
             train.train(config, folder, data)
     assert stopped.value.signum == signum
     assert signal.getsignal(signum) == handlers
-    assert checkpoint.newest_step(folder / "checkpoint") == 7
+    assert newest_step(folder / "checkpoint") == 7
     told = status(folder)
     assert (told["state"], told["step"], told["steps"]) == ("interrupted", 7, 60)
     train.train(config, folder, data)
@@ -207,7 +208,7 @@ def test_the_command_line_tells_a_stop_in_one_line(
     assert process.returncode == 128 + signum
     assert told[-1] == f"interrupted by {signum.name}; saved; the same command goes on"
     assert told[0].startswith("engine: ") and all(x.startswith("step ") for x in told[1:-1])
-    assert checkpoint.newest_step(folder / "checkpoint") < 60
+    assert newest_step(folder / "checkpoint") < 60
     if signum == signal.SIGTERM:
         done = subprocess.run(run, capture_output=True, text=True)
         assert done.returncode == 0 and "Traceback" not in done.stderr
@@ -349,5 +350,5 @@ def test_a_diverging_run_stops_before_it_saves(
     monkeypatch.setattr(Trainer, "train_step", poisoned)
     with pytest.raises(BadInput, match=r"at step 4; choose a smaller lr than 0.003"):
         train.train(config, folder, data)
-    assert checkpoint.newest_step(folder / "checkpoint") == 3
+    assert newest_step(folder / "checkpoint") == 3
     assert status(folder)["state"] == "failed"

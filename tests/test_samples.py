@@ -14,7 +14,6 @@ from evals.problems import Dataset, Problem
 from evals.prompts import Prompt, prompts
 from evals.protocol import Protocol
 from evals.samples import answers, draw
-from mtp.decode import generate
 from mtp.errors import BadInput
 from mtp.tokenizer import ByteTokenizer
 
@@ -47,18 +46,6 @@ def test_too_few_examples_are_told() -> None:
 
 
 ASKED = {f"p{i}": Prompt([256, *f"{i}: the fox went".encode()], 0) for i in range(5)}
-
-
-def test_answers_end_at_the_first_stop(runs: tuple[Path, Path]) -> None:
-    """As if the whole answer had been made and cut."""
-    model, text = Candidate(runs[0]).model(), ByteTokenizer()
-    prompts_ = [prompt.tokens for prompt in ASKED.values()]
-    whole = [text.decode(t) for t in generate(model, prompts_, 40, eos=text.eos).tokens]
-    assert all(whole)
-    for stop in {answer[3:5] for answer in whole} | {" ", "no such text"}:
-        protocol = Protocol("b", "v", stops=(stop, "\0"), max_new=40)
-        made = answers(model, text, prompts_, protocol, None, 0)
-        assert made == [answer.split(stop)[0] for answer in whole]
 
 
 def test_no_pass_is_made_for_rows_that_have_their_stop(

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import Cli, newest_step
 
 from experiments import results
 from experiments.jobs import read_status
 from experiments.launch import queued
-from mtp import checkpoint
 
 ROOT = Path(__file__).parent.parent
 # Two runs of sweep-heads, n=1 and n=4, of some seconds each.
@@ -70,7 +69,7 @@ def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> No
 
 def weights(folder: Path) -> dict[str, bytes]:
     """The newest checkpoint's weights and optimizer, byte for byte."""
-    newest = folder / "checkpoint" / f"step-{checkpoint.newest_step(folder / 'checkpoint'):08}"
+    newest = folder / "checkpoint" / f"step-{newest_step(folder / 'checkpoint'):08}"
     return {f.name: f.read_bytes() for f in newest.glob("*.safetensors")}
 
 
@@ -107,7 +106,7 @@ def test_a_preempted_member_of_an_array_ends_with_the_weights_of_an_undisturbed_
     subprocess.run(["scontrol", "requeue", job], check=True)
     wait_until(lambda: read_status(folder)["state"] == "interrupted", process)
     saved = int(str(read_status(folder)["step"]))
-    assert 0 < saved == checkpoint.newest_step(folder / "checkpoint")
+    assert 0 < saved == newest_step(folder / "checkpoint")
     said = cli("status", "sweep-heads", "--scale", "smoke", *sets, *places).out
     assert re.search(rf"^{folder.name} +queued, step {saved}/400$", said, re.MULTILINE)
 

@@ -7,6 +7,8 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -92,8 +94,20 @@ def test_hugging_face_dataset_folder(tmp_path: Path, form: str, column: str) -> 
 def test_bad_hugging_face_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "datasets", None)
-        with pytest.raises(BadInput, match=r"pip install -e '.\[hf\]'"):
+        with pytest.raises(BadInput, match=r"needs datasets \(pip install -e '.\[hf\]'\)$"):
             read(f"hf:{tmp_path}")
+
+        class Own(Exception):
+            """As pyarrow and huggingface_hub have some."""
+
+        def load_dataset(*_: Any, **options: Any) -> Any:
+            yield {"text": "x"}
+            raise Own("half a file\nand more")
+
+        patch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+        told = "^source hf:some/set#part could not be read: half a file$"
+        with pytest.raises(BadInput, match=told):
+            read("hf:some/set#part")
     pytest.importorskip("datasets", reason="extra [hf] not installed")
     with pytest.raises(BadInput, match="could not be read"):
         read(f"hf:{tmp_path}")

@@ -269,11 +269,11 @@ def test_agreement_by_hand() -> None:
 
 
 def test_acceptance_counts_up_to_the_first_finished_row() -> None:
-    # the prefill gives one token and each pass two: rows of 8 tokens take three passes and a half,
-    # and in the fourth all are still there
-    assert acceptance_while_all_run(clockwork(), [[0], [5]], 8, k=2) == (1.0, 8)
+    # the prefill gives one token and each pass four: rows of 8 tokens take two passes, and in the
+    # second all are still there
+    assert acceptance_while_all_run(clockwork(), [[0], [5]], 8) == (1.0, 4)
     # drafts for 0 at the row that is at 5 and the other way round: never right
-    assert acceptance_while_all_run(exchanged(clockwork()), [[0], [5]], 8, k=2)[0] == 0
+    assert acceptance_while_all_run(exchanged(clockwork()), [[0], [5]], 8)[0] == 0
 
 
 def test_chance_by_hand() -> None:
