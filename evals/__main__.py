@@ -123,7 +123,7 @@ def read(file: Path) -> pd.DataFrame:
         )
     except FileNotFoundError:
         return pd.DataFrame(columns=COLUMNS)
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         rows = pd.DataFrame()
     if list(rows.columns) != COLUMNS:
         raise BadInput(f"{file} is no table of results; choose another --out or move it away")

@@ -14,7 +14,7 @@ import torch
 from evals.problems import Dataset, Source
 from evals.protocol import Protocol
 from mtp import tokenizer
-from mtp.checkpoint import kept_step, load_kept, load_model, must_be_saved, run_config
+from mtp.checkpoint import kept_file, kept_step, load_kept, load_model, must_be_saved, run_config
 from mtp.errors import BadInput, choose
 from mtp.model import MultiTokenTransformer
 from mtp.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ class Candidate:
         choose("precision", precision, PRECISIONS)
         self.device, self.precision = device, precision
         self.step = kept_step(place)
-        self.folder = place if self.step is None else place.parent.parent
+        self.folder = place if self.step is None else place.absolute().parent.parent
         self.name = self.folder.resolve().name + (f"-{place.stem}" if self.step is not None else "")
         self.config = run_config(self.folder).model
         must_be_saved(self.folder, self.step)
@@ -47,16 +47,20 @@ class Candidate:
 
     def _loaded(self) -> tuple[MultiTokenTransformer, str]:
         """Read and hashed once for all benchmarks of a command, while the files are the same."""
-        sums = sorted((self.folder / "checkpoint").glob("*/sums.json"))
-        files = tuple(file.read_bytes() for file in sums)
-        key = (self.folder.resolve(), self.step, self.device, self.precision, files)
+        if self.step is None:
+            sums = sorted((self.folder / "checkpoint").glob("*/sums.json"))
+            files = tuple(file.read_bytes() for file in sums)
+        else:
+            stat = kept_file(self.folder, self.step).stat()
+            files = (self.step, stat.st_mtime_ns, stat.st_size)
+        key = (self.folder.resolve(), self.device, self.precision, files)
         if key not in _held:
             while len(_held) >= HELD:
                 del _held[next(iter(_held))]  # before the next one needs its room
             if self.step is None:
                 model = load_model(self.folder)
             else:
-                model = load_kept(self.folder, self.step, self.config, self.device)
+                model = load_kept(self.folder, self.step, self.config)
             model = model.to(self.device, PRECISIONS[self.precision]).eval()
             _held[key] = model, weights_sha256(model)
         return _held[key]

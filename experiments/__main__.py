@@ -177,6 +177,7 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     )
     from mtp.corpus import build
     from mtp.sources import SOURCES
+    from mtp.tokenizer import by_path
     from mtp.train import own_tokenizer
 
     check_launcher(args.launcher)
@@ -211,7 +212,10 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     }
     own = {}  # corpus -> what one of its runs keeps of the tokenizer, which may be gone by now
     for config in todo:
-        own[config.data] = own.get(config.data) or own_tokenizer(run_folder(config, args.runs))
+        kept = own.get(config.data)
+        if by_path(config.data.tokenizer):
+            kept = kept or own_tokenizer(run_folder(config, args.runs))
+        own[config.data] = kept
     for data, tokenizer in own.items():
         build(data, args.data, own=tokenizer)
     names = {run_name(config) for config in configs}
@@ -353,7 +357,8 @@ def draw_evaluations(root: Path) -> None:
     from experiments.figures import save
 
     for file in sorted(root.glob("*/results.csv")):
-        save(evaluate.figure(read(file)), file.with_suffix(""))
+        if len(evaluate.shown(rows := read(file))):
+            save(evaluate.figure(rows), file.with_suffix(""))
     for file in sorted((root / "evaluate-released").glob("*.csv")):
         save(evaluate_released.figure(read(file), results.paper(root)), file.with_suffix(""))
 

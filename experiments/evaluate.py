@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evals import __main__ as command
-from experiments.figures import BLUE, GREEN, ORANGE, RED, finish, save, stack
+from experiments.figures import BLUE, GREEN, GREY, ORANGE, RED, finish, save, stack
 from mtp.errors import exit_cleanly
 
-COLOURS = (BLUE, ORANGE, GREEN, RED)
+COLOURS = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", GREY)
 
 
 class Kind(NamedTuple):

@@ -102,7 +102,10 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
         else:
             measures = []
             for at in sorted({*range(config.keep_every, step + 1, config.keep_every), step}):
-                then = checkpoint.load_kept(folder, at, config.model, device_kind)
+                try:
+                    then = checkpoint.load_kept(folder, at, config.model).to(device_kind)
+                except BadInput as error:
+                    raise BadInput(f"{error}; delete {folder} to train anew") from None
                 found = which.over_training[name](then, corpus, scale)
                 measures += [vars(m) | {"step": at} for m in found]
         record = {

@@ -202,19 +202,17 @@ def kept_file(run: Path, step: int) -> Path:
 
 def kept_step(file: Path) -> int | None:
     """The step of a path RUN/kept/step-STEP.safetensors; None: it is no such path."""
-    found = re.fullmatch(r"step-(\d+)\.safetensors", file.name)
-    return int(found[1]) if found and file.parent.name == "kept" else None
+    found = re.fullmatch(r"step-(\d{8,})\.safetensors", file.name)
+    return int(found[1]) if found and file.absolute().parent.name == "kept" else None
 
 
-def load_kept(run: Path, step: int, config: ModelConfig, device: str) -> MultiTokenTransformer:
+def load_kept(run: Path, step: int, config: ModelConfig) -> MultiTokenTransformer:
     """The model as it was at a kept step. BadInput where its file is no whole one."""
     file = kept_file(run, step)
     try:
-        return with_weights(config, load_file(file)).to(device)
+        return with_weights(config, load_file(file))
     except (OSError, SafetensorError, BadInput) as error:
-        raise BadInput(
-            f"kept weights {file} cannot be read: {error}; delete {run} to train anew"
-        ) from None
+        raise BadInput(f"kept weights {file} cannot be read: {error}") from None
 
 
 def any_saved(folder: Path) -> bool:

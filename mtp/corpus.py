@@ -28,10 +28,10 @@ from tqdm import tqdm
 
 from mtp.config import CorpusConfig
 from mtp.errors import BadInput, exit_cleanly
-from mtp.pairs import Pairs, PairsWriter, from_text, read_lengths
+from mtp.pairs import ROW, Pairs, PairsWriter, from_text, read_lengths
 from mtp.shards import ShardWriter, Split, file_sha256, sync
 from mtp.sources import Source, open_source, unfit
-from mtp.tokenizer import BPE, LlamaTokenizer, Tokenizer, from_name, load
+from mtp.tokenizer import BPE, LlamaTokenizer, Tokenizer, by_path, from_name, load
 
 FORMAT = 1  # of the folder; part of its name
 BPE_SAMPLE = 20_000_000  # bytes of train text that a BPE is trained on
@@ -75,7 +75,8 @@ def open_corpus(folder: Path) -> Corpus:
         file, is_shard = folder / entry["file"], "tokens" in entry
         if not file.is_file():
             raise BadInput(_broken(file, "is missing"))
-        if is_shard and file.stat().st_size != entry["tokens"] * width:
+        size = entry["tokens"] * width if is_shard else ROW * entry.get("records", 0)
+        if size and file.stat().st_size != size:
             raise BadInput(_broken(file, "has the wrong size"))
         if (hash_shards or not is_shard) and file_sha256(file) != entry["sha256"]:
             raise BadInput(_broken(file, "was altered"))
@@ -122,8 +123,7 @@ def _place(
     if config.max_mb < 0:
         raise BadInput(f"max_mb is {config.max_mb}; it must be at least 0 (0: all)")
     source = open_source(config.source, skip=root.resolve())
-    by_path = config.tokenizer.startswith(("run:", "llama:"))
-    tokenizer = own if own and by_path else from_name(config.tokenizer)
+    tokenizer = own if own and by_path(config.tokenizer) else from_name(config.tokenizer)
     identity = dataclasses.asdict(config) | {"format": FORMAT, "source": source.identity}
     if isinstance(tokenizer, LlamaTokenizer):
         identity["tokenizer"] = file_sha256(tokenizer.file)

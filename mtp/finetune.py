@@ -18,7 +18,8 @@ Table S13 (sequences of 4096 tokens):
     CodeContests    tokens=3.4e9 batch=64 warmup=400 lr=5e-5 min_lr=0.004 clip=0.1
 
 In section 3.7 the finetuned checkpoint is chosen by validation: keep_every keeps the candidates,
-and `python -m evals --checkpoint RUN/kept/* --variant SET=finetuned-dev` compares them.
+and `python -m evals --checkpoint RUN/kept/* --benchmarks SET --variant SET=finetuned-dev` compares
+them.
 """
 
 import dataclasses

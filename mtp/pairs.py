@@ -12,8 +12,8 @@ alone is longer, the prompt goes and the completion ends where the context does,
 
     {"prompt": "DOCUMENT", "suffix": "\\nTL;DR:", "completion": " SUMMARY"}
 
-A suffix goes on with the prompt, as one text, and stays when a record is too long: then it is the
-end of what stands before it that goes.
+A suffix goes on with the prompt, as one text, and stays when a record is too long, while the
+completion leaves it room: then it is the end of what stands before it that goes.
 
     SPLIT-records.bin   uint32 (records, 3): tokens in all, those before the completion, and those
                         of the suffix
@@ -31,6 +31,8 @@ from mtp.errors import BadInput
 from mtp.parse import parse
 from mtp.shards import ShardWriter, Split, file_sha256, sync
 from mtp.tokenizer import Tokenizer
+
+ROW = 3 * 4  # bytes of a record in SPLIT-records.bin
 
 
 class Record(NamedTuple):
@@ -152,7 +154,7 @@ class PairsWriter:
         encode = self.tokenizer.encode_batch
         for prompt, alone, completion, record in zip(
             encode([record.prompt + record.suffix for record in records]),
-            encode([record.prompt for record in records]),
+            encode([record.prompt if record.suffix else "" for record in records]),
             encode([record.completion for record in records]),
             records,
             strict=True,

@@ -223,6 +223,11 @@ def load_if_any(folder: Path) -> Tokenizer | None:
     return load(folder) if any((folder / name).exists() for name in files) else None
 
 
+def by_path(name: str) -> bool:
+    """Whether a config's name of a tokenizer says where it lies, and it may be gone one day."""
+    return name.startswith(("run:", "llama:"))
+
+
 def saved_name(tokenizer: Tokenizer, folder: Path) -> str:
     """What a config calls the tokenizer that is saved in `folder`."""
     if isinstance(tokenizer, LlamaTokenizer):

@@ -262,6 +262,7 @@ def test_rows_of_other_commands_stay(tmp_path: Path) -> None:
         whole.replace("0.5,0.5,0.5,3", "0.5,low,0.5,3"),
         whole.replace("0.5,0.5,0.5,3", "True,0.5,0.5,3"),
         whole.replace("0.5,0.5,0.5,3", "0.5,0.5,0.5,"),
+        whole.replace("0.5,0.5,0.5,3", f"0.5,0.5,0.5,{'9' * 25}"),
     ):
         assert content != whole
         file.write_text(content)

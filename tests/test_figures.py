@@ -15,13 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import results
+from evals.__main__ import COLUMNS, read
+from experiments import evaluate, results
+from experiments.__main__ import draw_evaluations
 from experiments.figures import save
 from experiments.study import STUDIES, find, head_name, plan
 
 ROOT = Path(__file__).parent.parent
 SWEEPS = [name for name in STUDIES if name.startswith("sweep")]  # test_decoding_study has the rest
 COMMITTED = sorted(f for name in STUDIES for f in (ROOT / "results" / name).glob("*.csv"))
+EVALUATED = sorted((ROOT / "results").glob("*/results.csv"))
 
 
 def rows_for(name: str, scale: str = "cpu", seeds: int = 2) -> pd.DataFrame:
@@ -102,8 +105,12 @@ def pinned() -> str:
 
 def redrawn_differs(file: Path, folder: Path) -> list[str]:
     """What is wrong with the figure beside a results file; nothing if it is its rows'."""
-    rows, study = results.read(file), find(file.parent.name)
-    svg, png = save(study.figure(rows, results.paper(ROOT / "results")), folder / file.stem)
+    if file.stem == "results":  # of `make evaluate`
+        figure = evaluate.figure(read(file))
+    else:
+        study = find(file.parent.name)
+        figure = study.figure(results.read(file), results.paper(ROOT / "results"))
+    svg, png = save(figure, folder / file.stem)
     beside_svg, beside_png = file.with_suffix(".svg"), file.with_suffix(".png")
     wrong = [f"{f} is missing" for f in (beside_svg, beside_png) if not f.exists()]
     if not wrong and svg.read_bytes() != beside_svg.read_bytes():
@@ -115,12 +122,23 @@ def redrawn_differs(file: Path, folder: Path) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("file", COMMITTED, ids=lambda f: f"{f.parent.name}/{f.stem}")
+@pytest.mark.parametrize("file", COMMITTED + EVALUATED, ids=lambda f: f"{f.parent.name}/{f.stem}")
 def test_committed_figures_are_their_rows(file: Path, tmp_path: Path) -> None:
     installed = importlib.metadata.version("matplotlib")
     if installed != pinned():
         pytest.skip(f"matplotlib {installed} draws other bytes than the pinned {pinned()}")
     assert redrawn_differs(file, tmp_path) == []
+
+
+def test_figures_of_evaluations_are_drawn_where_there_is_something_to_draw(tmp_path: Path) -> None:
+    for number, file in enumerate(EVALUATED):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(file, tmp_path / str(number))
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "results.csv").write_text(",".join(COLUMNS) + "\n")
+    draw_evaluations(tmp_path)
+    drawn = sorted(f.relative_to(tmp_path).as_posix() for f in tmp_path.glob("*/results.png"))
+    assert drawn == [f"{number}/results.png" for number in range(len(EVALUATED))] != []
 
 
 def test_an_altered_figure_is_noticed(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_the_last_step_is_kept_and_evaluated(make_config: Make, data: Path, tmp_
     folder = run_folder(config, tmp_path)
     train.train(config, folder, data)
     assert kept_steps(folder) == [2, 4, 5]
-    last = load_kept(folder, 5, config.model, "cpu").state_dict()
+    last = load_kept(folder, 5, config.model).state_dict()
     assert all(torch.equal(w, last[name]) for name, w in load_model(folder).state_dict().items())
     by_hand = a_study(config, evaluations={})
     jobs.evaluate(by_hand, "smoke", config, folder, data)
@@ -134,7 +134,7 @@ def test_the_last_step_is_kept_and_evaluated(make_config: Make, data: Path, tmp_
 def test_weights_change_from_one_to_the_next_and_end_as_the_checkpoints(
     run: Path, config: TrainConfig
 ) -> None:
-    kept = [load_kept(run, step, config.model, "cpu").state_dict() for step in kept_steps(run)]
+    kept = [load_kept(run, step, config.model).state_dict() for step in kept_steps(run)]
     for before, after in itertools.pairwise(kept):
         assert before.keys() == after.keys()
         assert not any(torch.equal(before[name], after[name]) for name in before)
@@ -148,7 +148,7 @@ def test_a_kept_step_is_that_of_the_run_in_between(
 ) -> None:
     """The checkpoint of a run that was stopped at step 4 has its weights."""
     stop_at(config, tmp_path / "run", data, 4)
-    want = load_kept(run, 4, config.model, "cpu").state_dict()
+    want = load_kept(run, 4, config.model).state_dict()
     got = load_model(tmp_path / "run").state_dict()
     assert all(torch.equal(got[name], want[name]) for name in want)
 
@@ -297,14 +297,14 @@ def test_a_torn_kept_file_is_named(
     if size is not None:
         file.write_bytes(kept_files(run)[file.name][:size])
     with pytest.raises(BadInput) as error:
-        load_kept(tmp_path, 4, config.model, "cpu")
+        load_kept(tmp_path, 4, config.model)
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_weights_of_another_model_are_bad_input(run: Path, config: TrainConfig) -> None:
     other = dataclasses.replace(config.model, n=1)
     with pytest.raises(BadInput, match=r"checkpoint weight 'heads\.1\."):
-        load_kept(run, 4, other, "cpu")
+        load_kept(run, 4, other)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_every_kept_step_has_its_rows(
         (step, metric) for step in (2, 4, 6, 8, 10) for metric in ("weight", "one")
     ]
     for row in then[::2]:
-        model = load_kept(run, row["step"], config.model, "cpu")
+        model = load_kept(run, row["step"], config.model)
         assert row["value"] == pytest.approx(mean_weight(model), rel=1e-5)
     assert len({row["value"] for row in then[::2]}) == 5
     assert end[0]["value"] == then[-2]["value"] and end[0]["count"] == then[0]["count"] == 3

@@ -1,5 +1,6 @@
 """Steps of a run as checkpoints to be evaluated, and chosen among on the validation split."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,11 +33,23 @@ def file(run: Path, step: int) -> Path:
 def test_a_kept_step_is_a_checkpoint(run: Path) -> None:
     last, early = Candidate(run), Candidate(file(run, 2))
     assert (early.name, early.folder) == ("tuned-step-00000002", run)
-    expected = checkpoint.load_kept(run, 2, last.config, "cpu").state_dict()
+    expected = checkpoint.load_kept(run, 2, last.config).state_dict()
     found = early.model().state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     sums = {Candidate(place).weights() for place in (run, file(run, 2), file(run, 4))}
     assert len(sums) == 3 and early.model() is Candidate(file(run, 2)).model()
+
+
+def test_a_kept_step_is_found_from_beside_it_and_read_again_when_it_changes(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    monkeypatch.chdir(copy / "kept")
+    here = Candidate(Path(file(copy, 2).name))
+    assert here.name == "copy-step-00000002" and here.weights() == Candidate(file(run, 2)).weights()
+    shutil.copyfile(file(run, 4), file(copy, 2))
+    assert here.weights() == Candidate(file(run, 4)).weights()
 
 
 def test_steps_are_compared_on_the_validation_split(run: Path, tmp_path: Path, say: Cli) -> None:

@@ -1,5 +1,6 @@
 """Prompts and completions: what is a target, what is cut, what is held out, what is refused."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from mtp.config import CorpusConfig
 from mtp.corpus import Corpus, build, open_corpus
 from mtp.errors import BadInput
 from mtp.pairs import Pairs
+from mtp.shards import file_sha256
 from mtp.tokenizer import ByteTokenizer
 
 BOS, EOS = 0, 1
@@ -247,6 +249,22 @@ def test_an_altered_table_of_records_is_found(tmp_path: Path) -> None:
     file.write_bytes(bytes([data[0] ^ 1]) + data[1:])
     with pytest.raises(BadInput, match=r"train-records.bin was altered"):
         open_corpus(corpus.folder)
+
+
+def test_a_table_of_another_form_is_told(tmp_path: Path) -> None:
+    """As from before records had suffixes; the hashes are right."""
+    folder = made(tmp_path, SUMS).folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    for entry in manifest["records"].values():
+        file = folder / entry["file"]
+        rows = np.fromfile(file, np.uint32).reshape(-1, 3)
+        file.write_bytes(rows[:, :2].tobytes())
+        entry["sha256"] = file_sha256(file)
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": digest}))
+    with pytest.raises(BadInput, match=r"records.bin has the wrong size; delete .* built again"):
+        open_corpus(folder)
 
 
 @pytest.mark.parametrize(
