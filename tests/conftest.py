@@ -198,6 +198,25 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def llama_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SentencePiece model of 500 pieces, with the settings of Llama's own."""
+    sentencepiece = pytest.importorskip("sentencepiece", reason="extra [llama] not installed")
+    prefix = tmp_path_factory.mktemp("llama") / "tokenizer"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(Path(__file__).read_text().splitlines()),
+        model_prefix=str(prefix),
+        model_type="bpe",
+        vocab_size=500,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
+        minloglevel=2,
+    )
+    return prefix.with_suffix(".model")
+
+
+@pytest.fixture(scope="session")
 def small(texts: Path) -> list[str]:
     """Arguments that move a study to the bytes of `texts`, a corpus built in no time."""
     return ["--set", f"data.source=files:{texts}", "--set", "data.tokenizer=bytes"]

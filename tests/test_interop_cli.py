@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -218,20 +219,10 @@ def test_a_run_never_goes_on_in_other_tokens(command: Command, texts: Path) -> N
         assert same(load(Path("one")), bpe)
 
 
-def test_a_sentencepiece_model_comes_along(
-    command: Command, request: pytest.FixtureRequest
-) -> None:
-    sentencepiece = pytest.importorskip("sentencepiece", reason="extra [llama] not installed")
+def test_a_sentencepiece_model_comes_along(command: Command, llama_file: Path) -> None:
     Path("7B").mkdir()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(Path(__file__).read_text().splitlines()),
-        model_prefix="7B/tokenizer",
-        model_type="bpe",
-        vocab_size=400,
-        byte_fallback=True,
-        minloglevel=2,
-    )
-    interop.released.write_released(Path("7B"), our_model(vocab=400), None)
+    shutil.copyfile(llama_file, "7B/tokenizer.model")
+    interop.released.write_released(Path("7B"), our_model(vocab=500), None)
     command("import", "7B", "run")
     config = from_dict(TrainConfig, json.loads(Path("run/config.json").read_text()))
     assert config.data.tokenizer == "llama:run/tokenizer.model"

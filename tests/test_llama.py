@@ -201,24 +201,6 @@ def test_an_imported_model_decodes_as_transformers_does(tmp_path: Path) -> None:
 TEXTS = ["def f(x):\n    return x + 12345\n", "héllo 漢字 🙂  <|eos|> <|bos|></s>", "", " a\t\r\n"]
 
 
-@pytest.fixture(scope="module")
-def sentencepiece_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sentencepiece = pytest.importorskip("sentencepiece", reason="extra [llama] not installed")
-    prefix = tmp_path_factory.mktemp("llama") / "tokenizer"
-    sentencepiece.SentencePieceTrainer.train(  # the settings of Llama's own model
-        sentence_iterator=iter(Path(__file__).read_text().splitlines()),
-        model_prefix=str(prefix),
-        model_type="bpe",
-        vocab_size=500,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        split_digits=True,
-        minloglevel=2,
-    )
-    return prefix.with_suffix(".model")
-
-
 @pytest.mark.parametrize("kind", ["bpe", "bytes", "llama"])
 def test_auto_tokenizer_gives_the_same_ids(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -228,7 +210,7 @@ def test_auto_tokenizer_gives_the_same_ids(
     if kind == "bpe":
         ours = BPE.train([Path(__file__).read_text()], 600)
     elif kind == "llama":
-        ours = LlamaTokenizer(request.getfixturevalue("sentencepiece_file"))
+        ours = LlamaTokenizer(request.getfixturevalue("llama_file"))
     llama.write_hf(tmp_path, our_model(vocab=ours.vocab_size), ours)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert (theirs.bos_token_id, theirs.eos_token_id) == (ours.bos, ours.eos)

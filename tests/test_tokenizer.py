@@ -22,24 +22,6 @@ def bpe() -> BPE:
     return BPE.train(SAMPLE, 600)
 
 
-@pytest.fixture(scope="module")
-def llama_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sentencepiece = pytest.importorskip("sentencepiece", reason="extra [llama] not installed")
-    prefix = tmp_path_factory.mktemp("llama") / "tokenizer"
-    sentencepiece.SentencePieceTrainer.train(  # the settings of Llama's own model
-        sentence_iterator=iter([line for text in SAMPLE for line in text.splitlines()]),
-        model_prefix=str(prefix),
-        model_type="bpe",
-        vocab_size=500,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        split_digits=True,
-        minloglevel=2,
-    )
-    return prefix.with_suffix(".model")
-
-
 @pytest.fixture(scope="module", params=["bytes", "bpe", "llama"])
 def tokenizer(request: pytest.FixtureRequest, bpe: BPE) -> Tokenizer:
     if request.param == "llama":
