@@ -378,7 +378,8 @@ def descendants(pid: int) -> list[int]:
 
 SUPERVISOR = """
 from evals.sandbox import *
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 job = FunctionJob("import os, time\\nfor _ in range(5): os.fork()\\ntime.sleep(60)", "", ())
 jobs = iter([FunctionJob("", "", ()), job, job, job])
 for result in run_all(jobs, 2, allow_unsandboxed=True, walls=sys.argv[1]):
