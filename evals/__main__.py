@@ -18,12 +18,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from evals.benchmarks import BENCHMARKS, chosen
-from evals.candidates import Candidate, Measured, Options
-from evals.problems import add_source, source_of
+from evals.benchmarks.registry import BENCHMARKS, chosen
+from evals.harness.candidates import Candidate, Measured, Options
+from evals.harness.problems import add_source, source_of
 from mtp.errors import BadInput, exit_cleanly
-from mtp.parallel import device_name
-from mtp.records import commit, replace, versions
+from mtp.files import write_atomically
+from mtp.hardware import device_name
+from mtp.records import commit, versions
 
 FIELDS = [field.name for field in dataclasses.fields(Measured)]
 COLUMNS = [*FIELDS, "device", "versions", "commit"]
@@ -109,7 +110,7 @@ def write(file: Path, found: Sequence[Measured], precision: str = "float32") -> 
         text = io.StringIO()
         for part, header in ((kept, True), (rows, False)):
             part.to_csv(text, index=False, lineterminator="\n", header=header)
-        replace(file, text.getvalue().encode())
+        write_atomically(file, text.getvalue().encode())
         return read(file)
 
 

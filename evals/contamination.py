@@ -21,12 +21,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from evals.benchmarks import BENCHMARKS
-from evals.problems import Problem, Source, add_source, source_of
-from evals.sampled import Sampled
-from mtp.corpus import open_corpus
+from evals.benchmarks.registry import BENCHMARKS
+from evals.harness.many_samples import Sampled
+from evals.harness.problems import Problem, Source, add_source, source_of
+from mtp.data.corpus import open_corpus
 from mtp.errors import BadInput, choose, exit_cleanly
-from mtp.records import replace
+from mtp.files import write_atomically
 
 WORDS, CHARACTERS = 13, 50
 BLOCK = CHARACTERS // 2
@@ -138,7 +138,7 @@ def main() -> None:
         }
     )
     if args.out:
-        replace(args.out, rows.to_csv(index=False, lineterminator="\n").encode())
+        write_atomically(args.out, rows.to_csv(index=False, lineterminator="\n").encode())
     hit = rows[(rows["ngrams found"] > 0) | (rows.characters > 0)]
     print(hit.to_string(index=False) if len(hit) else "no overlap")
     words, characters = (rows["ngrams found"] > 0).sum(), (rows.characters > 0).sum()

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from evals.answering import completions
-from evals.likelihood import Request, likelihoods, request, windows
-from mtp import tokenizer
-from mtp.checkpoint import load_model
+from evals.harness.answering import completions
+from evals.harness.likelihood import Request, likelihoods, request, windows
+from mtp.data import tokenizer
+from mtp.data.tokenizer import Tokenizer
+from mtp.decoding.sampling import Sampling
 from mtp.errors import BadInput, choose, exit_cleanly
-from mtp.model import MultiTokenTransformer
-from mtp.records import must_be_writable, replace
-from mtp.sampling import Sampling
-from mtp.tokenizer import Tokenizer
+from mtp.files import must_be_writable, write_atomically
+from mtp.model.loading import load_model
+from mtp.model.model import MultiTokenTransformer
 
 try:
     from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
@@ -136,7 +136,7 @@ def main() -> None:
     found = evaluate(model, tasks, task_manager=manager, **options)
     print(make_table(found))
     if args.output:
-        replace(args.output, json.dumps(found, default=str, indent=1).encode())
+        write_atomically(args.output, json.dumps(found, default=str, indent=1).encode())
 
 
 if __name__ == "__main__":

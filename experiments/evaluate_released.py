@@ -30,18 +30,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evals.__main__ import table, write
-from evals.benchmarks import chosen
-from evals.candidates import Candidate, Measured, Options
-from evals.domains import domains
-from evals.journal import Journal
-from evals.problems import add_source, source_of
-from evals.speculation import side_by_side
+from evals.benchmarks.registry import chosen
+from evals.harness.candidates import Candidate, Measured, Options
+from evals.harness.journal import Journal
+from evals.harness.problems import add_source, source_of
+from evals.probes.domains import domains
+from evals.probes.speculation import side_by_side
 from experiments import figures, results
-from experiments.decoding import ways_of
-from mtp import interop, tokenizer
+from experiments.studies.decoding import ways_of
 from mtp.config import CorpusConfig, TrainConfig
-from mtp.corpus import build
+from mtp.data import tokenizer
+from mtp.data.corpus import build
 from mtp.errors import BadInput, choose, exit_cleanly
+from mtp.formats import folders
 
 TRAINED = ("200B", "1T")  # tokens of code
 NAMES = {trained: (f"7B_{trained}_1", f"7B_{trained}_4") for trained in TRAINED}
@@ -103,10 +104,10 @@ def imported(folder: Path, name: str, runs: Path) -> Path:
     if text is None:
         raise BadInput(f"{folder} has no tokenizer.model; it belongs beside the four checkpoints")
     print(f"importing {name}", flush=True)
-    model = interop.read(folder / name)
+    model = folders.read(folder / name)
     if f"{model.config.n}" != name.rpartition("_")[2]:
         raise BadInput(f"{folder / name} has {model.config.n} heads; its name says otherwise")
-    interop.save_run(dest, model, text, TrainConfig(tokens=1e6), [])
+    folders.save_run(dest, model, text, TrainConfig(tokens=1e6), [])
     return dest
 
 

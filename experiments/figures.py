@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtp.records import replace
+from mtp.files import write_atomically
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -119,6 +119,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         drawn = io.BytesIO()
         figure.savefig(drawn, format=kind, metadata=metadata)
         files.append(stem.with_name(f"{stem.name}.{kind}"))
-        replace(files[-1], drawn.getvalue())
+        write_atomically(files[-1], drawn.getvalue())
     plt.close(figure)
     return files

@@ -9,17 +9,18 @@ from typing import Any
 import pandas as pd
 
 from mtp.errors import BadInput
-from mtp.records import replace
+from mtp.files import write_atomically
 
 COLUMNS = [
     *("study", "scale", "run_id", "seed", "size", "n", "head", "unit", "data"),
-    *("metric", "value", "count", "step", "device", "versions", "commit"),
+    *("metric", "value", "count", "step", "precision", "device", "versions", "commit"),
 ]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number. `value` None: not measured yet; `count` is what it was averaged over."""
+    """One number; `count` is how many things it was averaged over. `value` is None where there was
+    nothing to average over."""
 
     metric: str
     value: float | None
@@ -36,7 +37,7 @@ def read(file: Path) -> pd.DataFrame:
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise BadInput(f"{file} is no results file: {' '.join(str(error).split())}") from None
+        raise BadInput(f"{file} is not a results file: {' '.join(str(error).split())}") from None
     if list(rows.columns) != COLUMNS:
         odd = sorted(set(rows.columns) ^ set(COLUMNS)) or ["their order"]
         raise BadInput(
@@ -50,7 +51,7 @@ def write(file: Path, rows: list[dict[str, Any]]) -> None:
     """Replace a results file in one move; the same rows give the same bytes."""
     text = io.StringIO()
     pd.DataFrame(rows, columns=COLUMNS).to_csv(text, index=False, lineterminator="\n")
-    replace(file, text.getvalue().encode())
+    write_atomically(file, text.getvalue().encode())
 
 
 def paper(root: Path = Path("results")) -> pd.DataFrame:
@@ -76,7 +77,7 @@ def table(rows: pd.DataFrame, index: list[str], metrics: list[str]) -> str:
 
     def cell(row: Any) -> str:
         if pd.isna(row["mean"]):
-            return "not measured"
+            return "-"
         spread = (row["max"] - row["min"]) / 2
         return f"{row['mean']:.3f} ± {spread:.3f}" if row["size"] > 1 else f"{row['mean']:.3f}"
 

@@ -1,6 +1,6 @@
 """What a study is: an artefact of the paper, its runs by scale, what is measured, its figure.
 
-Each study is a file of this package that defines STUDY and stands in STUDIES below.
+Each study is a file of experiments/studies/ that defines STUDY and is named in STUDIES below.
 """
 
 import dataclasses
@@ -14,27 +14,28 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments import results
+from experiments import provenance, results
 from experiments.results import Measure
-from mtp.config import TrainConfig, config_id, override
-from mtp.corpus import Corpus
+from mtp.config import TrainConfig
+from mtp.data.corpus import Corpus
 from mtp.errors import BadInput, choose
-from mtp.model import MultiTokenTransformer, parameter_counts
+from mtp.model.model import MultiTokenTransformer, parameter_counts
+from mtp.overrides import EXECUTION, config_id, override
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
-STUDIES = {
-    "sweep-n": "experiments.sweep_n",
-    "sweep-heads": "experiments.sweep_heads",
-    "sweep-bytes": "experiments.sweep_bytes",
-    "grow-heads": "experiments.grow_heads",
-    "decoding": "experiments.decoding",
-    "decoding-bytes": "experiments.decoding_bytes",
-    "synthetic-polynomials": "experiments.synthetic_polynomials",
-    "synthetic-pauses": "experiments.synthetic_pauses",
-    "synthetic-induction": "experiments.synthetic_induction",
-    "synthetic-induction-books": "experiments.synthetic_induction_books",
-    "synthetic-induction-heads": "experiments.synthetic_induction_heads",
-}
+STUDIES = (  # experiments/studies/NAME.py, with _ for -
+    "sweep-n",
+    "sweep-heads",
+    "sweep-bytes",
+    "grow-heads",
+    "decoding",
+    "decoding-bytes",
+    "synthetic-polynomials",
+    "synthetic-pauses",
+    "synthetic-induction",
+    "synthetic-induction-books",
+    "synthetic-induction-heads",
+)
 
 Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
 
@@ -66,7 +67,7 @@ class Study:
 
 def find(name: str) -> Study:
     choose("study", name, STUDIES)
-    return importlib.import_module(STUDIES[name]).STUDY
+    return importlib.import_module(f"experiments.studies.{name.replace('-', '_')}").STUDY
 
 
 def plan(study: Study, scale: str, overrides: Iterable[str] = ()) -> list[TrainConfig]:
@@ -83,11 +84,11 @@ def plan(study: Study, scale: str, overrides: Iterable[str] = ()) -> list[TrainC
 
 
 def scale_label(scale: str, overrides: list[str]) -> str:
-    """Where the rows go: overridden runs never mix with the study's own."""
-    if not overrides:
-        return scale
-    last = sorted({text.partition("=")[0]: text.partition("=")[2] for text in overrides}.items())
-    return f"{scale}-{hashlib.sha256(repr(last).encode()).hexdigest()[:6]}"
+    """The name of the rows' file: overridden runs never mix with the study's own. What only
+    concerns a run's execution does not count."""
+    pairs = (text.partition("=")[::2] for text in overrides)
+    last = sorted({name: value for name, value in pairs if name.strip() not in EXECUTION}.items())
+    return f"{scale}-{hashlib.sha256(repr(last).encode()).hexdigest()[:6]}" if last else scale
 
 
 def run_folder(config: TrainConfig, runs: Path) -> Path:
@@ -136,7 +137,8 @@ def rows_of(study: Study, scale: str, config: TrainConfig, runs: Path) -> list[d
             "head": head_name(config),
             "unit": "byte" if config.data.tokenizer == "bytes" else "token",
         }
-        kept = {key: record[key] for key in ("data", "step", "device", "versions", "commit")}
+        keys = ("data", "step", "precision", "device", "versions", "commit")
+        kept = {key: record[key] for key in keys}
         rows += [common | kept | measure for measure in record["measures"]]
     return rows
 
@@ -149,20 +151,24 @@ def head_name(config: TrainConfig) -> str:
 
 
 def collect(study: Study, label: str, configs: list[TrainConfig], runs: Path, root: Path) -> Path:
-    """Write results/STUDY/LABEL.csv from the runs' records.
+    """Write results/STUDY/LABEL.csv from the runs' records, and LABEL.json beside it.
 
     Rows of planned runs that are not finished here (made on another machine) are kept.
     """
     file = root / study.name / f"{label}.csv"
     before = results.read(file) if file.exists() else pd.DataFrame(columns=results.COLUMNS)
-    rows = []
+    known = provenance.read(file.with_suffix(".json"))
+    rows, described = [], {}
     for config in configs:
         folder = run_folder(config, runs)
         if missing_evaluations(study, folder):
             rows += before[before.run_id == folder.name].to_dict("records")
+            described |= {name: run for name, run in known.items() if name == folder.name}
         else:
             rows += rows_of(study, label, config, runs)
+            described[folder.name] = provenance.describe(config, folder)
     if not rows:
         raise BadInput(f"{study.name} has no finished run at scale {label}; run it first")
     results.write(file, rows)
+    provenance.write(file.with_suffix(".json"), described)
     return file

@@ -1,22 +1,16 @@
-"""Frozen configs, the paper's sizes by name, and JSON in and out.
+"""Frozen configs, and the paper's sizes by name.
 
-A run is its config: `config_id` hashes the canonical JSON, so a changed value is another run.
+A run is its config: what defines the result (TrainConfig's own fields) is hashed to the run's id.
+How it is executed (Execution) may change when the run goes on.
 """
 
-import dataclasses
-import hashlib
-import json
 import math
-import types
 import typing
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args
 
 from mtp.errors import BadInput, choose
-
-HeadType = Literal["parallel", "causal", "anticausal", "linear", "replicated"]
-TRANSFORMER_HEADS = ("parallel", "causal", "anticausal")
+from mtp.head_types import DEFAULT, HEADS
 
 # Table S14: name -> (dim, layers, attention heads). 1M to 1B are named after their non-embedding
 # parameters (synthetic studies), 0.3B to 13B after all parameters with V = 32,000.
@@ -63,7 +57,7 @@ class ModelConfig:
     embedding_std standard deviation of the embedding's initial weights; the paper gives none.
     head_dim      width of an attention head; 0 takes dim / attn_heads.
     rope_scaling  none | linear:FACTOR | llama3:FACTOR,LOW,HIGH,CONTEXT (Llama 3.1's, trained with
-                  CONTEXT positions), as other people's checkpoints have it (mtp/interop.py)
+                  CONTEXT positions), as other people's checkpoints have it (mtp/formats/folders.py)
     """
 
     dim: int = 128
@@ -72,7 +66,7 @@ class ModelConfig:
     kv_heads: int = 0
     vocab: int = 2048
     n: int = 1
-    head: HeadType = "parallel"
+    head: str = DEFAULT
     extra_layers: int = 0
     hidden: int = 0
     context: int = 256
@@ -83,7 +77,7 @@ class ModelConfig:
     rope_scaling: str = "none"
 
     def __post_init__(self) -> None:
-        choose("head type", self.head, get_args(HeadType))
+        choose("head type", self.head, HEADS)
         _at_least(self, "model.", 1, "dim", "layers", "attn_heads", "vocab", "n", "context")
         _at_least(self, "model.", 0, "kv_heads", "extra_layers", "hidden", "norm_eps")
         _at_least(self, "model.", 0, "head_dim")
@@ -102,7 +96,7 @@ class ModelConfig:
             raise BadInput(
                 f"model.kv_heads {self.kv_heads} must divide attn_heads {self.attn_heads}"
             )
-        if self.head in TRANSFORMER_HEADS and self.n > 1 and self.trunk_layers < 1:
+        if HEADS[self.head].is_layer and self.n > 1 and self.trunk_layers < 1:
             layers = self.layers + self.extra_layers
             raise BadInput(
                 f"model.n {self.n} {self.head} heads leave no trunk in {layers} layers; "
@@ -120,7 +114,7 @@ class ModelConfig:
     @property
     def trunk_layers(self) -> int:
         """L - n for transformer heads (parameter matching, section 2), L for the others."""
-        own = self.n if self.head in TRANSFORMER_HEADS else 0
+        own = self.n if HEADS[self.head].is_layer else 0
         return self.layers + self.extra_layers - own
 
     @property
@@ -163,14 +157,14 @@ def size(name: str, **changes: Any) -> ModelConfig:
     name = "6.7B" if name == "7B" else name  # the paper uses both
     choose("size", name, SIZES)
     dim, layers, attn_heads = SIZES[name]
-    return from_dict(
-        ModelConfig, {"dim": dim, "layers": layers, "attn_heads": attn_heads} | changes
-    )
+    for field_name in changes:
+        choose("field", field_name, ModelConfig.__dataclass_fields__)
+    return ModelConfig(dim=dim, layers=layers, attn_heads=attn_heads, **changes)
 
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Named source -> documents -> token shards (mtp/corpus.py).
+    """Named source -> documents -> token shards (mtp/data/corpus.py).
 
     source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
                 mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE (prompts and completions)
@@ -188,25 +182,43 @@ class CorpusConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One training run (Table S13's columns, plus how to run it).
+class Execution:
+    """How a run is executed. None of it defines the result: it may change when a run goes on, and
+    RUN/engine.json says what was used.
 
-    batch      sequences per optimizer step, over all devices and accumulation steps
-    micro      sequences per forward on one device; 0: the whole batch at once
-    tokens     budget in tokens (of pairs, padding counts), or `epochs` in passes over the data;
-               exactly one is set
-    min_lr     cosine decays to lr * min_lr ("decay ratio" in Table S13)
-    precision, attention, compile   "auto" lets mtp/parallel.py choose and say why
-    save_every, log_every, eval_every   in steps; 0 switches the periodic one off
-    keep_every   in steps: weights kept for good, to see what is learned when; 0: none
-    init       a run's folder, or the name of a run beside this one, whose weights are the start
-               (mtp/finetune.py); none: random ones
+    micro       sequences per forward on one device; 0: the whole batch at once
+    scheme      how the heads' cross-entropies share memory (mtp/objective/cross_entropy.py); all
+                three give the same gradients
+    attention, compile   "auto" lets mtp/training/engine.py choose and say why
+    log_every, eval_every, save_every   in steps; 0 switches the periodic one off
+    """
+
+    micro: int = 0
+    scheme: Literal["fused", "sequential", "plain"] = "fused"
+    attention: Literal["auto", "sdpa", "matmul"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    log_every: int = 10
+    eval_every: int = 0
+    save_every: int = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig(Execution):
+    """One training run: what defines its result (Table S13's columns), and how it is executed.
+
+    batch       sequences per optimizer step, over all devices and accumulation steps
+    tokens      budget in tokens (padding of pairs counts), or `epochs` in passes over the data;
+                exactly one is set
+    min_lr      the cosine decays to lr * min_lr ("decay ratio" in Table S13)
+    precision   "auto" follows the device; a set precision is part of the run's identity
+    keep_every  in steps: weights kept for good, to see what is learned when; 0: none
+    init        a run's folder, or the name of a run beside this one, whose weights are the start
+                (mtp/training/finetune.py); empty: random weights
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: CorpusConfig = field(default_factory=CorpusConfig)
     batch: int = 16
-    micro: int = 0
     tokens: float = 0.0
     epochs: float = 0.0
     lr: float = 3e-4
@@ -216,19 +228,13 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.95
     clip: float = 1.0
-    loss: Literal["fused", "sequential", "plain"] = "fused"
     precision: Literal["auto", "float32", "bf16", "autocast"] = "auto"
-    attention: Literal["auto", "sdpa", "matmul"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
     seed: int = 0
-    log_every: int = 10
-    eval_every: int = 0
-    save_every: int = 0
     keep_every: int = 0
     init: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("loss", "precision", "attention", "compile"):
+        for name in ("scheme", "precision", "attention", "compile"):
             allowed = get_args(typing.get_type_hints(type(self))[name])
             choose(name, getattr(self, name), allowed)
         if (self.tokens > 0) == (self.epochs > 0):
@@ -243,128 +249,3 @@ class TrainConfig:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
         if self.micro and self.batch % self.micro:
             raise BadInput(f"micro {self.micro} does not divide batch {self.batch}")
-
-
-# --------------------------------------------------------------------------------------------------
-# JSON and overrides
-
-T = TypeVar("T")
-
-
-# Fields that came later. At their defaults they are not written, so that a config from before them
-# keeps its text and its id, and its runs stay known.
-LATER = {
-    "init": "",
-    "keep_every": 0,
-    "model.embedding_std": 1.0,
-    "model.head_dim": 0,
-    "model.rope_scaling": "none",
-}
-
-
-def to_json(config: Any) -> str:
-    """Canonical JSON of a config: equal configs give equal text, whether 1e6 was int or float."""
-    values = dataclasses.asdict(from_dict(type(config), dataclasses.asdict(config)))
-    return json.dumps(_without_later(values), indent=2, sort_keys=True)
-
-
-def _without_later(values: dict[str, Any], where: str = "") -> dict[str, Any]:
-    written = {k: v for k, v in values.items() if (where + k, v) not in LATER.items()}
-    return {
-        k: _without_later(v, f"{where}{k}.") if isinstance(v, dict) else v
-        for k, v in written.items()
-    }
-
-
-def config_id(config: Any) -> str:
-    """The first 12 hex digits of the sha256 of the canonical JSON."""
-    return hashlib.sha256(to_json(config).encode()).hexdigest()[:12]
-
-
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """The fields in which two configs of one type differ, for a message.
-
-    >>> differences(TrainConfig(tokens=1e6), TrainConfig(tokens=1e6, model=ModelConfig(n=4)))
-    ['model.n 1 -> 4']
-    """
-    found = []
-    for f in dataclasses.fields(new):
-        a, b = getattr(old, f.name), getattr(new, f.name)
-        if dataclasses.is_dataclass(b):
-            found += differences(a, b, f"{where}{f.name}.")
-        elif a != b:
-            found.append(f"{where}{f.name} {a} -> {b}")
-    return found
-
-
-def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") -> T:
-    """Build a config from nested dictionaries; unknown keys and wrong types raise BadInput."""
-    if not isinstance(values, dict):
-        raise BadInput(f"{where.rstrip('.') or 'a config'} is {values!r}; it must be named fields")
-    hints = typing.get_type_hints(cls)
-    for key in values:
-        choose(f"key {where}{key}: field", key, hints)
-    built = {k: _convert(hints[k], v, f"{where}{k}") for k, v in values.items()}
-    return cls(**built)
-
-
-def override(config: T, assignments: list[str]) -> T:
-    """Apply "a.b=value" strings to a config, typed by its fields.
-
-    >>> override(TrainConfig(tokens=1e6), ["model.n=4", "lr=1e-3"]).model.n
-    4
-    """
-    values = dataclasses.asdict(config)  # pyright: ignore[reportArgumentType]
-    for text in assignments:
-        path, equals, value = text.partition("=")
-        if not equals:
-            raise BadInput(f"override {text!r} is not of the form field=value")
-        *parents, last = path.strip().split(".")
-        inner = values
-        for parent in parents:
-            choose(f"field in override {text!r}:", parent, inner)
-            inner = inner[parent]
-            if not isinstance(inner, dict):
-                raise BadInput(f"override {text!r}: {parent} has no fields of its own")
-        choose(f"field in override {text!r}:", last, inner)
-        inner[last] = value
-    return from_dict(type(config), values)  # pyright: ignore[reportReturnType]
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` (from JSON, or a command line's string) as the annotated type."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if isinstance(value, hint):
-            return value
-        return from_dict(hint, value, where + ".")
-    if get_origin(hint) is Literal:
-        choose(where, value, get_args(hint))
-        return value
-    if get_origin(hint) is tuple:
-        parts = value.split(",") if isinstance(value, str) else value
-        return tuple(_convert(get_args(hint)[0], part, where) for part in parts)
-    if isinstance(hint, types.UnionType):
-        hint = next(h for h in get_args(hint) if h is not type(None))
-        return None if value in (None, "none") else _convert(hint, value, where)
-    try:
-        return _plain(hint, value)
-    except (TypeError, ValueError, KeyError, OverflowError):
-        kind = getattr(hint, "__name__", hint)
-        raise BadInput(f"{where} is {value!r}; it must be of type {kind}") from None
-
-
-def _plain(hint: Any, value: Any) -> Any:
-    """`value` as a bool, int, finite float, str ...; raises where it is not one, or not quite."""
-    if hint is bool:
-        words = {"true": True, "false": False, "1": True, "0": False}
-        return value if isinstance(value, bool) else words[str(value).lower()]
-    if isinstance(value, bool) or (hint is str and not isinstance(value, str)):
-        raise TypeError
-    if hint is int and not (isinstance(value, str) and value.strip().lstrip("+-").isdigit()):
-        number = float(value)  # "1e6" is a fine way to write an int
-        if number != int(number):
-            raise ValueError
-        return int(number)
-    if hint is float and not math.isfinite(float(value)):
-        raise ValueError
-    return hint(value)

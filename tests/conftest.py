@@ -17,8 +17,9 @@ import absl.logging
 import pytest
 import torch
 
-from mtp.config import ModelConfig, TrainConfig, from_dict
-from mtp.model import MultiTokenTransformer
+from mtp.config import ModelConfig, TrainConfig
+from mtp.model.model import MultiTokenTransformer
+from mtp.overrides import from_dict
 
 torch.set_num_threads(1)
 # rouge-score's logger would keep pytest's stderr, and submitit's import closes what loggers keep
@@ -174,12 +175,12 @@ def runs(
     make_config: Callable[..., TrainConfig], data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     """Two models of bytes, of two heads, one with another seed."""
-    from mtp import train
+    from mtp.training.run import train
 
     folder = tmp_path_factory.mktemp("evaluate")
     for seed in (0, 1):
         config = make_config(model={"context": 192}, tokens=5 * 4 * 192, seed=seed)
-        train.train(config, folder / f"run{seed}", data)
+        train(config, folder / f"run{seed}", data)
     return folder / "run0", folder / "run1"
 
 

@@ -7,12 +7,14 @@ from typing import Literal
 import pytest
 import torch
 
-from mtp import config, heads, loss
+from mtp import config
 from mtp.config import ModelConfig
-from mtp.decode import generate
-from mtp.model import MultiTokenTransformer
+from mtp.decoding.generate import generate
+from mtp.model import heads
+from mtp.model.model import MultiTokenTransformer
+from mtp.objective import cross_entropy
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 
@@ -41,10 +43,10 @@ def test_the_new_head_type_trains_and_decodes(monkeypatch: pytest.MonkeyPatch) -
     made = ModelConfig(dim=16, layers=2, attn_heads=2, vocab=11, n=3, context=16, head="residual")  # type: ignore[arg-type]
     tokens, targets = torch.randint(11, (2, 16)), torch.randint(11, (3, 2, 16))
     gradients = []
-    for scheme in loss.SCHEMES.values():
+    for scheme in cross_entropy.SCHEMES.values():
         torch.manual_seed(1)
         model = MultiTokenTransformer(made).double()
-        scheme(model, tokens, targets, loss.valid_counts(targets))
+        scheme(model, tokens, targets, cross_entropy.valid_counts(targets))
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))  # type: ignore[union-attr]
     for gradient in gradients[1:]:
         torch.testing.assert_close(gradient, gradients[0])

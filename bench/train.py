@@ -1,0 +1,192 @@
+"""One optimizer step: ours against transformers' LlamaForCausalLM, and n=4 against n=1.
+
+Ours is mtp.train.Trainer.train_step on random tokens, batches included, with the engine that
+parallel.choose_engine picks and compilation on. Theirs is eager, in float32 and in bf16 autocast,
+with its default attention and with its plain one. All have the same shape, tokens per step,
+gradient clipping and fused AdamW, and are timed in turn, step by step, on all threads.
+
+n=4 has as many parameters as n=1 but multiplies more unembeddings, so its step is held against the
+ratio of counted FLOPs (mtp.model.flops_per_token).
+
+The profile says where our own step goes: self time of each operator, in percent of the steps' wall
+time.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import common
+from experiments.bases import base, with_model
+from mtp.config import TrainConfig
+from mtp.data.batches import Batches
+from mtp.errors import exit_cleanly
+from mtp.model.model import flops_per_token, parameter_counts
+from mtp.training.trainable import clip_gradients
+from mtp.training.trainer import Trainer, new_optimizer
+
+Step = Callable[[], object]
+
+
+class RandomTokens:
+    """A split of random tokens, without document ends."""
+
+    tokens, eos = 2**20 + 1, -1
+
+    def __init__(self, vocab: int) -> None:
+        self.ids = np.random.default_rng(0).integers(0, vocab, self.tokens)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self.ids[start:stop]
+
+
+def trainer(config: TrainConfig) -> Trainer:
+    """A Trainer on random tokens; it writes nothing."""
+    split = RandomTokens(config.model.vocab)
+    tokenizer = SimpleNamespace(vocab_size=config.model.vocab, name="random")
+    corpus: Any = SimpleNamespace(train=split, validation=split, tokenizer=tokenizer)
+    return Trainer(config, corpus, Path(tempfile.gettempdir()) / "mtp-bench-no-run")
+
+
+def llama_step(config: TrainConfig, autocast: bool, attention: str) -> Step:
+    """An eager step of LlamaForCausalLM with the shape of `config`."""
+    m = config.model
+    torch.manual_seed(config.seed)
+    model = common.llama(m, use_cache=False, attn_implementation=attention)
+    expected = parameter_counts(m)["total"]
+    assert sum(p.numel() for p in model.parameters()) == expected, "not the same model"
+    optimizer = new_optimizer(config, dict(model.named_parameters()))
+    batches = Batches(RandomTokens(m.vocab), config.batch, m.context, 1, config.seed)
+
+    def step() -> None:
+        tokens = batches.next()[0].to(common.DEVICE)
+        with torch.autocast(common.DEVICE, torch.bfloat16, enabled=autocast):
+            loss = model(input_ids=tokens, labels=tokens).loss
+        loss.backward()
+        clip_gradients(model.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def shapes(quick: bool) -> dict[str, TrainConfig]:
+    """The n=1 configs that are timed."""
+    if quick:
+        return {"smoke": dataclasses.replace(base("smoke"), compile="off")}
+    small = dataclasses.replace(base("cpu"), compile="on")
+    made = {"cpu scale": small, "four times": with_model(small, dim=256, attn_heads=8)}
+    if common.DEVICE == "cuda":
+        made["gpu scale"] = dataclasses.replace(base("gpu"), compile="on", batch=8)
+    return made
+
+
+# --------------------------------------------------------------------------------------------------
+# the profile
+
+PARTS = {  # by operator, where no range below claims it
+    "matrix products": ("aten::mm", "aten::addmm", "aten::linear", "mkldnn::"),
+    "attention": ("aten::bmm", "aten::baddbmm", "aten::_scaled_dot", "aten::_softmax"),
+    "compiled kernels": ("Torch-Compiled", "CompiledFunction", "## Call", "cpp_fused", "triton"),
+    "embedding": ("aten::embedding", "aten::index"),
+    "clipping": ("aten::_foreach", "aten::linalg_vector_norm"),
+    "casts and copies": ("aten::copy_", "aten::_to_copy", "aten::empty"),
+}
+RANGES = {"ChunkedCrossEntropy": "loss", "Optimizer.": "optimizer"}  # with all inside them
+
+
+def part(event: Any) -> str:
+    """The part of a step that a profiled operator belongs to."""
+    above = event
+    while above is not None:
+        for start, name in RANGES.items():
+            if above.name.startswith(start):
+                return name
+        above = above.cpu_parent
+    return next((p for p, starts in PARTS.items() if event.name.startswith(starts)), "other")
+
+
+def profile(step: Step, steps: int = 5) -> dict[str, float]:
+    """Percent of `steps` steps' wall time by part; "outside operators" is Python and batches."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wall = 1e6 * (time.perf_counter() - start)
+    spent: Counter[str] = Counter()
+    for event in profiler.events() or []:
+        spent[part(event)] += event.self_cpu_time_total
+    spent["outside operators"] = max(0, round(wall - spent.total()))
+    return {name: 100 * t / wall for name, t in spent.most_common()}
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def measure(report: common.Report, name: str, config: TrainConfig, seconds: float) -> None:
+    """Time one shape's cases for `seconds`, after their compilation."""
+    ours = {n: trainer(with_model(config, n=n)) for n in (1, 4)}
+    cases: dict[str, Step] = {f"ours, n={n}": t.train_step for n, t in ours.items()}
+    for precision in ("float32", "bf16 autocast"):
+        for attention in ("sdpa", "eager"):
+            step = llama_step(config, precision != "float32", attention)
+            cases[f"transformers, {precision}, {attention} attention"] = step
+    total = parameter_counts(config.model)["total"]
+    print(f"\n{name}: {total / 1e6:.1f} M parameters, batch {config.batch} x", end=" ")
+    print(f"{config.model.context}; ours: {ours[1].engine.reason}", flush=True)
+    times = common.interleave(cases, seconds, warm=3)
+    tokens = config.batch * config.model.context
+    for case in cases:
+        typical = common.median(times, case)
+        report.add(f"{name}, {case}", "tokens/s", tokens / typical, "tokens/s")
+        report.add(f"{name}, {case}", "ms", 1e3 * typical, "ms")
+
+    theirs = list(cases)[2:]
+    for kind, chosen in (("default attention", theirs[::2]), ("any attention", theirs)):
+        fastest = min(chosen, key=lambda case: common.median(times, case))
+        gain = common.ratio(times, fastest, "ours, n=1")
+        expected = ">= 1.5" if chosen != theirs else ""
+        report.ratio(name, f"tokens/s over transformers' faster, {kind}", gain, expected)
+    slower = common.ratio(times, "ours, n=4", "ours, n=1")
+    flops = flops_per_token(ours[4].config.model) / flops_per_token(ours[1].config.model)
+    report.ratio(name, "FLOPs, n=4 over n=1", flops)
+    report.ratio(name, "step time, n=4 over n=1", slower)
+    report.ratio(name, "step time over FLOPs, n=4 over n=1", slower / flops, "<= 1.1")
+    if common.DEVICE == "cpu":
+        for n, t in ours.items():
+            for where, percent in profile(t.train_step).items():
+                report.add(f"{name}, profile, n={n}", where, percent, "% of step")
+
+
+@exit_cleanly
+def main() -> None:
+    args = common.parser(__doc__, seconds=240).parse_args()
+    transformers = common.transformers()
+    report = common.Report("train", args.out, f", transformers {transformers.__version__}")
+    made = shapes(args.quick)
+    for name, config in made.items():
+        measure(report, name, config, args.seconds / len(made))
+    print()
+    report.table({"ms": ",.1f", "tokens/s": ",.0f"})
+    print("Where our step goes, % of its time")
+    report.table({where: ".1f" for where in profile_parts(report)})
+    report.finish()
+
+
+def profile_parts(report: common.Report) -> list[str]:
+    found = [row for row in report.rows if row["unit"] == "% of step"]
+    found.sort(key=lambda row: -row["value"])
+    return list(dict.fromkeys(row["metric"] for row in found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""APPS (Hendrycks et al. 2021), introductory: 1000 tasks from programming sites, judged by tests.
+
+    programs     read stdin and write to stdout
+    functions    are called; a name in `input_output` tells, as does the starter code
+
+The prompt is the authors' own, without examples. The paper reports 200 samples for each problem at
+the temperatures of Table S12, and is silent on the prompt and on top_p.
+
+What a program prints is compared as evals/sandbox/runner.py says of ScriptJob. What a function returns is
+compared with ==, tuples as lists, since JSON has none. Expected results come bare or in a list of
+one, so both pass where all of a problem's are such lists. The authors' tester is laxer: the first
+item of any list passes there, as do the words of a line in any order.
+
+As there, programs may use common modules without importing them (numpy is not one of ours), but
+what is asked for by name they must define or import themselves. Each case has 4 seconds there; here
+a program has `Limits.cpu` for each, a function for all together.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from keyword import iskeyword
+from typing import Any
+
+from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
+from evals.harness.problems import Dataset, Problem, Source, field
+from evals.harness.protocol import Protocol
+from evals.sandbox.runner import FunctionJob, Job, ScriptJob
+from mtp.errors import BadInput
+from mtp.files import parse_json
+
+LEVEL = "introductory"
+HUB = ("codeparrot/apps", LEVEL, "test")
+DEPTH = 100  # of what tests give and expect; comparing it takes frames of Python for each level
+PROTOCOL = Protocol(
+    benchmark="apps",
+    variant="introductory",
+    template="\nQUESTION:\n{question}{starter}\nUse {kind} format\nANSWER:\n",
+    stops=("\nQUESTION", "\n---", "\nANSWER"),
+    post="cut at the first stop",
+    max_new=512,
+    samples=200,
+    top_p=0.95,
+)
+IMPORTS = """\
+import collections, fractions, functools, heapq, itertools, math, random, sys, time
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
+from functools import lru_cache
+from heapq import *
+from itertools import accumulate, combinations, permutations, product
+from math import ceil, cos, exp, fabs, floor, gcd, log, log2, sin, sqrt, tan
+from typing import List, Tuple
+"""
+METHOD = """
+try:
+    {name} = Solution().{name}
+except NameError:
+    pass
+"""
+TESTS = """
+import json
+
+def plain(x):
+    return [plain(i) for i in x] if isinstance(x, (list, tuple)) else x
+
+for given, expected in json.loads(CASES):
+    got = plain({name}(*map(keyed, given)))
+    assert got == keyed(expected) or BOXED and got == keyed(expected[0])
+"""
+KEYED = """
+def keyed(x):  # JSON has made texts of numbers that are keys
+    if not isinstance(x, dict) or not all(k.lstrip("-").isdecimal() for k in x):
+        return x
+    return {int(k): v for k, v in x.items()}
+"""
+
+
+def load(source: Source) -> Dataset:
+    return dataset(*source.read("test.jsonl", "", HUB))
+
+
+def dataset(records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:
+    """The introductory problems among records; without those that have no test to judge by."""
+    placed = enumerate(records)
+    chosen = [(i, r) for i, r in placed if field(r, "difficulty", origin) == LEVEL]
+    tested = [(i, r) for i, r in chosen if field(r, "input_output", origin).strip()]
+    if untested := len(chosen) - len(tested):
+        origin += f", {untested} problems without tests left out"
+    return Dataset(tuple(problem(i, r, origin) for i, r in tested), (), origin)
+
+
+def problem(place: int, record: Mapping[str, Any], origin: str) -> Problem:
+    number = record.get("problem_id", record.get("id", place))
+    try:
+        tests = parse_json(record["input_output"])
+        lists = tests["inputs"], tests["outputs"]
+        cases, name = list(zip(*lists, strict=True)), tests.get("fn_name") or None
+        if not all(isinstance(part, list) and shallow(part) for part in lists):
+            raise ValueError("a text or an object, which also has items, or nested too deep")
+        if not cases or not (name is None or (name.isidentifier() and not iskeyword(name))):
+            raise ValueError("no test, or no function's name")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(
+            f"{origin}: input_output of problem {number} is no JSON of two lists, as many inputs "
+            f"as outputs, nested at most {DEPTH} deep"
+        ) from None
+    starter = record.get("starter_code")
+    fields = {
+        "question": field(record, "question", origin),
+        "starter": f"\n{starter}" if starter else "",
+        "kind": "Call-Based" if name else "Standard Input",
+    }
+    return Problem(f"apps/{number}", fields, {"name": name, "cases": cases})
+
+
+def shallow(value: Any) -> bool:
+    """Whether lists and objects lie at most DEPTH deep in each other."""
+    level = [value]
+    for _ in range(DEPTH):
+        level = [
+            item
+            for x in level
+            if isinstance(x, list | dict)
+            for item in (x.values() if isinstance(x, dict) else x)
+        ]
+    return not any(isinstance(x, list | dict) for x in level)
+
+
+def job(problem: Problem, answer: str, protocol: Protocol) -> Job:
+    name, cases = problem.about["name"], problem.about["cases"]
+    if name is None:
+        return ScriptJob(IMPORTS + answer, tuple((text(a), text(b)) for a, b in cases))
+    boxed = all(isinstance(out, list) and len(out) == 1 for _, out in cases)
+    own = f"globals().pop({name!r}, None)\n"  # an imported function is nobody's answer
+    return FunctionJob(
+        program=IMPORTS + own + answer + METHOD.format(name=name),
+        tests=TESTS.format(name=name),
+        names=(name,),
+        setup=f"{KEYED}\nBOXED, CASES = {boxed}, {json.dumps(cases)!r}",
+    )
+
+
+def text(lines: Any) -> str:
+    """stdin or stdout, which some problems have as a list of lines."""
+    return "\n".join(map(str, lines)) if isinstance(lines, list) else str(lines)
+
+
+APPS = Sampled("apps", (PROTOCOL,), CODE_TEMPERATURES, load, by_tests(job))

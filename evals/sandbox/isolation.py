@@ -1,0 +1,105 @@
+"""The walls around programs: bubblewrap, or what is left without it.
+
+bubblewrap   own namespaces of users, processes, network, IPC and host name; of files the Python
+             that runs it and the system's libraries, read-only, /dev/null, and an empty scratch
+             folder in memory; no /proc. All of it dies with whoever started it.
+namespaces   own processes, network and IPC, but all files of the user
+limits       nothing but resource limits: it can do what the user can
+
+Within these each program gets a process, and but for the last kind namespaces, of its own
+(evals/sandbox/inside.py). Standard library only, as evals/sandbox/judge.py is.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+KINDS = ("bubblewrap", "namespaces", "limits")
+SCRATCH = "/tmp"  # the folder of a program in bubblewrap
+
+
+@dataclass(frozen=True)
+class Walls:
+    """command: goes before the program's own; python: the interpreter, as the program sees it."""
+
+    kind: str
+    command: tuple[str, ...]
+    python: str
+
+
+def candidates() -> Iterator[Walls]:
+    """The walls that may work here, best first."""
+    if tool := shutil.which("bwrap"):
+        yield _bubblewrap(tool)
+    for kind in KINDS[1:]:
+        yield Walls(kind, (), _python())
+
+
+def command(walls: Walls, bootstrap: str) -> list[str]:
+    """Python without site-packages, the current folder or the user's settings."""
+    return [*walls.command, walls.python, "-s", "-S", "-P", "-c", bootstrap]
+
+
+def environment(walls: Walls) -> dict[str, str]:
+    """All the environment that a program has. One malloc arena, since each new one would take 64 MB
+    of RLIMIT_AS; a fixed hash seed, so that no verdict depends on the order of a set."""
+    own = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": SCRATCH, "MALLOC_ARENA_MAX": "1"}
+    own |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    bare = walls.kind != "bubblewrap"
+    return own | {
+        "LD_LIBRARY_PATH": str(Path(_python()).parents[1] / "lib") if bare else "/python/lib"
+    }
+
+
+def _python() -> str:
+    """The interpreter behind a virtual environment's link, whose folder has the library."""
+    return os.path.realpath(sys.executable)
+
+
+def _folder(path: str) -> list[str]:
+    """One that every user may look into; bwrap would take the rights of what is mounted below."""
+    return ["--perms", "0755", "--dir", path]
+
+
+def _bubblewrap(tool: str) -> Walls:
+    """A user namespace, except for root, who needs none. The capabilities are for making each
+    program's own namespaces and, of root, for making it another user and killing it; programs have
+    none."""
+    spaces = [
+        "--unshare-ipc",
+        "--unshare-net",
+        "--unshare-pid",
+        "--unshare-uts",
+        "--cap-drop",
+        "ALL",
+    ]
+    rights = ["CAP_SYS_ADMIN"]
+    if os.geteuid() == 0:
+        rights += ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"]
+    else:
+        spaces.append("--unshare-user")
+    for right in rights:
+        spaces += ["--cap-add", right]
+    files = [*_folder("/python"), *_folder("/python/bin")]
+    for folder in ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64"):
+        if os.path.islink(folder):
+            files += ["--symlink", os.readlink(folder), folder]
+        elif os.path.isdir(folder):
+            files += ["--ro-bind", folder, folder]
+    python = Path(_python())
+    home = python.parents[1]
+    for name in dict.fromkeys(("lib", sys.platlibdir)):
+        if (home / name).is_dir():
+            files += ["--ro-bind", str(home / name), f"/python/{name}"]
+    packages = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    if (home / packages).is_dir():  # not even to be read
+        files += ["--tmpfs", f"/python/{packages}"]
+    inside = f"/python/bin/{python.name}"
+    files += ["--ro-bind", str(python), inside, *_folder("/dev")]
+    files += ["--dev-bind", "/dev/null", "/dev/null"]
+    files += [*_folder(SCRATCH), "--remount-ro", "/"]
+    ends = ["--die-with-parent", "--new-session"]
+    return Walls("bubblewrap", (tool, *spaces, *ends, *files, "--"), inside)

@@ -1,0 +1,296 @@
+"""Programs written by a model: run them where they can do no harm, and say how they did.
+
+    for result in run_all(jobs, allow_unsandboxed=False):   # in the order of the jobs
+        result.verdict, result.reason, result.seconds
+
+Two kinds of jobs: functions that tests call (HumanEval, MBPP; evals/benchmarks/programs.py makes them), and
+scripts that read stdin and write to stdout (CodeContests, APPS). Verdicts: passed, failed, timed
+out, out of memory, crashed, tampered.
+
+WHAT KEEPS A PROGRAM FROM CLAIMING SUCCESS. Tests, expected results and comparisons are never in its
+process. It runs behind walls and is asked, one call at a time, what a function returns; the judge,
+a process outside, gets plain data of exact built-in types and compares it there with Python's own
+operators. So nothing it patches, prints, inspects or raises reaches a comparison, and there is no
+secret to find. It passes if its answers are right, and no other way. Arguments are handed over by
+value and the changes a call makes to them are carried back, so tests that look at a list afterwards
+see what they would have seen.
+
+The walls are bubblewrap's (evals/sandbox/isolation.py): no network, no files but read-only libraries and an
+empty scratch folder, no sight of other processes, limits on CPU and wall-clock time, memory,
+processes, file size and output, and an end of the whole tree with the job, the judge or the
+supervisor. Each job, and each case of a script, has a fresh process in namespaces of its own,
+forked from an interpreter that has run no program.
+
+WHAT IS GUARANTEED, with bubblewrap: a program that passes has given right answers, and has changed
+nothing outside. Not guaranteed:
+  - which of the other verdicts a hostile program gets: it may crash on purpose.
+  - that an answer was computed: a program may know it by heart.
+  - that the machine's memory is enough: all that the processes of a program map is watched, four
+    times a second, but not what none maps, as files in memory (memfd, a tmpfs in a namespace of its
+    own) and detached shared memory. Only a control group around the evaluation bounds these, as
+    `systemd-run --scope -p MemoryMax=8G` makes it.
+  - anything against a hole in the kernel, of which it may use every system call.
+  - anything against the tests, which are the benchmark's and trusted.
+  - without bubblewrap (`allow_unsandboxed`): it may read and write the user's files, and so find
+    the judge's process and its memory. Limits still hold, except that of processes for root.
+
+Of an object of no built-in type a test can only set and read attributes, iterate over it, ask for
+its truth, or hand it back; comparing one fails. No function can be passed in but built-in types. A
+defaultdict of anything but a built-in type arrives as a dict. An object that two arguments share
+arrives as two. The standard library is all there is to import.
+"""
+
+import dataclasses
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import NamedTuple
+
+from evals.sandbox import isolation
+from mtp.errors import BadInput, choose
+
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from evals.sandbox.judge import main; main()"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one program; of a script, in each case.
+
+    cpu        seconds of CPU time of each of its processes
+    wall       seconds; more than `cpu`, so that a busy machine does not make a program fail
+    memory     bytes of address space of each of its processes, and of memory that all map together
+    processes  of them, and threads, at once: a ThreadPoolExecutor makes up to 32
+    file       bytes of each file, and of all in the scratch folder
+    output     bytes a script prints, or a function returns (as JSON)
+    """
+
+    cpu: int = 5
+    wall: float = 10.0
+    memory: int = 1 << 30
+    processes: int = 36
+    file: int = 16 << 20
+    output: int = 8 << 20
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise BadInput(f"limit {name}={value} must be above 0")
+
+
+@dataclass(frozen=True)
+class FunctionJob:
+    """program: defines `names`, all that the tests take from it, be they also built-in. setup:
+    trusted code for the tests, run before them. tests: fail by raising anything."""
+
+    program: str
+    tests: str
+    names: tuple[str, ...]
+    setup: str = ""
+
+
+@dataclass(frozen=True)
+class ScriptJob:
+    """cases: what the program reads, and what it must print: the same words, wherever lines end,
+    in capitals or not, numbers within 1e-5 of each other, as CodeContests' own tester has it (but
+    whole numbers exactly, however long). It must exit with 0. The first case it fails is the last.
+    cpu: seconds of CPU time of each case, and twice as much wall clock; None: as in the limits."""
+
+    program: str
+    cases: tuple[tuple[str, str], ...]
+    cpu: int | None = None
+
+
+Job = FunctionJob | ScriptJob
+
+
+class Result(NamedTuple):
+    """verdict: one of those above; reason: a line, empty if passed; seconds: of wall clock."""
+
+    verdict: str
+    reason: str
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "passed"
+
+
+def check_available(allow_unsandboxed: bool = False) -> str:
+    """What will keep programs in: "bubblewrap"; else, if that is allowed, "namespaces" or "limits".
+    BadInput, with what is missing, if it is not."""
+    with closing(_first(Limits(), allow_unsandboxed, None)) as judge:
+        return judge.walls.kind
+
+
+def run_all(
+    jobs: Iterable[Job],
+    workers: int | None = None,
+    limits: Limits | None = None,
+    *,
+    allow_unsandboxed: bool = False,
+    walls: str | None = None,
+) -> Iterator[Result]:
+    """The results of jobs, in their order, `workers` at a time (all cores unless told).
+
+    `jobs` is read as workers become free, a few dozen results ahead at most. `walls` chooses among
+    evals.sandbox.isolation.KINDS instead of taking the best. Leaving the iterator, by Ctrl-C too, ends all
+    processes. Raises BadInput as check_available does, and RuntimeError where walls do not start.
+    """
+    if workers is not None and workers < 1:
+        raise BadInput(f"{workers} workers; there must be 1 or more")
+    if walls is not None:
+        choose("walls", walls, isolation.KINDS)
+    judge = _first(limits or Limits(), allow_unsandboxed, walls)
+    return _run(iter(jobs), workers or len(os.sched_getaffinity(0)), judge)
+
+
+def _first(limits: Limits, allow_unsandboxed: bool, kind: str | None) -> "_Judge":
+    """A judge behind the best walls that stand here, or those of a kind; BadInput where these are
+    not bubblewrap's and no others are allowed."""
+    why = "bwrap is not installed (Debian: apt-get install bubblewrap)"
+    for walls in isolation.candidates():
+        if kind not in (None, walls.kind):
+            continue
+        if walls.kind != "bubblewrap" and not allow_unsandboxed:
+            raise BadInput(
+                f"programs written by a model need a sandbox: {why}; "
+                "--allow-unsandboxed runs them with limits only, free to read your files"
+            )
+        judge = _Judge(limits, walls)
+        try:
+            judge.start()
+            return judge
+        except RuntimeError as error:
+            judge.close()
+            why = str(error)
+    raise BadInput(f"cannot keep programs in: {why}")
+
+
+def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]:
+    limits, walls = judge.limits, judge.walls
+    judges = [judge]
+    done: dict[int, Result] = {}
+    taken = given = 0
+    waiting: Job | None = None
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(judge.out, selectors.EVENT_READ, judge)
+            while True:
+                while taken - given < 16 * workers:
+                    if (waiting := waiting or next(jobs, None)) is None:
+                        break
+                    if free := next((judge for judge in judges if judge.busy is None), None):
+                        free.give(taken, waiting)
+                        taken, waiting = taken + 1, None
+                        continue
+                    if len(judges) < workers:
+                        judges.append(judge := _Judge(limits, walls))
+                        selector.register(judge.out, selectors.EVENT_READ, judge)
+                    break
+                if given == taken and waiting is None:
+                    return
+                for key, _ in selector.select():
+                    judge = key.data
+                    if result := judge.take():
+                        done[judge.last] = result
+                    if judge.gone:
+                        selector.unregister(judge.out)
+                        judges.remove(judge)
+                        judge.close()
+                while given in done:
+                    yield done.pop(given)
+                    given += 1
+    finally:
+        for judge in judges:
+            judge.close()
+
+
+class _Judge:
+    """A process of evals/sandbox/judge.py; `busy` is the number of the job it is at."""
+
+    def __init__(self, limits: Limits, walls: isolation.Walls) -> None:
+        self.limits, self.walls = limits, walls
+        root = Path(__file__).parents[2]
+        bare = walls.kind != "bubblewrap"
+        self.scratch = tempfile.mkdtemp(prefix="programs-") if bare else None
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _START, str(root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the supervisor alone
+        )
+        assert self.process.stdin and self.process.stdout
+        self.into, self.out = self.process.stdin, self.process.stdout.fileno()
+        self.busy: int | None = -1  # the trial that it begins with
+        self.last, self.rest, self.gone = -1, b"", False
+        config = {"walls": dataclasses.asdict(walls), "limits": dataclasses.asdict(limits)}
+        self.send(config | {"scratch": self.scratch})
+
+    def start(self) -> None:
+        """Wait until the walls have been seen to stand; RuntimeError if they do not."""
+        while self.busy == -1:
+            self.take()
+
+    def send(self, message: object) -> None:
+        with suppress(BrokenPipeError):  # `take` will see that it is gone
+            self.into.write(json.dumps(message).encode() + b"\n")
+            self.into.flush()
+
+    def give(self, number: int, job: Job) -> None:
+        self.busy = self.last = number
+        self.send(dataclasses.asdict(job))
+
+    def take(self) -> Result | None:
+        """The result, once all of it has come."""
+        new = os.read(self.out, 1 << 16)
+        self.rest += new
+        if not new:
+            self.gone = True
+            if self.busy is None:
+                return None
+            if self.busy == -1:
+                raise RuntimeError("a judge ended before its first program")
+            self.busy = None
+            if self.process.wait() == -signal.SIGALRM:
+                return Result("timed out", "the tests did not come to an end on its answers", nan)
+            return Result("tampered", "the judge was killed", nan)
+        if not self.rest.endswith(b"\n"):
+            return None
+        said, self.rest = json.loads(self.rest), b""
+        trial, self.busy = self.busy == -1, None
+        if "broken" in said:
+            raise RuntimeError(said["broken"])
+        if trial:
+            if said["verdict"] != "passed":
+                raise RuntimeError(f"{self.walls.kind} does not work here: {said['reason']}")
+            return None
+        return Result(said["verdict"], said["reason"], said["seconds"])
+
+    def close(self) -> None:
+        """End it and all below it: it kills those when its stdin closes. Then remove what they
+        have left, which takes a while where it was killed and they are yet to follow."""
+        with suppress(BrokenPipeError):
+            self.into.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdout
+        self.process.stdout.close()
+        for _ in range(50):
+            if self.scratch is None or not os.path.exists(self.scratch):
+                return
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            time.sleep(0.1)

@@ -1,0 +1,182 @@
+"""Values across the border of the sandbox, as the judge sees them.
+
+`decode` makes plain values of what evals/sandbox/inside.py claims: None, bool, int, float, complex, str,
+bytes, list, tuple, set, frozenset, dict, Counter, OrderedDict, defaultdict, range, deque, Fraction,
+Decimal, of exactly these types. So every comparison that a test makes is Python's own. What is no
+such value is a ProgramObject: it can be handed back to the program, have attributes read and set
+(MBPP builds trees with them), be iterated over and be true or false: the program is asked, which
+could as well have returned that bool. It has no comparison or arithmetic, which would let the
+program decide a test.
+"""
+
+import builtins
+import json
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NoReturn, Protocol
+
+from evals.sandbox.inside import FACTORIES
+
+
+class Verdict(BaseException):
+    """How a program fares, once that is certain. A BaseException, so that tests do not catch it."""
+
+    def __init__(self, verdict: str, reason: str) -> None:
+        self.verdict, self.reason = verdict, reason
+
+
+class Asked(Protocol):
+    """The program, as its objects see it."""
+
+    def ask(self, what: str, *rest: Any) -> Any:
+        """Send it a request about an object; what it answers."""
+        ...
+
+    def end(self, verdict: str, reason: str) -> NoReturn:
+        """Raise a Verdict, one that holds even if a test swallows it."""
+        ...
+
+
+class ProgramObject:
+    """An object of the program; `_callable` if it is one of the names under test."""
+
+    def __init__(self, program: Asked, number: int, kind: str, equals_anything: bool) -> None:
+        vars(self).update(_program=program, _number=number, _kind=kind, _liar=equals_anything)
+        vars(self)["_callable"] = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._callable:
+            self._decide()
+        return self._program.ask("call", self._number, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what copy and the like look for
+            raise AttributeError(name)
+        return self._program.ask("get", self._number, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._program.ask("set", self._number, name, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        items = self._program.ask("iter", self._number)
+        if type(items) is not ProgramObject:
+            self._program.end("tampered", "an iterator that the harness does not give")
+        while (found := self._program.ask("next", items._number)) is not STOP:
+            yield found
+
+    def __bool__(self) -> bool:
+        if self._liar:
+            self._decide()
+        answer = self._program.ask("truth", self._number)
+        if type(answer) is not bool:
+            self._program.end("tampered", "a truth that the harness does not give")
+        return answer
+
+    def _decide(self, *_: object) -> Any:
+        if self._liar:
+            self._program.end("tampered", f"returned a {self._kind} that claims to equal anything")
+        self._program.end("failed", f"a test looks into a {self._kind}, which is not plain data")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _decide
+    __hash__ = object.__hash__
+
+
+STOP = object()  # what "next" gives at the end
+_MADE: dict[str, Callable[..., Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "deque": deque,
+}
+
+
+_MAPPINGS: dict[str, Callable[..., Any]] = {
+    "dict": dict,
+    "Counter": Counter,
+    "OrderedDict": OrderedDict,
+}
+_FACTORIES = {made.__name__: made for made in FACTORIES}
+CONTAINERS = (list, tuple, dict, set, deque)
+
+
+def decode(value: Any, program: Asked) -> Any:
+    """The value that a parsed answer stands for. Raises ValueError or TypeError where it stands for
+    none, ArithmeticError on impossible numbers, RecursionError where it is nested too deep."""
+    if not isinstance(value, list):
+        if isinstance(value, dict):
+            raise ValueError("a mapping without a tag")
+        return value
+    tag, content = value
+    if tag in _MADE:
+        return _MADE[tag](decode(item, program) for item in content)
+    if tag in _MAPPINGS:
+        return _MAPPINGS[tag]({decode(k, program): decode(v, program) for k, v in content})
+    if tag == "defaultdict":
+        name, items = content
+        return defaultdict(name and _FACTORIES[name], decode(["dict", items], program))
+    if tag == "int":
+        return int(content, 16)
+    if tag == "bytes":
+        return bytes.fromhex(content)
+    if tag == "Decimal":
+        return Decimal(content)
+    if tag == "object":
+        number, kind, liar = content
+        return ProgramObject(program, int(number), str(kind)[:80], liar is True)
+    made = {"complex": complex, "range": range, "Fraction": Fraction}[tag]
+    return made(*(decode(item, program) for item in content))
+
+
+def parse(data: bytes) -> Any:
+    """The JSON of a frame. Raises ValueError or RecursionError."""
+    return json.loads(data)
+
+
+def pack(value: Any) -> Any:
+    """An argument as marshal takes it, see evals/sandbox/inside.py. TypeError on what cannot be sent."""
+    if type(value) is ProgramObject:
+        return (..., "object", value._number)
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(map(pack, value))
+    if isinstance(value, dict):
+        items = {pack(key): pack(item) for key, item in value.items()}
+        if type(value) in (Counter, OrderedDict):
+            return (..., type(value).__name__, items)
+        if type(value) is defaultdict and value.default_factory in (None, *FACTORIES):
+            made = value.default_factory
+            return (..., "defaultdict", (made and made.__name__, items))
+        return items
+    if isinstance(value, range):
+        return (..., "range", (value.start, value.stop, value.step))
+    if isinstance(value, deque):
+        return (..., "deque", list(map(pack, value)))
+    if isinstance(value, Fraction):
+        return (..., "Fraction", (value.numerator, value.denominator))
+    if isinstance(value, Decimal):
+        return (..., "Decimal", str(value))
+    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
+        return (..., "type", value.__name__)
+    if value is None or type(value) in (bool, int, float, complex, str, bytes):
+        return value
+    raise TypeError(f"a test passes a {type(value).__name__}, which cannot be sent to the program")
+
+
+def update(old: Any, new: Any) -> None:
+    """Make the containers of `old` what the program has made of them."""
+    if type(old) is not type(new):
+        return
+    if isinstance(old, (list, tuple, deque)) and len(old) == len(new):
+        for i, (before, after) in enumerate(zip(tuple(old), new, strict=True)):
+            if type(before) is type(after) and isinstance(before, CONTAINERS):
+                update(before, after)
+            elif not isinstance(old, tuple):
+                old[i] = after
+    elif isinstance(old, (list, deque)):
+        old.clear()
+        old.extend(new)
+    elif isinstance(old, (dict, set)):
+        old.clear()
+        old.update(new)

@@ -1,0 +1,49 @@
+"""Evaluations that several studies make: f(model, corpus, scale) -> measures."""
+
+from evals.probes import held_out, speculation
+from experiments.results import Measure
+from mtp.data.corpus import Corpus
+from mtp.errors import BadInput
+from mtp.model.model import MultiTokenTransformer
+
+
+def likelihood(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """Loss and accuracy per head, and bits per byte, on the whole validation split."""
+    found = held_out.measure(model, corpus)
+    rows = [Measure("bits per byte", found.bits_per_byte, found.targets[0])]
+    for i, count in enumerate(found.targets):
+        rows.append(Measure(f"loss, head {i + 1} (nats)", found.loss[i], count))
+        rows.append(Measure(f"accuracy, head {i + 1} (%)", 100 * found.accuracy[i], count))
+    return rows
+
+
+def decoding(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """Greedy self-speculation with all n heads against the same model with k=1 (section 3.2)."""
+    prompts, length, new, repeats = {"smoke": (2, 8, 12, 1), "cpu": (8, 64, 96, 2)}.get(
+        scale, (64, 256, 256, 3)
+    )
+    texts = [
+        d[: length + 1].tolist() for d in corpus.validation.documents() if len(d) > length + new
+    ]
+    if not texts:
+        raise BadInput(f"no validation document has {length + new} tokens to prompt with")
+    texts = (texts * prompts)[:prompts] if len(texts) < prompts else texts[:prompts]
+    found = speculation.measure(model, texts, new, model.config.n, repeats=repeats)
+    return decoding_measures(found, len(texts), model.config.n)
+
+
+EVALUATIONS = {"likelihood": likelihood, "decoding": decoding}
+
+
+def decoding_measures(found: dict[str, float], prompts: int, k: int) -> list[Measure]:
+    """The rows of one measurement of self-speculation with k heads."""
+    rows = [
+        Measure("tokens per forward", found["tokens_per_forward"], prompts),
+        Measure("speedup over k=1", found["speedup"], prompts),
+        Measure("tokens/s, k=1", found["tokens_per_second_k1"], prompts),
+        Measure("tokens/s, k=n", found["tokens_per_second"], prompts),
+        Measure("same tokens as k=1", found["identical"], prompts),
+    ]
+    for i in range(2, k + 1):
+        rows.append(Measure(f"acceptance, head {i} (%)", 100 * found[f"acceptance_{i}"], prompts))
+    return rows

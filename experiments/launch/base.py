@@ -1,0 +1,145 @@
+"""A job, and what all launchers share.
+
+submitit submits the jobs; they are followed through their run's status.json. submitit's own
+requeueing is not used: it takes every signal in a job under ten minutes for a time-out, gives up
+after a few of them, and asks sacct, which a cluster without accounting lacks.
+"""
+
+import abc
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from experiments.launch import slurm_job
+from mtp.config import TrainConfig
+from mtp.errors import BadInput
+from mtp.files import is_locked
+from mtp.overrides import to_json
+from mtp.training.progress import read_status, write_status
+from mtp.training.signals import Interrupted
+
+WARNINGS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train one run and evaluate it; this is what submitit pickles. Paths are absolute.
+
+    precision  for a config that leaves it to the device; "": the job decides
+    gpu        the one to use, as CUDA_VISIBLE_DEVICES names it; "": what the launcher gives
+    """
+
+    study: str
+    scale: str
+    config: str  # JSON
+    folder: str
+    data: str
+    threads: int = 0
+    precision: str = ""
+    gpu: str = ""
+
+    def __call__(self) -> None:
+        # Heavy imports wait: a signal that arrives before the handlers are set is fatal.
+        for signum in WARNINGS:
+            signal.signal(signum, _leave)
+        if self.gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
+        from experiments.jobs import work
+
+        try:
+            slurm_job.join_ranks()
+            work(
+                self.study, self.scale, self.config, Path(self.folder), Path(self.data),
+                self.threads, self.precision,
+            )  # fmt: skip
+        except Interrupted as stopped:
+            print(f"{stopped}; the same command continues", file=sys.stderr)
+            leave(stopped.signum)
+
+
+def _leave(signum: int, frame: object) -> NoReturn:
+    raise Interrupted(signum)
+
+
+def leave(signum: int) -> NoReturn:
+    """End a job that has saved; under Slurm, after it has been queued again. By SystemExit, because
+    submitit would record an Exception as the job's result."""
+    for warning in WARNINGS:  # the requeue itself sends SIGTERM
+        signal.signal(warning, signal.SIG_IGN)
+    if slurm_job.is_job():
+        slurm_job.requeue()
+    sys.exit(128 + signum)
+
+
+def make_job(study: str, scale: str, config: TrainConfig, folder: Path, data: Path) -> Job:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made: {error.strerror}") from None
+    return Job(study, scale, to_json(config), str(folder.resolve()), str(data.resolve()))
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+class Launcher(abc.ABC):
+    """Submits jobs and follows them.
+
+    logs   a fresh folder for this launch's logs, since process ids repeat
+    slots  how many jobs run at a time
+    """
+
+    pause = 0.3  # seconds between two steps of `follow`
+    in_process = False  # jobs run in this process, where Ctrl-C reaches them
+    slots = 1
+
+    def __init__(self, jobs: list[Job], logs: Path) -> None:
+        self.waiting = list(jobs)
+        self.logs = logs / time.strftime("%Y%m%d-%H%M%S")
+
+    @abc.abstractmethod
+    def step(self) -> bool:
+        """Start what may start, note what has ended; False once nothing is left."""
+
+    def stop(self) -> str:
+        """After Ctrl-C: ask what runs to save and leave, wait for it, and return what to tell the
+        user."""
+        self.waiting = []
+        return "saved"
+
+    def with_threads(self, threads: int) -> None:
+        self.waiting = [dataclasses.replace(job, threads=threads) for job in self.waiting]
+
+
+def follow(launch: Launcher) -> Iterator[None]:
+    """Drive a launch until it is done, yielding now and then."""
+    while launch.step():
+        yield
+        time.sleep(launch.pause)
+    yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process works in the run's folder: it holds .job, or .lock (mtp.train).
+
+    A job takes .job first and keeps it.
+    """
+    return is_locked(folder / ".job") or is_locked(folder / ".lock")
+
+
+def note_death(folder: Path, log: str = "") -> None:
+    """A job that ended without a word (killed, out of memory) becomes a failed run, unless it ended
+    because another process has the run."""
+    if is_held(folder):
+        return
+    status = read_status(folder) or {"state": "running"}
+    if status.get("state") == "running":
+        see = f"; see {log}" if log else ""
+        status |= {"state": "failed", "error": f"the process died without a message{see}"}
+        write_status(folder, **{k: v for k, v in status.items() if k not in ("pid", "time")})

@@ -1,0 +1,108 @@
+"""Processes on this machine, side by side where its cores or its GPUs' memory allow."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from experiments.launch.base import Job, Launcher, note_death
+from mtp import hardware
+from mtp.config import TrainConfig
+from mtp.overrides import from_dict
+
+
+class Local(Launcher):
+    """`planned`: how many runs the study has in all; threads follow from it."""
+
+    def __init__(self, jobs: list[Job], logs: Path, planned: int) -> None:
+        super().__init__(jobs, logs)
+        self.processes: dict[str, Any] = {}  # folder -> submitit's job
+        self.gpus: dict[str, str] = {}  # folder -> the GPU of its process
+        self.slots, threads = side_by_side(jobs, planned)
+        self.with_threads(threads)
+
+    def step(self) -> bool:
+        for folder in [folder for folder, job in self.processes.items() if job.done()]:
+            note_death(Path(folder), str(self.processes.pop(folder).paths.stdout))
+        while self.waiting and len(self.processes) < self.slots:
+            self.start(self.waiting.pop(0))
+        return bool(self.processes)
+
+    def stop(self) -> str:
+        for job in self.processes.values():
+            job._process.send_signal(signal.SIGTERM)  # submitit's cancel() would kill after 1 s
+        while any(not job.done() for job in self.processes.values()):
+            time.sleep(0.1)
+        return super().stop()
+
+    def start(self, job: Job) -> None:
+        executor = submitit.LocalExecutor(folder=self.logs)
+        executor.update_parameters(timeout_min=60 * 24 * 365, stderr_to_stdout=True)
+        if gpus := visible_gpus():
+            taken = [self.gpus[folder] for folder in self.processes]
+            self.gpus[job.folder] = min(gpus, key=taken.count)
+            job = dataclasses.replace(job, gpu=self.gpus[job.folder])
+        # The terminal's Ctrl-C reaches submitit's controllers too, which kill a task within a
+        # second of it. They start with it ignored: stop() asks the tasks to save instead.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.processes[job.folder] = executor.submit(job)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def side_by_side(jobs: list[Job], planned: int) -> tuple[int, int]:
+    """(runs side by side, threads each) on this machine, for a study of `planned` runs.
+
+    On a CPU one thread per run where there are as many runs as cores: matrices this small do not
+    feed two (make bench-engine). Threads follow the plan, not what is left of it, so that a run
+    that continues adds its sums in the same order. Memory limits the runs side by side; on GPUs
+    four each do, too: beyond that they only take turns.
+    """
+    configs = [from_dict(TrainConfig, json.loads(job.config)) for job in jobs]
+    largest = max(map(run_bytes, configs), default=1.0)
+    gpus, cores = visible_gpus(), hardware.cores()
+    if not gpus:
+        fitting = max(1, min(planned, cores, int(0.9 * free_memory() // largest)))
+        return min(fitting, max(1, len(jobs))), max(1, cores // min(planned, cores))
+    import torch
+
+    free, _ = torch.cuda.mem_get_info()
+    fitting = max(1, min(4, int(0.9 * free // largest)))
+    return fitting * len(gpus), max(1, cores // (fitting * len(gpus)))
+
+
+def free_memory() -> float:
+    """Bytes of main memory that are free or could be freed; infinite where that is unknown."""
+    with contextlib.suppress(OSError, StopIteration):
+        with open("/proc/meminfo") as file:
+            line = next(line for line in file if line.startswith("MemAvailable"))
+        return 1024.0 * int(line.split()[1])
+    return float("inf")
+
+
+def run_bytes(config: TrainConfig) -> float:
+    """A cautious estimate of a run's memory: 18 bytes per weight (bf16, float32 master, two
+    moments, gradients), every layer's activations, and 2 GB for logits and the device itself."""
+    from mtp.model.model import parameter_counts
+
+    m = config.model
+    tokens = (config.micro or config.batch) * m.context
+    layers = m.layers + m.extra_layers
+    activations = tokens * (layers * (16 * m.dim + 3 * m.ffn) + 4 * m.n * m.dim) * 2.0
+    return 18.0 * parameter_counts(m)["total"] + activations + 2e9
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return (named.split(",") if named else [str(i) for i in range(count)])[:count]

@@ -1,0 +1,44 @@
+"""From rows to figures and printed tables."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from evals.__main__ import read
+from experiments import evaluate, evaluate_released, results
+from experiments.figures import save
+from experiments.study import STUDIES, Study, find
+
+
+def plot(study: Study, file: Path, root: Path) -> None:
+    """Draw a results file and print its summary."""
+    rows = results.read(file)
+    svg, _ = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
+    table, index = list(study.table), ["head", "n", "unit"]
+    index += [column for column in ("size", "data") if varies(rows, column, index)]
+    print(f"ours ({file.stem} scale):\n{results.table(rows, index, table)}")
+    reported, index = study.paper(results.paper(root)).astype({"n": int}), ["head", "n", "unit"]
+    if reported.metric.isin(table).any():  # else in the figure alone
+        print(f"\nthe paper's {study.artefact}:\n{results.table(reported, index, table)}")
+    print(f"\nrows: {file}\nfigure: {svg}")
+
+
+def varies(rows: pd.DataFrame, column: str, index: list[str]) -> bool:
+    """Whether rows of one group differ in a column: then no mean may be taken over it."""
+    return bool((rows.groupby(index)[column].nunique() > 1).any())
+
+
+def plot_all(root: Path) -> None:
+    for name in STUDIES:
+        for file in sorted((root / name).glob("*.csv")):
+            plot(find(name), file, root)
+    draw_evaluations(root)
+
+
+def draw_evaluations(root: Path) -> None:
+    """The figures of rows that `make evaluate` and `make evaluate-released` have written."""
+    for file in sorted(root.glob("*/results.csv")):
+        if len(evaluate.shown(rows := read(file))):
+            save(evaluate.figure(rows), file.with_suffix(""))
+    for file in sorted((root / "evaluate-released").glob("*.csv")):
+        save(evaluate_released.figure(read(file), results.paper(root)), file.with_suffix(""))

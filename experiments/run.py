@@ -1,0 +1,165 @@
+"""Run a study: train and evaluate what is missing, collect the rows, draw the figure."""
+
+import argparse
+import dataclasses
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from experiments import results
+from experiments.launch.base import Job, Launcher, follow, make_job
+from experiments.launch.launchers import check_launcher, launch
+from experiments.launch.slurm import slurm_options
+from experiments.plot import plot
+from experiments.provenance import precision_of
+from experiments.status import is_done, is_trained, state_of
+from experiments.study import Study, collect, missing_evaluations, run_folder, run_name
+from mtp.config import TrainConfig
+from mtp.data.corpus import build
+from mtp.data.sources import SOURCES
+from mtp.data.tokenizer import names_a_path
+from mtp.errors import BadInput
+from mtp.hardware import default_device
+from mtp.training.engine import auto_precision
+from mtp.training.progress import read_status
+from mtp.training.run import tokenizer_of
+
+
+def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Namespace) -> None:
+    """Train and evaluate what is missing, collect the rows, draw the figure."""
+    check_launcher(args.launcher)
+    slurm = slurm_options(args.slurm)
+    file = args.results / study.name / f"{label}.csv"
+    if file.exists():
+        results.read(file)  # refused before hours of work, not after them
+    if not all(config.data.source for config in configs):
+        raise BadInput(
+            f"scale {args.scale} leaves the corpus to you; name one with "
+            f"--set data.source=SOURCE, SOURCE one of: {', '.join(SOURCES)}"
+        )
+    todo, failed, unfinished, elsewhere = [], [], [], []
+    for config in configs:
+        folder = run_folder(config, args.runs)
+        state, text = state_of(study, folder)
+        if state == "active":
+            elsewhere.append(folder.name)
+        elif state == "failed" and not args.retry:
+            failed.append(f"{folder.name}: {text}")
+        elif state != "finished":
+            if state == "failed":
+                (folder / "status.json").unlink()  # it gets another try
+            todo.append(config)
+    left = len(todo) + len(failed) + len(elsewhere)
+    print(f"{study.name} at scale {label}: {len(configs)} runs, {len(configs) - left} finished")
+    for name in elsewhere:
+        print(f"{name}: already under way in another process or job; left alone")
+    made = {
+        run_name(c): make_job(study.name, args.scale, c, run_folder(c, args.runs), args.data)
+        for c in todo
+    }
+    own = {}  # corpus -> what one of its runs keeps of the tokenizer, which may be gone by now
+    for config in todo:
+        kept = own.get(config.data)
+        if names_a_path(config.data.tokenizer):
+            kept = kept or tokenizer_of(run_folder(config, args.runs))
+        own[config.data] = kept
+    for data, tokenizer in own.items():
+        build(data, args.data, own=tokenizer)
+    precision = study_precision(configs, args.runs) if args.launcher != "slurm" else ""
+    names = {run_name(config) for config in configs}
+    for part in bases_first(todo):
+        jobs = list[Job]()
+        for config in part:
+            name, start = run_name(config), config.init
+            if start in names and not is_trained(args.runs / start):
+                unfinished.append(f"{name}: waits for {start}, which it begins with")
+            else:
+                jobs.append(made[name])
+        if not jobs:
+            continue
+        logs = args.runs / "logs" / study.name
+        jobs = [dataclasses.replace(job, precision=precision) for job in jobs]
+        launched = launch(args.launcher, jobs, logs, slurm, len(configs))
+        print(
+            f"{len(jobs)} to run by {args.launcher}, {launched.slots} at a time; logs: {launched.logs}"
+        )
+        watch(launched, [Path(job.folder) for job in jobs], study)
+        for folder in (Path(job.folder) for job in jobs):
+            state, text = state_of(study, folder)
+            if state != "finished":
+                (failed if state == "failed" else unfinished).append(f"{folder.name}: {text}")
+    folders = [run_folder(config, args.runs) for config in configs]
+    if file.exists() or any(not missing_evaluations(study, folder) for folder in folders):
+        collect(study, label, configs, args.runs, args.results)
+        plot(study, file, args.results)
+    for line in failed + unfinished:
+        print(line, file=sys.stderr)
+    if failed:  # first, since others may wait for them
+        raise BadInput(f"{len(failed)} runs failed; run again with --retry once the cause is gone")
+    if unfinished:
+        raise BadInput(f"{len(unfinished)} runs are not finished; the same command continues")
+
+
+def study_precision(configs: list[TrainConfig], runs: Path) -> str:
+    """The precision of a study's runs that leave it to the device: that of its runs so far, else
+    what suits this device. It is decided once, and not by each run under the load of the others."""
+    left_open = [config for config in configs if config.precision == "auto"]
+    for config in left_open:
+        if precision := precision_of(run_folder(config, runs)):
+            return precision
+    return auto_precision(default_device())[0] if left_open else ""
+
+
+def bases_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
+    """The configs in two parts: those of the second start from runs of the first (`init`)."""
+    names = {run_name(config) for config in configs}
+    later = [config for config in configs if config.init in names]
+    return [[config for config in configs if config not in later], later]
+
+
+def watch(launched: Launcher, folders: list[Path], study: Study) -> None:
+    """A bar over all runs' steps, or a plain line every half minute where there is no terminal."""
+    terminal = sys.stderr.isatty()
+    bar = tqdm(
+        total=len(folders), unit="run", disable=not terminal,
+        bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]",
+    )  # fmt: skip
+    printed = time.monotonic()
+    # Between two looks, not wherever it strikes: raised inside a destructor it would be lost.
+    # In-process jobs have no such pause.
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if not launched.in_process:
+        signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        for _ in follow(launched):
+            if pressed:
+                raise KeyboardInterrupt
+            shares, active = [], []
+            for folder in folders:
+                status = read_status(folder)
+                steps = float(str(status.get("steps") or 1))
+                share = float(str(status.get("step", 0))) / steps
+                over = is_done(study, folder, status)
+                shares.append(1.0 if over else 0.9 * share)  # the rest is evaluation
+                if not over and status.get("state") in ("running", "finished"):
+                    active.append(f"{folder.name.rsplit('-', 1)[0]} {100 * share:.0f}%")
+            bar.update(sum(shares) - bar.n)
+            bar.set_postfix_str(", ".join(active))
+            if not terminal and time.monotonic() - printed > 30:
+                printed = time.monotonic()
+                print(f"{sum(shares):.2f}/{len(folders)} runs; {', '.join(active)}", flush=True)
+        if pressed:
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, before)  # pressed again, it leaves at once
+        bar.close()
+        print("\nstopping; running jobs save first", file=sys.stderr)
+        print(f"{launched.stop()}; the same command continues", file=sys.stderr)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    bar.close()

@@ -1,0 +1,291 @@
+"""Table S2 and Figure S10: how much faster are n=4 models their own draft models?
+
+Heads used (k), batch size, and kind of text, for the greedy chain that the paper measures, and for
+what it only mentions or leaves out: a tree of candidates, and sampling. The speedup is over the
+same model with k=1, as in the paper; an n=1 model of equal size stands beside it, untrained,
+because its speed does not depend on its weights.
+
+At cpu scale the models are trained longer than those of `sweep-n`, or their drafts would be
+guesses, and are deeper, so that three heads' layers are a smaller part of them (in the paper, 3 of
+32).
+
+The paper's prose is Wikipedia and books; ours is docstrings, all that a corpus of Python has.
+End-of-text is not obeyed, so that every row makes as many tokens.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evals.probes import speculation
+from evals.probes.domains import domains
+from evals.probes.speculation import Speed, Way
+from experiments import figures
+from experiments.bases import base, with_model
+from experiments.panels import caption
+from experiments.results import Measure
+from experiments.study import Study
+from mtp.config import TrainConfig
+from mtp.data.corpus import Corpus
+from mtp.decoding.generate import generate
+from mtp.decoding.sampling import Sampling
+from mtp.decoding.trees import best_tree
+from mtp.model.model import MultiTokenTransformer
+
+TEMPERATURE = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Tokens of each prompt and of its continuation, batch sizes (the number of prompts is the
+    batch size, eight at least), repeats of each timing, nodes of the tree."""
+
+    prompt: int
+    new: int
+    batches: tuple[int, ...]
+    repeats: int
+    nodes: int
+
+
+SETTINGS = {
+    "smoke": Setting(8, 12, (1, 4), 1, 6),
+    "cpu": Setting(64, 64, (1, 4, 16, 64), 3, 8),
+    "gpu": Setting(256, 256, (1, 4, 16, 64), 2, 16),
+    "paper": Setting(512, 512, (1, 8, 16, 32, 42), 3, 32),
+}
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    config = with_model(base(scale), n=4)
+    if scale == "cpu":
+        config = with_model(config, layers=16)
+        config = dataclasses.replace(config, tokens=2.5e6, warmup=100, save_every=250)
+    return [with_model(config, seed) for seed in range({"cpu": 2, "gpu": 2}.get(scale, 1))]
+
+
+# --------------------------------------------------------------------------------------------------
+# what is measured
+
+
+def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """Every way of decoding side by side, per domain and batch size."""
+    setting, n = SETTINGS[scale], model.config.n
+    rows: list[Measure] = []
+    count = max(8, *setting.batches)
+    for domain, different in domains(corpus, setting.prompt, 2 * count).items():
+        timed = max(1, 3 * len(different) // 4)
+        prompts, others = (different[:timed] * count)[:count], different[timed:] or different
+        # The tree is chosen on prompts that are not timed (unless there is only one).
+        outputs = generate(model, others, setting.new).tokens
+        tree = best_tree(speculation.ranks(model, others, outputs, n), n, setting.nodes)
+        ways = ways_of(model, setting.new, range(1, n + 1))
+        decode = partial(generate, model, max_new=setting.new)
+        ways[f"tree of {setting.nodes}, k={n}"] = partial(decode, tree=tree)
+        for k in (1, n):
+            sampling = Sampling(TEMPERATURE)
+            ways[f"T={TEMPERATURE}, k={k}"] = partial(decode, k=k, sampling=sampling)
+        single = MultiTokenTransformer(dataclasses.replace(model.config, n=1))
+        single.to(model.embedding.weight)
+        ways["n=1 model"] = partial(generate, single, max_new=setting.new)
+        for batch in setting.batches:
+            found = speculation.side_by_side(ways, prompts[: max(8, batch)], batch, setting.repeats)
+            rows += speed_rows(found, domain, batch, min(timed, max(8, batch)))
+    return rows
+
+
+def ways_of(model: MultiTokenTransformer, new: int, heads: Sequence[int]) -> dict[str, Way]:
+    """The greedy chain of k heads, for each k."""
+    return {f"chain, k={k}": partial(generate, model, max_new=new, k=k) for k in heads}
+
+
+def speed_rows(found: dict[str, Speed], domain: str, batch: int, count: int) -> list[Measure]:
+    """The rows of one batch size, over `count` different prompts."""
+    rows = []
+    for way, speed in found.items():
+        where = f"{domain}, {way}, batch {batch}"
+        sampled = way.startswith("T=")
+        baseline = found[f"T={TEMPERATURE}, k=1" if sampled else "chain, k=1"]
+        rows.append(Measure(f"tokens/s, {where}", speed.tokens_per_second, count))
+        rows.append(Measure(f"speedup, {where}", speed.over(baseline), count))
+        if way == "n=1 model":
+            continue
+        if not sampled:
+            same = float(speed.tokens == baseline.tokens)
+            rows.append(Measure(f"same tokens as k=1, {where}", same, count))
+        rows.append(Measure(f"tokens per forward, {where}", speed.tokens_per_forward, count))
+        for i, share in enumerate(speed.acceptance, 2):
+            rows.append(Measure(f"acceptance, head {i} (%), {where}", 100 * share, count))
+    return rows
+
+
+def checks(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """The negative controls, and exactness in bf16.
+
+    Drafts shifted by one place must be accepted as often as they happen to be right along the
+    finished text, which takes no decoder to count; drafts of another prompt at chance.
+    """
+    setting, n = SETTINGS[scale], model.config.n
+    rows = []
+    for domain, prompts in domains(corpus, setting.prompt, max(8, *setting.batches)).items():
+        right = generate(model, prompts, setting.new, 1)
+        count = sum(map(len, right.tokens))
+
+        agreement = partial(speculation.agreement, model, prompts, right.tokens)
+
+        wrong = generate(speculation.shifted(model), prompts, setting.new)
+        others = speculation.exchanged(model)
+        accepted, passes = speculation.acceptance_while_all_run(others, prompts, setting.new)
+        what, way = f"acceptance, head 2 (%), {domain}", f"chain, k={n}"
+        for name, share, among in (
+            (f"{way}, shifted by one place", float(wrong.acceptance[1]), int(wrong.accepted[0])),
+            (f"{way}, shifted, counted along the text", agreement(3, (-1,)), count),
+            (f"{way}, of another prompt", accepted, passes),
+            ("by chance", speculation.chance(model, prompts, right.tokens), count),
+        ):
+            rows.append(Measure(f"{what}, {name}", 100 * share, among))
+        same = float(wrong.tokens == right.tokens)
+        where = f"{domain}, {way}, shifted by one place"
+        rows.append(Measure(f"same tokens as k=1, {where}", same, len(prompts)))
+        low = speculation.in_bf16(model)
+        outputs = [generate(low, prompts, setting.new, k).tokens for k in (1, n)]
+        apart = speculation.divergences(low, prompts, *outputs)
+        where = f"bf16, {domain}, chain, k={n}"
+        first = min((float(d.position) for d in apart), default=None)
+        gap = max((d.gap for d in apart), default=None)
+        rows += [
+            Measure(f"rows that differ from k=1 (%), {where}",
+                    100 * len(apart) / len(prompts), len(prompts)),
+            Measure(f"earliest position where they differ, {where}", first, len(apart)),
+            Measure(f"largest gap of the two best logits there (ulp), {where}", gap, len(apart)),
+        ]  # fmt: skip
+    return rows
+
+
+# --------------------------------------------------------------------------------------------------
+# the figure
+
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Table S2"]
+
+
+def split_metric(rows: pd.DataFrame, pattern: str) -> pd.DataFrame:
+    """The rows whose metric matches, with the pattern's groups as columns, numbers as numbers."""
+    found = rows.metric.str.extract(pattern)
+    kept = rows[found.notna().all(axis=1)]
+    for name in found.columns:
+        values = found[name][kept.index]
+        kept = kept.assign(**{name: pd.to_numeric(values) if name in ("k", "batch") else values})
+    return kept
+
+
+FORWARD = r"^tokens per forward, (?P<domain>\w+), "
+DOMAINS: dict[str, tuple[str, str]] = {
+    "code": (figures.BLUE, "o"),
+    "prose": (figures.ORANGE, "s"),
+    "text": (figures.GREEN, "^"),
+}
+
+
+def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    picture, (left, middle, right) = figures.panels(3)
+    forward = split_metric(rows, FORWARD + r"chain, k=(?P<k>\d+), batch (?P<batch>\d+)$")
+    forward = forward[forward.batch == forward.batch.max()]
+    others = split_metric(rows, FORWARD + r"(?P<way>t.*|T.*), k=(?P<k>\d+), batch (?P<batch>\d+)$")
+    others = others[others.batch == others.batch.max()]
+    for domain, (colour, marker) in DOMAINS.items():
+        points = forward[forward.domain == domain]
+        if len(points):
+            figures.spread(left, points, "k", colour, f"{domain}, chain", marker)
+    for domain, (colour, _) in DOMAINS.items():
+        for way, symbol in (("tree", "*"), ("T=", "x")):
+            chosen = others[
+                (others.domain == domain) & others.way.str.startswith(way) & (others.k > 1)
+            ]
+            if len(chosen):
+                name = {"tree": chosen.way.iloc[0], "T=": f"sampled, {chosen.way.iloc[0]}"}[way]
+                left.plot(
+                    [forward.k.max() - 1 + 0.2] * len(chosen), chosen.value, symbol, color=colour,
+                    markersize=9, label=f"{domain}, {name}",
+                )  # fmt: skip
+    left.set_title(f"Tokens per forward pass, {forward.batch.max()} prompts")
+    left.set_xlabel("k, heads used")
+    left.set_ylabel("verified and accepted tokens")
+    left.set_ylim(0.9, 1.25 * max([1.2, *forward.value, *others.value]))
+    left.legend(loc="upper left", fontsize=8, ncols=2, columnspacing=1, handletextpad=0.5)
+    batch_panel(middle, rows, first_domain(rows))
+    paper_panel(right, paper_rows(paper))
+    told = caption(rows, "n=4 parallel heads; prose is docstrings; T: over k=1 at that temperature")
+    return figures.finish(picture, told)
+
+
+def first_domain(rows: pd.DataFrame) -> str:
+    """Code where there is any."""
+    found = split_metric(rows, r"^tokens per forward, (?P<domain>\w+), chain").domain
+    return min(found, key=list(DOMAINS).index)
+
+
+def batch_panel(axes: Axes, rows: pd.DataFrame, domain: str) -> None:
+    """Measured speedup over k=1 against the batch size."""
+    pattern = rf"^speedup, {domain}, (?P<way>.*), batch (?P<batch>\d+)$"
+    found = split_metric(rows, pattern)
+    colours = (figures.BLUE, figures.GREEN, figures.RED, figures.ORANGE, "#cc79a7", figures.GREY)
+    ways = [w for w in dict.fromkeys(found.way) if not w.endswith("k=1")]
+    for way, colour in zip(ways, colours, strict=False):
+        marker = {"c": "o", "t": "*", "T": "D", "n": "s"}[way[0]]
+        figures.spread(axes, found[found.way == way], "batch", colour, way, marker)
+    axes.axhline(1, color=figures.GREY, linewidth=1, linestyle=":")
+    axes.set_title(f"Measured speedup, {domain}")
+    axes.set_xlabel("batch size")
+    axes.set_ylabel("tokens/s over those of k=1")
+    axes.set_ylim(0, 1.55 * max(1.0, found.value.max()))
+    axes.legend(loc="upper left", fontsize=8.5, ncols=2)
+
+
+def paper_panel(axes: Axes, paper: pd.DataFrame) -> None:
+    figures.paper_panel(axes, "Paper, 7B, batch 42")
+    paper = paper.assign(k=pd.to_numeric(paper["head"].str.extract(r"k=(\d+)")[0]))
+    kinds: list[tuple[str, str, str, str]] = [
+        ("tokens per forward", "code", figures.BLUE, "o"),
+        ("tokens per forward", "wikipedia", figures.ORANGE, "s"),
+        ("relative speedup", "code", figures.BLUE, "x"),
+        ("relative speedup", "wikipedia", figures.ORANGE, "+"),
+    ]
+    for metric, domain, colour, marker in kinds:
+        points = paper[(paper.metric == metric) & paper.data.str.startswith(domain)]
+        points = points.sort_values("k")
+        axes.plot(
+            points.k - 1, points.value, color=colour, marker=marker, markersize=7, linewidth=1.5,
+            linestyle="-" if metric.startswith("tokens") else "--", label=f"{domain}, {metric}",
+        )  # fmt: skip
+    ticks = sorted(paper.k.unique())
+    axes.set_xticks([k - 1 for k in ticks], [str(k) for k in ticks])
+    axes.set_xlabel("k, heads used")
+    axes.set_ylabel("ratio to k=1")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower right", fontsize=8.5, handlelength=3.2)
+
+
+EVALUATIONS: dict[str, Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]] = {
+    "speeds": speeds,
+    "checks": checks,
+}
+
+STUDY = Study(
+    name="decoding",
+    artefact="Table S2, Figure S10",
+    question="how much faster is an n=4 model as its own draft model?",
+    runs=runs,
+    evaluations=EVALUATIONS,
+    figure=figure,
+    paper=paper_rows,
+    table=tuple(
+        f"{metric}, {domain}, chain, k=4, batch 1"
+        for domain in DOMAINS
+        for metric in ("tokens per forward", "speedup")
+    ),
+)

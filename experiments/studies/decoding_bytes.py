@@ -1,0 +1,114 @@
+"""Table S3: how far ahead can byte models draft for themselves?
+
+Models that predict n = 8, 16, 32 bytes with replicated unembeddings, k up to n, on code. As in
+`decoding`, they are trained longer than those of `sweep-bytes` at cpu scale, and end-of-text is not
+obeyed.
+"""
+
+import dataclasses
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from evals.probes import speculation
+from evals.probes.domains import domains
+from experiments import figures
+from experiments.panels import caption
+from experiments.results import Measure
+from experiments.studies.decoding import Setting, speed_rows, split_metric, ways_of
+from experiments.studies.sweep_bytes import runs as sweep_runs
+from experiments.study import Study
+from mtp.config import TrainConfig
+from mtp.data.corpus import Corpus
+from mtp.model.model import MultiTokenTransformer
+
+N = (8, 16, 32)
+HEADS = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)  # Table S3's k
+SETTINGS = {
+    "smoke": Setting(8, 12, (1,), 1, 0),
+    "cpu": Setting(128, 96, (1, 16), 3, 0),
+    "gpu": Setting(256, 256, (1, 16), 2, 0),
+    "paper": Setting(1024, 1024, (1, 16), 3, 0),
+}
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    found = [
+        config
+        for config in sweep_runs(scale)
+        if config.data.tokenizer == "bytes" and config.model.n in N and config.seed == 0
+    ]
+    if scale == "cpu":
+        found = [dataclasses.replace(c, epochs=0.15, warmup=100, save_every=250) for c in found]
+    return found
+
+
+def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """Chains of every k up to n, per batch size, on the first domain (code where there is any)."""
+    setting, rows = SETTINGS[scale], []
+    count = max(8, *setting.batches)
+    domain, different = next(iter(domains(corpus, setting.prompt, count).items()))
+    prompts = (different * count)[:count]
+    ways = ways_of(model, setting.new, [k for k in HEADS if k <= model.config.n])
+    for batch in setting.batches:
+        some = prompts[: max(8, batch)]
+        found = speculation.side_by_side(ways, some, batch, setting.repeats)
+        rows += speed_rows(found, domain, batch, min(len(different), len(some)))
+    return rows
+
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Table S3"]
+
+
+COLOURS = dict(
+    zip(N, ((figures.BLUE, "o"), (figures.GREEN, "s"), (figures.ORANGE, "^")), strict=True)
+)
+
+
+def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    picture, (left, middle, right) = figures.panels(3)
+    forward = split_metric(
+        rows, r"^tokens per forward, (?P<domain>\w+), chain, k=(?P<k>\d+), batch (?P<batch>\d+)$"
+    )
+    forward = forward[forward.batch == forward.batch.max()]
+    speed = split_metric(rows, r"^speedup, \w+, chain, k=(?P<k>\d+), batch (?P<batch>\d+)$")
+    paper = paper_rows(paper)
+    reported = paper.assign(k=pd.to_numeric(paper["head"].str.extract(r"k=(\d+)")[0]))
+    figures.paper_panel(right, "Paper, 7B, batch 16")
+    for n, (colour, marker) in COLOURS.items():
+        style = {"color": colour, "marker": marker, "markersize": 6}
+        ours = forward[forward.n == n].sort_values("k")
+        left.plot(ours.k, ours.value, label=f"n={n}", **style)
+        for batch, line in zip(sorted(speed.batch.unique()), ("-", ":"), strict=False):
+            points = speed[(speed.n == n) & (speed.batch == batch)].sort_values("k")
+            label = f"n={n}, batch {batch}"
+            middle.plot(points.k, points.value, linestyle=line, label=label, **style)
+        for metric, line in (("tokens(bytes) per forward", "-"), ("relative speedup", "--")):
+            points = reported[(reported.n == n) & (reported.metric == metric)].sort_values("k")
+            label = f"n={n}, {'bytes per forward' if line == '-' else 'speedup'}"
+            right.plot(points.k, points.value, linestyle=line, label=label, **style)
+    left.set_title(f"Bytes per forward pass, {', '.join(forward.domain.unique())}")
+    left.set_ylabel("verified and accepted bytes")
+    middle.set_title("Measured speedup")
+    middle.set_ylabel("bytes/s over those of k=1")
+    middle.axhline(1, color=figures.GREY, linewidth=1, linestyle=":")
+    right.set_ylabel("ratio to k=1")
+    for axes in (left, middle, right):
+        axes.set_xlabel("k, heads used")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="best", fontsize=8.5, handlelength=3.2)
+    return figures.finish(picture, caption(rows, "replicated unembeddings"))
+
+
+STUDY = Study(
+    name="decoding-bytes",
+    artefact="Table S3",
+    question="how far ahead can byte models draft for themselves?",
+    runs=runs,
+    evaluations={"speeds": speeds},
+    figure=figure,
+    paper=paper_rows,
+    table=tuple(f"tokens per forward, code, chain, k={k}, batch 16" for k in (2, 8, 16, 32))
+    + tuple(f"speedup, code, chain, k={k}, batch 1" for k in (2, 8, 16, 32)),
+)

@@ -1,0 +1,124 @@
+"""Table S6: does a model that is trained already gain from more heads?
+
+The paper goes on training Llama 2 on 200B tokens of code: as it is, with three linear heads more,
+with heads made of the trunk's last layers (+0), and with three layers more (+3). It finds no clear
+gain, and says neither how the heads begin (here: saying what head 1 says, mtp/formats/folders.py) nor with
+which rates (here: those of its own 7B models).
+
+At `paper` scale the base is the Llama 2 7B of Hugging Face's format, imported to runs/llama-2-7b.
+At the others it is the n=1 model of `sweep-n`, trained on with other batches of the same corpus.
+"""
+
+import dataclasses
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments import figures
+from experiments.bases import base as sweep_base
+from experiments.bases import seeds, with_model
+from experiments.evaluations import likelihood
+from experiments.panels import caption, metric, paper_points
+from experiments.study import Study, run_name
+from mtp.config import TrainConfig
+
+CONTINUED = {"smoke": 2_560, "cpu": 3e5, "gpu": 65e6}  # tokens; at `paper` scale the base's
+LLAMA = "llama-2-7b"
+
+# label in the figure -> what changes in the model
+VARIANTS: dict[str, dict[str, object]] = {
+    "n=1": {"n": 1},
+    "linear": {"n": 4, "head": "linear"},
+    "parallel": {"n": 4},
+    "parallel +3 layers": {"n": 4, "extra_layers": 3},
+}
+PAPER_NAMES = {
+    "linear/+0 layers": "linear",
+    "transformer/+0 layers": "parallel",
+    "transformer/+3 layers": "parallel +3 layers",
+}
+COLOURS = dict(
+    zip(VARIANTS, (figures.GREY, figures.ORANGE, figures.BLUE, figures.GREEN), strict=True)
+)
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    """The bases, then what is made of them."""
+    bases = [with_model(sweep_base(scale), seed, n=1) for seed in seeds(scale)]
+    if scale == "paper":
+        (llama,) = (with_model(config, hidden=11_008, kv_heads=32) for config in bases)
+        data = dataclasses.replace(llama.data, tokenizer=f"run:runs/{LLAMA}")
+        llama = dataclasses.replace(llama, data=data, init=LLAMA)
+        return [with_model(llama, 0, **changes) for changes in VARIANTS.values()]
+    made = [
+        dataclasses.replace(
+            # another base's seed: other batches than it has seen
+            with_model(each, (each.seed + 1) % len(bases), **changes),
+            tokens=CONTINUED[scale],
+            lr=each.lr / 2,
+            init=run_name(each),
+        )
+        for each in bases
+        for changes in VARIANTS.values()
+    ]
+    return bases + made
+
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Table S6"]
+
+
+def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    picture, (left, middle, right) = figures.panels(3)
+    continued = rows["head"].str.endswith(", continued")
+    bases, rows = rows[~continued], rows[continued]
+    names = rows["head"].str.removesuffix(", continued")
+    rows = rows.assign(variant=names.where(rows.n > 1, "n=1"))
+    bits = metric(rows, "bits per byte")
+    figures.spread(left, bits, "variant", figures.BLUE, "bits per byte", order=list(VARIANTS))
+    for value in metric(bases, "bits per byte").value:
+        left.axhline(value, color=figures.GREY, linewidth=1, linestyle=":")
+    left.set_title("Next-token model: lower is better")
+    left.set_ylabel("held-out bits per byte, head 1")
+    heads_panel(middle, rows)
+    paper = paper_rows(paper)
+    paper = paper.assign(variant=paper["head"].map(PAPER_NAMES).where(paper.n > 1, "n=1"))
+    paper_points(right, paper, "variant", "Paper, Llama 2, 200B tokens of code", list(VARIANTS))
+    for axes in (left, right):
+        axes.set_xticks(range(len(VARIANTS)), [name.replace(" ", "\n", 1) for name in VARIANTS])
+    told = "n=4 but for n=1; dotted: the models before they were trained on"
+    return figures.finish(picture, caption(rows, told))
+
+
+def heads_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    """Every head's loss, in bits per byte by the ratio that head 1 has of both."""
+    ratio = metric(rows, "bits per byte").set_index("run_id").value
+    ratio = ratio / metric(rows, "loss, head 1 (nats)").set_index("run_id").value
+    losses = rows.assign(i=rows.metric.str.extract(r"^loss, head (\d+)", expand=False))
+    losses = losses.dropna(subset="i").astype({"i": int})
+    losses = losses.assign(value=losses.value * losses.run_id.map(ratio))
+    for variant, colour in COLOURS.items():
+        if variant != "n=1":
+            figures.spread(axes, losses[losses.variant == variant], "i", colour, variant)
+    axes.set_title("All heads: lower is better")
+    axes.set_xlabel("head i, predicts token t+i")
+    axes.set_ylabel("held-out bits per byte")
+    axes.legend(loc="lower right")
+
+
+STUDY = Study(
+    name="grow-heads",
+    artefact="Table S6",
+    question="does a model that is trained already gain from more heads?",
+    runs=runs,
+    evaluations={"likelihood": likelihood},
+    figure=figure,
+    paper=paper_rows,
+    table=(
+        "bits per byte",
+        "accuracy, head 1 (%)",
+        "loss, head 2 (nats)",
+        "loss, head 4 (nats)",
+    ),
+)

@@ -1,0 +1,83 @@
+"""Table S4: does the shape of the heads matter?
+
+n=4 heads of each type at equal layers, parallel heads with 3 layers added instead of moved, and
+n=1. Linear heads add 3 maps (d, d), replicated ones 3 unembeddings (V, d), to an unchanged trunk.
+The paper's order by MBPP pass@1: parallel, linear, parallel +3, causal, anticausal; it gives
+replicated unembeddings no row.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments import figures
+from experiments.bases import base, seeds, with_model
+from experiments.evaluations import EVALUATIONS
+from experiments.panels import caption, decoding_panel, metric, paper_points
+from experiments.studies.sweep_n import STUDY as SWEEP_N
+from experiments.study import Study
+from mtp.config import TrainConfig
+
+# label in the figure -> what changes in the model
+VARIANTS: dict[str, dict[str, object]] = {
+    "n=1": {"n": 1},
+    "parallel": {"n": 4},
+    "parallel +3 layers": {"n": 4, "extra_layers": 3},
+    "causal": {"n": 4, "head": "causal"},
+    "anticausal": {"n": 4, "head": "anticausal"},
+    "linear": {"n": 4, "head": "linear"},
+    "replicated": {"n": 4, "head": "replicated"},
+}
+PAPER_NAMES = {
+    "transformer/parallel/+0 layers": "parallel",
+    "transformer/parallel/+3 layers": "parallel +3 layers",
+    "transformer/causal/+0 layers": "causal",
+    "transformer/anticausal/+0 layers": "anticausal",
+    "linear/parallel/+0 layers": "linear",
+}
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    return [
+        with_model(base(scale), seed, **changes)
+        for seed in seeds(scale)
+        for changes in VARIANTS.values()
+    ]
+
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Table S4"]
+
+
+def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    order = list(VARIANTS)
+    picture, (left, middle, right) = figures.panels(3, height=4.8)
+    rows = rows.assign(variant=rows["head"].where(rows.n > 1, "n=1"))
+    bits = metric(rows, "bits per byte")
+    figures.spread(left, bits, "variant", figures.BLUE, "bits per byte", order=order)
+    left.set_title("Next-token model: lower is better")
+    left.set_ylabel("held-out bits per byte, head 1")
+    decoding_panel(middle, rows, "variant", order)
+    paper = paper_rows(paper)
+    paper = paper.assign(variant=paper["head"].map(PAPER_NAMES).where(paper.n > 1, "n=1"))
+    paper_points(right, paper, "variant", "Paper, 7B on 200B tokens", order)
+    for axes in (left, middle, right):
+        axes.tick_params(axis="x", labelrotation=90)
+    return figures.finish(
+        picture,
+        caption(
+            rows,
+            "n=4; linear heads add 3 d², replicated 3 V d",
+        ),
+    )
+
+
+STUDY = Study(
+    name="sweep-heads",
+    artefact="Table S4",
+    question="does the shape of the heads matter?",
+    runs=runs,
+    evaluations=EVALUATIONS,
+    figure=figure,
+    paper=paper_rows,
+    table=SWEEP_N.table,
+)

@@ -1,0 +1,158 @@
+"""Which attention heads do the induction that `synthetic-induction` measures?
+
+One run per n of its largest size. Where a name begins again, how much does each attention head on
+the way to the next token look at what followed that beginning before (prefix matching)? And what
+does the strongest one look at in a stretch of one story?
+"""
+
+import ast
+import re
+
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evals.probes import attention
+from experiments import figures
+from experiments.bases import with_model
+from experiments.panels import caption, metric
+from experiments.results import Measure
+from experiments.studies.synthetic_induction import N, base, the_test
+from experiments.study import Study
+from mtp.config import TrainConfig
+from mtp.data.corpus import Corpus
+from mtp.model.model import MultiTokenTransformer
+
+SHOWN = 44  # tokens of the story in the picture
+LEAST = 0.03  # attention weights below it are not recorded
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    """Of `synthetic-induction`, hence shared with it."""
+    return [with_model(base(scale)[-1], n=n) for n in N]
+
+
+def look(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """Prefix-matching scores where names begin again, means over stories, and the strongest head's
+    weights in the stretch of a story where most names begin and begin again."""
+    asked = the_test(model, corpus, scale)
+    stories = {id(question.tokens): question.tokens for question in asked}
+    places = {key: [q.at for q in asked if id(q.tokens) == key] for key in stories}
+    found, even = [], []
+    for key, story in stories.items():
+        tokens, at = on(model, story), on(model, places[key])
+        weights = attention.maps(model, tokens)  # (layers, H, T, T)
+        level = torch.ones_like(weights[:1, :1]).tril()
+        level = level / level.sum(-1, keepdim=True)  # even over all that a token sees
+        found.append(attention.prefix_matching(weights, tokens, at) * len(at))
+        even.append(float(attention.prefix_matching(level, tokens, at)) * len(at))
+    scores = sum(found[1:], found[0]) / len(asked)
+    rows = [Measure("prefix matching, even attention", sum(even) / len(asked), len(asked))]
+    rows += [
+        Measure(f"prefix matching, layer {i + 1} head {j + 1}", float(score), len(asked))
+        for i, layer in enumerate(scores)
+        for j, score in enumerate(layer)
+    ]
+    layer, head = divmod(int(scores.argmax()), scores.shape[1])
+    rows.append(Measure(f"strongest head: layer {layer + 1} head {head + 1}", float(scores.max())))
+    key, start = max(
+        ((key, start) for key, at in places.items() for start in range(at[-1])),
+        key=lambda place: begins_again(stories[place[0]], places[place[0]], place[1]),
+    )
+    story = stories[key][: model.config.context]
+    weights = attention.maps(model, on(model, story))[layer, head]  # (T, T)
+    for t, token in list(enumerate(story))[start : start + SHOWN]:
+        rows.append(Measure(f"token {t} {corpus.tokenizer.decode([token])!r}", float(token)))
+        if t in places[key]:
+            rows.append(Measure(f"a name begins again at {t}", 1))
+        for s, weight in enumerate(weights[t, : t + 1].tolist()):
+            if weight >= LEAST and s >= start:
+                rows.append(Measure(f"strongest head, token {t} looks at {s}", weight))
+    return rows
+
+
+def on(model: MultiTokenTransformer, numbers: list[int]) -> torch.Tensor:
+    return torch.tensor(numbers[: model.config.context], device=model.embedding.weight.device)
+
+
+def begins_again(story: list[int], places: list[int], start: int) -> int:
+    """How many of the places in the stretch from `start` on have their first occurrence in it."""
+    return sum(start <= story.index(story[t]) for t in places if start <= t < start + SHOWN)
+
+
+# --------------------------------------------------------------------------------------------------
+# the figure
+
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper.iloc[:0]  # it shows no attention
+
+
+def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    picture, axes = figures.panels(3, 4.6, 4.6)
+    found = {n: scores_of(rows[rows.n == n]) for n in N if (rows.n == n).any()}
+    for panel, (n, scores) in zip(axes, found.items(), strict=False):
+        heat(panel, scores)
+        panel.set_title(f"n={n}: prefix matching")
+    strongest = max(found, key=lambda n: found[n].to_numpy().max())
+    look_panel(axes[2], rows[rows.n == strongest], strongest)
+    even = metric(rows, "prefix matching, even attention").value.mean()
+    what = "next-token path, where names begin again (orange);\n"
+    what += f"even attention would score {even:.3f}"
+    return figures.finish(picture, caption(rows, what, paper=False))
+
+
+def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Scores by layer and head."""
+    parts = rows.metric.str.extract(r"^prefix matching, layer (\d+) head (\d+)$").astype(float)
+    kept = rows.assign(layer=parts[0], head=parts[1]).dropna(subset=["layer"])
+    return kept.pivot_table(index="layer", columns="head", values="value")
+
+
+def heat(axes: Axes, scores: pd.DataFrame) -> None:
+    axes.imshow(scores, cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto")
+    for (i, j), value in ((at, scores.iloc[at]) for at in pd.MultiIndex.from_product(
+        [range(scores.shape[0]), range(scores.shape[1])]
+    )):  # fmt: skip
+        colour = "white" if value > 0.6 else "black"
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=10)
+    axes.set_xticks(range(scores.shape[1]), [f"{int(h)}" for h in scores.columns])
+    axes.set_yticks(range(scores.shape[0]), [f"{int(i)}" for i in scores.index])
+    axes.set_xlabel("attention head")
+    axes.set_ylabel("layer on the next-token path")
+    axes.grid(False)
+
+
+def look_panel(axes: Axes, rows: pd.DataFrame, n: int) -> None:
+    """The strongest head's weights, row t over what token t looks at; the tokens as labels."""
+    words: dict[int, str] = {}
+    for name in rows.metric:
+        if told := re.fullmatch(r"token (\d+) (.*)", name):
+            words[int(told[1])] = ast.literal_eval(told[2]).strip()
+    parts = rows.metric.str.extract(r"^strongest head, token (\d+) looks at (\d+)$").astype(float)
+    kept = rows.assign(t=parts[0], s=parts[1]).dropna(subset=["t"])
+    again = rows.metric.str.extract(r"^a name begins again at (\d+)$")[0].dropna().astype(int)
+    for part, colour in ((~kept.t.isin(again), figures.GREY), (kept.t.isin(again), figures.ORANGE)):
+        axes.scatter(kept[part].s, kept[part].t, s=60 * kept[part].value, color=colour, linewidth=0)
+    ticks = sorted(words)
+    axes.set_xticks(ticks, [words[t] for t in ticks], rotation=90, fontsize=5.5)
+    axes.set_yticks(ticks, [words[t] for t in ticks], fontsize=5.5)
+    axes.set_ylim(ticks[-1] + 0.5, ticks[0] - 0.5)
+    axes.set_xlabel("... looks at")
+    axes.set_ylabel("token ...")
+    axes.grid(False)
+    which = rows.metric.str.extract(r"^strongest head: (.*)$")[0].dropna().iloc[0]
+    axes.set_title(f"n={n}, {which}: who looks where")
+
+
+STUDY = Study(
+    name="synthetic-induction-heads",
+    artefact="beyond the paper",
+    question="which attention heads copy the names?",
+    runs=runs,
+    evaluations={"look": look},
+    figure=figure,
+    paper=paper_rows,
+    table=("prefix matching, even attention",),
+)

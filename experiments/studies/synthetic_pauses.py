@@ -1,0 +1,94 @@
+"""Figure S15: do pause tokens, which give a model time to compute, do what n > 1 does?
+
+`synthetic-polynomials` with 0, 5 or 10 constant tokens between question and equality sign, in
+training and in the test. If n > 1 helped because later heads share computation with earlier
+positions, pauses should help n = 1 as much; the paper finds the gain of n > 1 to stay. Every run
+sees as many problems as the runs without pauses, hence more tokens.
+"""
+
+import dataclasses
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments import figures
+from experiments.bases import with_model
+from experiments.studies.synthetic_polynomials import (
+    STYLES,
+    accuracy_panel,
+    arithmetic,
+    base,
+    mark_domain,
+    told,
+    with_pause,
+)
+from experiments.study import Study
+from mtp.config import TrainConfig
+
+PAUSES = (0, 5, 10)
+SEEDS = {"smoke": 1}
+# Tokens of a problem without pauses, newline included: at cpu scale F_7[X]/(X^2) and up to 3
+# operations, elsewhere (but for smoke, where it does not matter) F_7[X]/(X^5) and up to 5.
+PROBLEM = {"cpu": 15.0, "gpu": 32.2, "paper": 32.2}
+
+
+def heads(scale: str) -> tuple[int, ...]:
+    return (1, 4) if scale == "cpu" else (1, 2, 4)
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    """Those without pauses are `synthetic-polynomials`'s own."""
+    return [
+        with_model(paused(base(scale)[-1], pause, scale), seed, n=n)
+        for seed in range(SEEDS.get(scale, 3))
+        for pause in PAUSES
+        for n in heads(scale)
+    ]
+
+
+def paused(config: TrainConfig, pause: int, scale: str) -> TrainConfig:
+    problem = PROBLEM.get(scale, 15.0)
+    tokens = round(config.tokens * (problem + pause) / problem)
+    return dataclasses.replace(with_pause(config, pause), tokens=float(tokens))
+
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Figure S15"]
+
+
+def pause_of(rows: pd.DataFrame) -> "pd.Series[int]":
+    return rows.data.str.extract(r"pause=(\d+)")[0].fillna("0").astype(int)
+
+
+def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
+    picture, axes = figures.panels(len(PAUSES))
+    pause = pause_of(rows)
+    top = rows[rows.metric.str.match(r"^accuracy, m=")].value.max()
+    for panel, count in zip(axes, PAUSES, strict=True):
+        own = rows[pause == count]
+        if not len(own):  # its runs are not finished
+            continue
+        for n, (colour, marker) in STYLES.items():
+            if (own.n == n).any():
+                accuracy_panel(panel, own[own.n == n], colour, marker, f"n={n}")
+        mark_domain(panel, own)
+        panel.set_title(f"{count} pause tokens" if count else "No pause")
+        panel.set_ylim(0, 1.08 * max(top, 1))
+    for panel in axes:
+        if panel.has_data():
+            panel.legend()
+            break
+    more = "; with pauses more steps, as many problems."
+    return figures.finish(picture, told(rows, paper=False).removesuffix(".") + more)
+
+
+STUDY = Study(
+    name="synthetic-pauses",
+    artefact="Figure S15",
+    question="do pause tokens do what n > 1 does?",
+    runs=runs,
+    evaluations={"arithmetic": arithmetic},
+    figure=figure,
+    paper=paper_rows,
+    table=("accuracy, m=1 (%)", "accuracy, m=2 (%)"),
+)

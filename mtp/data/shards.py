@@ -1,0 +1,89 @@
+"""Token shards on disk: written once, hashed as they are written, read through memory maps."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHARD_TOKENS = 100_000_000
+CHUNK = 1_000_000  # tokens
+
+
+class Split:
+    """The tokens of one split.
+
+    tokens  how many there are
+    bytes   UTF-8 bytes of its documents' text, for bits per byte
+    eos     the id that ends each document
+    """
+
+    def __init__(self, files: Sequence[Path], dtype: str, eos: int, text_bytes: int) -> None:
+        self._shards = [np.memmap(file, dtype=dtype, mode="r") for file in files]
+        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)]).tolist()
+        self.tokens: int = self._starts[-1]
+        self.bytes = text_bytes
+        self.eos = eos
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Tokens start .. stop - 1 (int64), across shards; ValueError outside the split."""
+        if not 0 <= start <= stop <= self.tokens:
+            raise ValueError(f"read({start}, {stop}) of {self.tokens} tokens")
+        out = np.empty(stop - start, dtype=np.int64)
+        for shard, first in zip(self._shards, self._starts, strict=False):
+            low, high = max(start, first), min(stop, first + len(shard))
+            if low < high:
+                out[low - start : high - start] = shard[low - first : high - first]
+        return out
+
+    def documents(self) -> Iterator[np.ndarray]:
+        """The tokens of each document in turn (int64), bos and eos included."""
+        begun: list[np.ndarray] = []  # of a document that goes on in the next chunk
+        for start in range(0, self.tokens, CHUNK):
+            chunk = self.read(start, min(start + CHUNK, self.tokens))
+            *whole, rest = np.split(chunk, np.flatnonzero(chunk == self.eos) + 1)
+            for part in whole:
+                yield np.concatenate([*begun, part])
+                begun = []
+            begun.append(rest)
+
+
+class ShardWriter:
+    """Appends tokens to folder/SPLIT-00000.bin ..., SHARD_TOKENS to a file."""
+
+    def __init__(self, folder: Path, split: str, dtype: str) -> None:
+        self.folder, self.split, self.dtype = folder, split, dtype
+        self.shards: list[dict[str, Any]] = []  # file, tokens and sha256 of the closed ones
+        self._tokens = 0
+        self._file = None
+
+    def add(self, ids: Sequence[int]) -> None:
+        tokens = np.array(ids, dtype=self.dtype)
+        while len(tokens):
+            if self._file is None:
+                name = f"{self.split}-{len(self.shards):05}.bin"
+                self._file = (self.folder / name).open("wb")
+                self._hash = hashlib.sha256()
+                self._tokens = 0
+            part = tokens[: SHARD_TOKENS - self._tokens]
+            data = part.tobytes()
+            self._file.write(data)
+            self._hash.update(data)
+            self._tokens += len(part)
+            tokens = tokens[len(part) :]
+            if self._tokens == SHARD_TOKENS:
+                self.close()
+
+    def close(self) -> list[dict[str, Any]]:
+        """Put the last shard on the disk; the manifest's entries of all."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            name = Path(self._file.name).name
+            digest = self._hash.hexdigest()
+            self.shards.append({"file": name, "tokens": self._tokens, "sha256": digest})
+            self._file = None
+        return self.shards

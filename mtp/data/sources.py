@@ -1,0 +1,342 @@
+"""Named sources of documents: stdlib, pypi-v1, files:PATH, pairs:FILE, hf:DATASET,
+python:MODULE?options, and mixtures of them.
+
+A source is described before it is read: its identity decides whether a corpus is built already.
+"""
+
+import hashlib
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtp.data import pairs
+from mtp.errors import BadInput
+from mtp.data.hub import rows as hub_rows
+from mtp.files import parse_json
+from mtp.files import file_sha256
+
+SOURCES = (
+    "stdlib",
+    "pypi-v1",
+    "files:PATH",
+    "pairs:FILE",
+    "hf:DATASET",
+    "python:MODULE?NAME=VALUE,..",
+    "mix:WEIGHT*SOURCE|WEIGHT*SOURCE..",
+)
+PYPI_LIST = Path(__file__).with_name("pypi-v1.txt")
+PROSE = {"", ".txt", ".md", ".rst"}  # where a paragraph may be one long line
+TESTS = {"test", "tests", "idle_test"}
+
+
+class Document(NamedTuple):
+    """One text as found; `code` asks for the filters against generated code. Documents of one
+    `group` are held out together; without, each is its own."""
+
+    content: bytes
+    code: bool
+    group: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """name: fit for a folder's name; identity: JSON of all that decides the documents.
+
+    streamed   may be too long to read to its end, where only max_mb of it are wanted
+    pairs      its documents are prompts with completions (mtp/data/pairs.py)
+    """
+
+    name: str
+    identity: dict[str, Any]
+    documents: Callable[[], Iterator[Document]]
+    streamed: bool = False
+    pairs: bool = False
+
+
+def open_source(source: str, skip: Path) -> Source:
+    """The source of a name in SOURCES; folders are walked without `skip`.
+
+    Raises BadInput on an unknown name, a missing path and, while documents are read, a missing
+    package or network.
+    """
+    kind, colon, where = source.partition(":")
+    if source == "stdlib":
+        return _stdlib()
+    if source == "pypi-v1":
+        return _pypi()
+    if colon and where and kind == "files":
+        return _files(Path(where), skip)
+    if colon and where and kind == "pairs":
+        return _pairs(Path(where))
+    if colon and where and kind == "hf":
+        return _hugging_face(where, skip)
+    if colon and where and kind == "python":
+        return _generator(source)
+    if colon and where and kind == "mix":
+        return _mixture(source, skip)
+    raise BadInput(f"unknown source {source!r}; choose one of: {', '.join(SOURCES)}")
+
+
+def unfit(document: Document) -> str | None:
+    """Why a document is not worth keeping, as a key for counting, or None if it is."""
+    try:
+        text = document.content.decode()
+    except UnicodeDecodeError:
+        return "not_utf8"
+    if "\0" in text:
+        return "binary"
+    if len(text.strip()) < 20:
+        return "short"
+    if document.code:  # generated or data files; prose may well have long lines
+        lines = [len(line) for line in text.splitlines()]
+        if len(document.content) > 1_000_000:
+            return "large"
+        if max(lines) > 1000 or sum(lines) > 100 * len(lines):
+            return "long_lines"
+    return None
+
+
+def _stdlib() -> Source:
+    """The running interpreter's own modules, without packages and without tests."""
+    root = Path(sysconfig.get_path("stdlib"))
+
+    def documents() -> Iterator[Document]:
+        for file in _walk(root, skip=None):
+            folders = file.relative_to(root).parts[:-1]
+            outside = TESTS.union({"site-packages", "dist-packages"}).intersection(folders)
+            if file.suffix == ".py" and not outside:
+                yield Document(file.read_bytes(), code=True)
+
+    version = f"{platform.python_implementation()} {platform.python_version()}"
+    return Source("stdlib", {"stdlib": version}, documents)
+
+
+def _pypi() -> Source:
+    """The Python files of packages whose wheels are pinned by hash in pypi-v1.txt."""
+
+    def documents() -> Iterator[Document]:
+        with tempfile.TemporaryDirectory() as folder:
+            _download(Path(folder))
+            for wheel in sorted(Path(folder).glob("*.whl")):
+                with zipfile.ZipFile(wheel) as archive:
+                    for name in sorted(archive.namelist()):
+                        if name.endswith(".py"):
+                            yield Document(archive.read(name), code=True)
+
+    digest = hashlib.sha256(PYPI_LIST.read_bytes()).hexdigest()
+    return Source("pypi-v1", {"pypi-v1.txt": digest}, documents)
+
+
+def _download(folder: Path) -> None:
+    # the hashes are those of one platform's wheels, which any host can read
+    target = "--implementation cp --python-version 3.11 --abi cp311 --platform manylinux2014_x86_64"
+    options = f"--quiet --no-deps --require-hashes --only-binary=:all: {target}".split()
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
+    command += ["-r", str(PYPI_LIST)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "ERROR" in line or "No mod" in line]
+        reason = (errors or done.stderr.splitlines() or ["no message"])[-1].strip()
+        raise BadInput(
+            f"source pypi-v1: pip could not download the packages (is there a network?): {reason}"
+        )
+
+
+def _files(path: Path, skip: Path) -> Source:
+    """A text file, a .jsonl file of {"text": ...} records, or a folder of them."""
+
+    def documents() -> Iterator[Document]:
+        for file in _walk(path, skip):
+            try:
+                if file.suffix == ".jsonl":
+                    yield from _json_lines(file)
+                else:
+                    yield Document(file.read_bytes(), code=file.suffix.lower() not in PROSE)
+            except OSError as error:
+                raise BadInput(f"cannot read {file}: {error.strerror}") from None
+
+    if not path.exists():
+        raise BadInput(f"source files:{path}: no such file or folder")
+    return Source(f"files-{_slug(path.resolve().name)}", _listing(path, skip), documents)
+
+
+def _json_lines(file: Path) -> Iterator[Document]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                yield Document(parse_json(line)["text"].encode(errors="surrogatepass"), code=False)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise BadInput(
+                    f'{file} line {number} is not a record with a "text" of type string'
+                ) from None
+
+
+def _pairs(file: Path) -> Source:
+    """A .jsonl file of records (mtp/data/pairs.py). Those of one prompt are held out together, so that
+    no prompt of the validation split has been trained on."""
+
+    def documents() -> Iterator[Document]:
+        for record in pairs.read_records(file):
+            content = pairs.to_text(record).encode(errors="surrogatepass")
+            group = record.prompt.encode(errors="surrogatepass")
+            yield Document(content, code=False, group=group)
+
+    if not file.is_file():
+        raise BadInput(f"source pairs:{file}: no such file")
+    try:
+        identity = {"pairs": file_sha256(file), "format": 2}
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror}") from None
+    return Source(f"pairs-{_slug(file.stem)}", identity, documents, pairs=True)
+
+
+def _hugging_face(name: str, skip: Path) -> Source:
+    """A dataset of the Hugging Face hub, or a local folder of one; NAME#CONFIG picks a subset."""
+    dataset, _, subset = name.partition("#")
+
+    def documents() -> Iterator[Document]:
+        told = f"source hf:{name}"
+        found = hub_rows(dataset, subset or None, split="train", streaming=True, told=told)
+        for row in found:
+            text = row.get("text", row.get("content"))
+            if not isinstance(text, str):
+                columns = ", ".join(row)
+                raise BadInput(f'{told} needs a column "text" or "content"; it has: {columns}')
+            yield Document(text.encode(errors="surrogatepass"), code=False)
+
+    local = _listing(Path(dataset), skip) if Path(dataset).exists() else {"hub": dataset}
+    return Source(f"hf-{_slug(name)}", local | {"subset": subset}, documents, streamed=True)
+
+
+def _generator(source: str) -> Source:
+    """Made documents: what the module's `documents(options)` yields, strings. Its code is part of
+    the identity, so that a changed generator makes another corpus."""
+    module, options = generator_options(source)
+    make: Callable[..., Iterator[str]] | None
+    try:
+        try:
+            spec = None if module.startswith(".") else importlib.util.find_spec(module)
+        except (ModuleNotFoundError, ValueError):
+            spec = None
+        if spec is None or spec.origin is None:
+            raise BadInput(f"source {source}: there is no module {module}")
+        make = getattr(importlib.import_module(module), "documents", None)
+    except BadInput:
+        raise
+    except Exception as error:  # a module may fail in any way
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"source {source}: module {module} cannot be imported: {told}") from None
+    if not callable(make):
+        raise BadInput(f"source {source}: module {module} has no function documents(options)")
+
+    def documents() -> Iterator[Document]:
+        try:
+            for text in make(options):
+                yield Document(text.encode(), code=False)
+        except ValueError as error:
+            raise BadInput(f"source {source}: {error}") from None
+        except AttributeError:
+            raise BadInput(f"source {source}: {module}.documents yields no strings") from None
+
+    try:
+        make(options)  # bad options are told before anything is built
+    except ValueError as error:
+        raise BadInput(f"source {source}: {error}") from None
+
+    folder = Path(spec.origin).parent
+    parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.glob("*.py"))]
+    return Source(_slug(module), {"module": module, "options": options, "code": parts}, documents)
+
+
+def _mixture(source: str, skip: Path) -> Source:
+    """Documents of several sources, their bytes in the ratio of the weights (up to a document),
+    until one of the sources ends."""
+    weights: list[float] = []
+    sources: list[Source] = []
+    for part in source.removeprefix("mix:").split("|"):
+        number, _, name = part.partition("*")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf"):
+            raise BadInput(f"source {source}: {part!r} is not WEIGHT*SOURCE with a weight above 0")
+        weights.append(weight)
+        sources.append(open_source(name, skip))
+        if sources[-1].pairs:
+            raise BadInput(f"source {source} mixes in {name}; pairs cannot be mixed")
+    if len(sources) < 2:
+        raise BadInput(f"source {source} mixes one source; give at least two, divided by |")
+
+    def documents() -> Iterator[Document]:
+        rest = [each.documents() for each in sources]
+        given = [0.0] * len(rest)
+        while True:
+            # the one that is furthest behind its share
+            i = min(range(len(rest)), key=lambda i: given[i] / weights[i])
+            document = next(rest[i], None)
+            if document is None:
+                return
+            given[i] += len(document.content)
+            yield document
+
+    parts = [[w, each.identity] for w, each in zip(weights, sources, strict=True)]
+    name = "mix-" + "-".join(each.name for each in sources)
+    return Source(_slug(name), {"mix": parts}, documents, any(each.streamed for each in sources))
+
+
+def generator_options(source: str) -> tuple[str, dict[str, str]]:
+    """The module and the options of "python:MODULE?NAME=VALUE,..".
+
+    >>> generator_options("python:synthetic.polynomials?p=7,d=2")
+    ('synthetic.polynomials', {'p': '7', 'd': '2'})
+    """
+    module, _, text = source.removeprefix("python:").partition("?")
+    options: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals or name in options:
+            raise BadInput(f"source {source}: {part!r} is not NAME=VALUE, or comes twice")
+        options[name] = value
+    return module, options
+
+
+def _walk(path: Path, skip: Path | None) -> Iterator[Path]:
+    """The files of a folder in a fixed order, without hidden ones; or the file itself."""
+    if path.is_file():
+        yield path
+        return
+    for folder, folders, files in os.walk(path):
+        hidden = [name for name in folders if name.startswith(".")]
+        outside = [name for name in folders if skip and (Path(folder) / name).resolve() == skip]
+        folders[:] = sorted(set(folders).difference(hidden, outside, ["__pycache__"]))
+        for name in sorted(files):
+            if not name.startswith(".") and (Path(folder) / name).is_file():
+                yield Path(folder) / name
+
+
+def _listing(path: Path, skip: Path) -> dict[str, Any]:
+    """What identifies the files under a path without reading them: names, sizes, times."""
+    digest, count = hashlib.sha256(), 0
+    for file in _walk(path, skip):
+        status = file.stat()
+        digest.update(
+            f"{file.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
+        )
+        count += 1
+    return {"path": str(path.resolve()), "files": count, "listing": digest.hexdigest()}
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text)[:60]

@@ -1,0 +1,256 @@
+"""Bytes, a trained byte-level BPE and Llama's SentencePiece behind one interface.
+
+No text encodes to a special id: bos and eos are placed by whoever builds sequences of ids.
+"""
+
+import importlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import tokenizers
+
+from mtp.errors import BadInput
+
+BPE_MIN_VOCAB = 258  # every byte, bos and eos
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    name: str
+    vocab_size: int
+    bos: int
+    eos: int
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids without specials."""
+        ...
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of many texts at once, on all cores where that pays."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; specials are dropped, torn characters become U+FFFD."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what `load(folder)` needs."""
+        ...
+
+
+class ByteTokenizer:
+    """One id per UTF-8 byte."""
+
+    name = "bytes"
+    vocab_size = 258
+    bos = 256
+    eos = 257
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(i for i in ids if i < 256).decode(errors="replace")
+
+    def save(self, folder: Path) -> None:
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "bytes"}}))
+
+
+class BPE:
+    """Byte-level BPE with single digits, in the tokenizer.json format of `tokenizers`."""
+
+    BOS, EOS = "<|bos|>", "<|eos|>"
+
+    def __init__(self, inner: tokenizers.Tokenizer, bos: str = BOS, eos: str = EOS) -> None:
+        """`bos` and `eos` are what the specials are called in files of other programs."""
+        inner.encode_special_tokens = True  # "<|eos|>" written in a text is only text
+        inner.no_truncation()  # which a file may ask for, of training's batches
+        inner.no_padding()
+        self.names = {"bos_token": bos, "eos_token": eos}
+        self.inner = inner
+        self.vocab_size = inner.get_vocab_size()
+        self.name = f"bpe-{self.vocab_size}"
+        self.bos, self.eos = self._special(bos), self._special(eos)
+
+    @staticmethod
+    def check(vocab: int) -> None:
+        """Raise BadInput if no BPE can have so small a vocabulary."""
+        if vocab < BPE_MIN_VOCAB:
+            raise BadInput(f"vocab is {vocab}; a BPE needs at least {BPE_MIN_VOCAB}")
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab: int) -> "BPE":
+        """Learn `vocab` tokens, bos and eos included, from `texts`; the same texts give the same.
+
+        A text too small for that many merges is filled up with unused ids, so that vocab_size is
+        what was asked for. Raises BadInput as `check` does.
+        """
+        cls.check(vocab)
+        inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+        inner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+            [
+                tokenizers.pre_tokenizers.Digits(individual_digits=True),
+                tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
+        inner.decoder = tokenizers.decoders.ByteLevel()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocab,
+            special_tokens=[cls.BOS, cls.EOS],
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        inner.train_from_iterator(texts, trainer)
+        missing = vocab - inner.get_vocab_size()
+        inner.add_special_tokens([f"<|unused{i}|>" for i in range(missing)])
+        return cls(inner)
+
+    def encode(self, text: str) -> list[int]:
+        return self.inner.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        encoded = self.inner.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.inner.decode(list(ids), skip_special_tokens=True)
+
+    def save(self, folder: Path) -> None:
+        self.inner.save(str(folder / "tokenizer.json"))
+        if self.names != {"bos_token": self.BOS, "eos_token": self.EOS}:
+            (folder / "tokenizer_config.json").write_text(json.dumps(self.names))
+
+    def _special(self, token: str) -> int:
+        found = self.inner.token_to_id(token)
+        if found is None:
+            raise BadInput(
+                f"tokenizer.json has no token {token}; name its first and last tokens as bos_token "
+                "and eos_token in a tokenizer_config.json beside it"
+            )
+        return found
+
+
+class LlamaTokenizer:
+    """A SentencePiece model file, such as Llama 2's tokenizer.model."""
+
+    name = "llama"
+
+    def __init__(self, file: Path) -> None:
+        """Raises BadInput if the package or the file is missing, or has no bos or eos."""
+        try:
+            sentencepiece = importlib.import_module("sentencepiece")
+        except ImportError:
+            raise BadInput(
+                "tokenizer llama needs sentencepiece; install it: pip install -e '.[llama]'"
+            ) from None
+        if not file.is_file():
+            raise BadInput(f"tokenizer llama: no file {file}; give Llama's tokenizer.model")
+        try:
+            self.inner = sentencepiece.SentencePieceProcessor(model_file=str(file))
+        except (OSError, RuntimeError):
+            raise BadInput(f"tokenizer llama: {file} is not a SentencePiece model") from None
+        self.file = file
+        self.vocab_size: int = self.inner.vocab_size()
+        self.bos: int = self.inner.bos_id()
+        self.eos: int = self.inner.eos_id()
+        if min(self.bos, self.eos) < 0:
+            raise BadInput(f"tokenizer llama: {file} has no bos or no eos token")
+
+    def encode(self, text: str) -> list[int]:
+        return self.inner.encode(text)
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return self.inner.encode(texts, num_threads=os.cpu_count() or 1)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.inner.decode([int(i) for i in ids if i not in (self.bos, self.eos)])
+
+    def save(self, folder: Path) -> None:
+        shutil.copyfile(self.file, folder / "tokenizer.model")
+
+
+def from_name(name: str) -> Tokenizer | None:
+    """The tokenizer of a config (bytes, llama:PATH, run:FOLDER), or None for a bpe, to be trained
+    on a corpus.
+
+    Raises BadInput on another name.
+    """
+    kind, _, where = name.partition(":")
+    if name == "bytes":
+        return ByteTokenizer()
+    if name == "bpe":
+        return None
+    if kind == "llama" and where:
+        return LlamaTokenizer(Path(where))
+    if kind == "run" and where:
+        return load(Path(where))
+    raise BadInput(f"unknown tokenizer {name!r}; choose one of: bytes, bpe, llama:PATH, run:FOLDER")
+
+
+def load(folder: Path) -> Tokenizer:
+    """The tokenizer saved in `folder`, by this program or as Hugging Face's tokenizer.json with the
+    names of bos and eos in tokenizer_config.json. BadInput if there is none or it cannot be read.
+    """
+    if (folder / "tokenizer.model").exists():
+        return LlamaTokenizer(folder / "tokenizer.model")
+    file = folder / "tokenizer.json"
+    try:
+        text = file.read_text()
+        if json.loads(text)["model"]["type"] == "bytes":
+            return ByteTokenizer()
+        return BPE(tokenizers.Tokenizer.from_str(text), *_special_names(folder))
+    except FileNotFoundError:
+        raise BadInput(
+            f"no tokenizer.json or tokenizer.model in {folder}; a run gets it when it is trained"
+        ) from None
+    except BadInput:
+        raise
+    except Exception as error:  # `tokenizers` raises bare Exception on a bad file
+        raise BadInput(f"{file} is not a tokenizer: {error}") from None
+
+
+def load_if_any(folder: Path) -> Tokenizer | None:
+    """The tokenizer in a folder, None where it has none; BadInput for one that cannot be read."""
+    files = ("tokenizer.json", "tokenizer.model")
+    return load(folder) if any((folder / name).exists() for name in files) else None
+
+
+def names_a_path(name: str) -> bool:
+    """Whether a config's name of a tokenizer says where it lies, and it may be gone one day."""
+    return name.startswith(("run:", "llama:"))
+
+
+def saved_name(tokenizer: Tokenizer, folder: Path) -> str:
+    """What a config calls the tokenizer that is saved in `folder`."""
+    if isinstance(tokenizer, LlamaTokenizer):
+        return f"llama:{folder / 'tokenizer.model'}"
+    return f"run:{folder}" if isinstance(tokenizer, BPE) else "bytes"
+
+
+def same_tokenizer(a: Tokenizer, b: Tokenizer) -> bool:
+    """Whether both give every text the same ids."""
+    if isinstance(a, BPE) and isinstance(b, BPE):
+        return (a.inner.to_str(), a.names) == (b.inner.to_str(), b.names)
+    if isinstance(a, LlamaTokenizer) and isinstance(b, LlamaTokenizer):
+        return a.file.read_bytes() == b.file.read_bytes()
+    return isinstance(a, ByteTokenizer) and isinstance(b, ByteTokenizer)
+
+
+def _special_names(folder: Path) -> list[str]:
+    """What tokenizer_config.json calls bos and eos; what a trained BPE does where there is none."""
+    file = folder / "tokenizer_config.json"
+    if not file.exists():
+        return [BPE.BOS, BPE.EOS]
+    names = [json.loads(file.read_text()).get(key) for key in ("bos_token", "eos_token")]
+    names = [name["content"] if isinstance(name, dict) else name for name in names]
+    if not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{file} names no bos_token or no eos_token; both are needed")
+    return names

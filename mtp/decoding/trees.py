@@ -1,0 +1,110 @@
+"""Which drafts a forward pass verifies: a chain, or a tree of candidates (Cai et al. 2024).
+
+A node is named by the ranks of its tokens: (0, 2) is the 3rd choice of head 3 after the 1st choice
+of head 2, and () the newest certain token. A block feeds the nodes in order, parents first:
+
+    chain(4)    () - (0) - (0,0) - (0,0,0)          one candidate of each head
+
+    a tree      () - (0) - (0,0) - (0,0,0)          several; siblings are other tokens for the
+                   |     `- (0,1)                   same place, so at most one can be right
+                   `- (1) - (1,0)
+
+Node j of depth d stands d positions after the newest token and sees its ancestors, itself and all
+that is certain. One forward pass gives the model's answer after every node; the accepted path is
+the one on which every token is the answer at its parent.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtp.errors import BadInput
+
+Path = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """paths: the nodes, () first and parents before their children."""
+
+    paths: tuple[Path, ...]
+
+    def __post_init__(self) -> None:
+        place = {path: j for j, path in enumerate(self.paths)}
+        for j, path in enumerate(self.paths):
+            if j and (not path or place.get(path[:-1], j) >= j or place[path] != j):
+                raise BadInput(f"tree node {path} has no parent before it, or comes twice")
+        if self.paths[:1] != ((),):
+            raise BadInput("a tree's first node is (), the newest token")
+        if any(not isinstance(rank, int) or rank < 0 for path in self.paths for rank in path):
+            raise BadInput("a tree's ranks are whole numbers, 0 for a head's first choice")
+
+    @property
+    def k(self) -> int:
+        """The heads that it takes: one more than its depth."""
+        return 1 + max(map(len, self.paths))
+
+    @property
+    def width(self) -> int:
+        """Candidates that it takes of a head, at most; 1 is a chain."""
+        return 1 + max((rank for path in self.paths for rank in path), default=0)
+
+
+def chain(k: int) -> Tree:
+    """The first choice of each head up to k; chain(1) is the newest token alone."""
+    return Tree(tuple((0,) * d for d in range(k)))
+
+
+def best_tree(ranks: Iterable[Sequence[int]], k: int, nodes: int) -> Tree:
+    """The tree of up to `nodes` nodes whose drafts are right most often, the chain of k among them.
+
+    `ranks` has an entry per position of some text: the rank that head 2, 3, .. there gave to the
+    token that came (evals.probes.speculation.ranks). How often a node is accepted is how often the
+    ranks begin with its path, and the expected tokens per forward are the sum over nodes. A path is
+    never more frequent than its beginning, so the most frequent nodes form a tree. At any position
+    it accepts at least as many drafts as the chain that it holds; over a whole text, whose blocks
+    then begin elsewhere, that makes fewer passes on average, not in every case. BadInput where
+    `nodes` does not hold the chain.
+    """
+    if nodes < k:
+        raise BadInput(f"a tree of {nodes} nodes does not hold the chain of k={k}; allow {k}")
+    seen = Counter(tuple(entry[:d]) for entry in ranks for d in range(1, k))
+    paths = set(chain(k).paths)
+    for path, _ in sorted(seen.items(), key=lambda item: (-item[1], len(item[0]), item[0])):
+        if len(paths) < nodes:
+            paths.add(path)
+    return Tree(tuple(sorted(paths, key=lambda path: (len(path), path))))
+
+
+class Nodes:
+    """A tree's tables on the device and in the type of a model's weights; M nodes, k heads.
+
+    depth      (M,) positions after the newest token
+    parent     (M,) index of the parent; the first node is its own
+    others     (M, M) False where the column is the row's ancestor or itself
+    path       (M, k) the nodes from the first one to this one, which then repeats
+    mask       (M, 1 + M + 1) what is added to a node's attention scores: for a certain token,
+               for each node, for anything beyond
+    source     (M,) its token among [newest, head 2's candidates, head 3's candidates, ...]
+    """
+
+    def __init__(self, tree: Tree, like: Tensor) -> None:
+        place = {path: j for j, path in enumerate(tree.paths)}
+        lines = [[place[path[:d]] for d in range(len(path) + 1)] for path in tree.paths]
+
+        def table(values: object) -> Tensor:
+            return torch.tensor(values, device=like.device)
+
+        self.k, self.width, self.chain = tree.k, tree.width, tree.width == 1
+        self.depth = table([len(path) for path in tree.paths])
+        self.parent = table([line[-2] if len(line) > 1 else 0 for line in lines])
+        self.path = table([line + line[-1:] * (tree.k - len(line)) for line in lines])
+        self.others = table([[j not in line for j in range(len(lines))] for line in lines])
+        sees = [[True, *(j in line for j in range(len(lines))), False] for line in lines]
+        self.mask = like.new_zeros(len(lines), len(lines) + 2).masked_fill(~table(sees), -torch.inf)
+        self.source = table(
+            [1 + (len(path) - 1) * tree.width + path[-1] if path else 0 for path in tree.paths]
+        )

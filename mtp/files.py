@@ -1,0 +1,170 @@
+"""Files that are written whole or not at all, locks, checksums, and JSON that anyone may have
+written. The project does each of these here and nowhere else."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mtp.errors import BadInput
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
+
+
+# --------------------------------------------------------------------------------------------------
+# reading
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. ValueError where the text is not JSON or is nested so deeply that
+    the parser gives up (Python raises RecursionError there)."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def file_sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------
+# writing
+
+
+def sync(path: Path) -> None:
+    """Flush a file's bytes, or a folder's names, to the disk, so that they survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def must_be_writable(file: Path) -> None:
+    """Raise BadInput before hours of work if `write_atomically` could not write their result. Makes
+    the folder."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def atomic_path(file: Path, flush: bool = False, shared: bool = False) -> Iterator[Path]:
+    """A path beside `file` to write to. It becomes `file` at the end, or disappears after an error.
+
+    flush   to the disk, before and after the rename, for what must survive a power cut
+    shared  several processes may write this file at once; each gets a path of its own
+    """
+    writer = f".{platform.node()}.{os.getpid()}" if shared else ""
+    half = file.with_name(f".half-{file.name}{writer}")
+    try:
+        yield half
+        if flush:
+            sync(half)
+        half.rename(file)
+        if flush:
+            sync(file.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            half.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(dest: Path) -> Iterator[Path]:
+    """A folder beside `dest` to write in. It becomes `dest` at the end, flushed to the disk, or
+    disappears after an error. An older `dest` is replaced."""
+    half = dest.with_name(f".half-{dest.name}")
+    shutil.rmtree(half, ignore_errors=True)  # a killed process left it
+    half.mkdir(parents=True)
+    try:
+        yield half
+        for path in [*half.rglob("*"), half]:
+            sync(path)
+        if dest.exists():
+            shutil.rmtree(dest)
+        half.rename(dest)
+        sync(dest.parent)
+    except BaseException:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all; makes its folder. BadInput where it cannot be written,
+    OSError where the disk is full."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(file, shared=True) as half:
+            half.write_bytes(content)
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, error.strerror, str(file)) from None
+        raise BadInput(f"{file} cannot be written: {error.strerror}") from None
+
+
+# --------------------------------------------------------------------------------------------------
+# locks
+
+
+@contextlib.contextmanager
+def locked(
+    file: Path, busy: str | None = None, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Hold the lock `file`; the system frees it when this process ends, however it ends.
+
+    If another process holds it: raises BadInput with the message `busy`, or without one calls
+    `waiting` and waits. BadInput too where the file system has no locks.
+    """
+    with file.open("w") as stream:
+        if not _take(stream, file):
+            if busy is not None:
+                raise BadInput(busy)
+            if waiting is not None:
+                waiting()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _take(stream: IO[str], file: Path) -> bool:
+    """Try to take a lock for a moment: `is_locked` holds it for an instant while it looks."""
+    for patience in (0.05, 0.1, 0.2, 0.4, 0.0):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(patience)
+        except OSError as error:
+            raise BadInput(f"{file} cannot be locked: {error.strerror}") from None
+    return False
+
+
+def is_locked(file: Path) -> bool:
+    """Whether another process holds the lock `file`. Asks for a shared lock, which a file opened
+    for reading can have on NFS as well, and which several processes can ask for at once."""
+    try:
+        stream = file.open("r")
+    except OSError:  # nobody can hold what is not there
+        return False
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EAGAIN, errno.EACCES)
+    return False

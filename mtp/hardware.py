@@ -1,0 +1,70 @@
+"""What this machine is: its accelerator or processor, its peak, its memory, its compiler."""
+
+import os
+import shutil
+import sys
+
+import torch
+
+# Dense bf16 peaks in FLOP/s, from the vendors' data sheets, for MFU.
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12}
+
+
+def default_device() -> str:
+    """cuda where there is a GPU, else cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name() -> str:
+    """The accelerator's name, or the processor's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        with open("/proc/cpuinfo") as file:
+            model = next(line for line in file if line.startswith("model name"))
+        return model.split(":")[1].strip()
+    except (OSError, StopIteration):
+        import platform
+
+        return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_flops(name: str) -> float | None:
+    """The dense bf16 peak in FLOP/s of the accelerator of this name, None where unknown."""
+    return next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
+
+
+def peak_memory(device: str) -> float:
+    """Peak memory so far in bytes: the device's allocations, or the process's resident size."""
+    if device == "cuda":
+        return float(torch.cuda.max_memory_allocated())
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def expected_flops() -> tuple[float, str]:
+    """A rough guess of the FLOP/s that training reaches here, and on what: 40% of a known GPU's
+    peak, 1e11 per CPU core."""
+    if not torch.cuda.is_available():
+        return 1e11 * cores(), f"{cores()} cores of {device_name()}"
+    gpus, name = torch.cuda.device_count(), torch.cuda.get_device_name()
+    return 0.4 * (peak_flops(name) or 1e14) * gpus, f"{gpus} x {name}"
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can work on a CPU."""
+    return bool(shutil.which("g++") or shutil.which("clang++"))

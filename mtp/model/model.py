@@ -1,0 +1,149 @@
+"""Trunk -> heads -> unembedding: a language model that predicts n tokens at each position.
+
+    tokens (B, T) -> trunk z (B, T, D) -> latents h_1..h_n (B, T, D) -> logits of x[t+1]..x[t+n]
+
+Parameter matching (section 2): n transformer heads take their n layers from the trunk, so that
+models of one size have equally many parameters whatever n is.
+
+Initialisation: matrices are normal with standard deviation 1/sqrt(fan-in), so that every product
+keeps its input's scale; the two matrices of a layer that write to the residual stream are divided
+by sqrt(2 layers), so that the stream's variance grows by a constant factor over any depth. The
+embedding has standard deviation 1 unless told otherwise, the scale of the stream it starts. With
+this, 30 layers train without warm-up. The unembedding keeps the full 1/sqrt(D), and the first loss
+is ln V + 1/2. A tenth of it would start at ln V, but the heads, which differ in their own layers
+alone, then hardly come apart: measured at cpu scale, four of them stayed at the unigram's loss for
+200 steps.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mtp.config import ModelConfig
+from mtp.head_types import HEADS
+from mtp.model import heads
+from mtp.model.transformer import Block, LayerCache, Rope
+
+
+class MultiTokenTransformer(nn.Module):
+    """The model. `config.n` heads of type `config.head`; head 1 predicts the next token."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        shared = HEADS[config.head].shared_unembedding
+        self.embedding = nn.Embedding(config.vocab, config.dim)
+        self.rope = Rope(config)
+        self.trunk = nn.ModuleList(Block(config) for _ in range(config.trunk_layers))
+        self.heads = heads.head_modules(config)
+        self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.unembeddings = nn.ModuleList(
+            nn.Linear(config.dim, config.vocab, bias=False)
+            for _ in range(1 if shared else config.n)
+        )
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Draw the weights from torch's generator, as the module's docstring says."""
+        depth = self.config.layers + self.config.extra_layers
+        for name, weight in self.named_parameters():
+            if weight.dim() < 2:
+                weight.fill_(1.0)  # norm gains
+                continue
+            std = weight.shape[1] ** -0.5
+            if name.startswith("embedding"):
+                std = self.config.embedding_std
+            if name.endswith(("wo.weight", "w2.weight")):
+                std /= math.sqrt(2 * depth)
+            nn.init.normal_(weight, std=std)
+
+    @classmethod
+    def uninitialised(cls, config: ModelConfig) -> "MultiTokenTransformer":
+        """A model whose weights are about to be loaded: none are drawn from torch's generator."""
+        with torch.device("meta"):
+            model = cls(config)
+        model.to_empty(device="cpu")
+        model.rope = Rope(config)  # its table is no parameter
+        return model
+
+    # ----------------------------------------------------------------------------------------------
+    # forward, in pieces that the losses and the decoder share
+
+    def run_trunk(self, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """tokens (B, T) -> z (B, T, D) and the rotary table for the heads."""
+        if (T := tokens.shape[1]) > self.config.context:
+            raise ValueError(f"{T} tokens exceed the context {self.config.context}")
+        rope = self.rope(torch.arange(T, device=tokens.device))
+        z = self.embedding(tokens)  # (B, T, D)
+        for layer in self.trunk:
+            z = layer(z, rope)
+        return z, rope
+
+    def latents(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
+        """Latents h_1..h_k (each (B, T, D)) of tokens (B, T); k defaults to all n heads."""
+        k = self.config.n if k is None else k
+        z, rope = self.run_trunk(tokens)
+        found = {0: z}
+        for i in heads.order(self.config, k):
+            found[i] = self.heads[i - 1](found[heads.parent(self.config, i)], rope)
+        return [found[i] for i in range(1, k + 1)]
+
+    def unembedding(self, i: int) -> Tensor:
+        """The (V, D) matrix of head i (1-based)."""
+        weight = self.unembeddings[i - 1 if len(self.unembeddings) > 1 else 0].weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def logits(self, latent: Tensor, i: int = 1) -> Tensor:
+        """Logits (..., V) of head i from its latent (..., D)."""
+        return nn.functional.linear(self.norm(latent), self.unembedding(i))
+
+    def forward(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
+        """Logits of x[t+1]..x[t+k], a list of (B, T, V)."""
+        return [self.logits(h, i + 1) for i, h in enumerate(self.latents(tokens, k))]
+
+    # ----------------------------------------------------------------------------------------------
+    # what decoding and reports need
+
+    def new_caches(self, rows: int, slots: int, k: int) -> list[LayerCache]:
+        """Empty caches of the trunk's layers, then of the head layers that heads 1..k take. Heads
+        without attention have none."""
+        c = self.config
+        own = max(heads.order(c, k)) if HEADS[c.head].is_layer else 0
+        shape = rows, c.key_value_heads, slots, c.head_size
+        return [LayerCache(self.embedding.weight, *shape) for _ in range(len(self.trunk) + own)]
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters by part: embedding, trunk, head 1..n, norm, unembedding, total, and
+        `non_embedding`, the sum of all layers (what the names 1M to 1B of Table S14 count)."""
+
+        def count(module: nn.Module) -> int:
+            return sum(p.numel() for p in module.parameters())
+
+        parts = {"embedding": count(self.embedding), "trunk": count(self.trunk)}
+        parts |= {f"head {i + 1}": count(block) for i, block in enumerate(self.heads)}
+        parts |= {"norm": count(self.norm), "unembedding": count(self.unembeddings)}
+        parts["total"] = sum(parts.values())
+        parts["non_embedding"] = parts["total"] - parts["embedding"] - parts["unembedding"]
+        return parts
+
+
+def parameter_counts(config: ModelConfig) -> dict[str, int]:
+    """The parameter counts of a config's model, without allocating it."""
+    with torch.device("meta"):
+        return MultiTokenTransformer(config).parameter_counts()
+
+
+def flops_per_token(config: ModelConfig) -> float:
+    """Training FLOPs per token, forward and backward: 6 per multiplied weight and 6 T H E per
+    attention layer (causal). All n predictions pass an unembedding; the embedding is a look-up."""
+    with torch.device("meta"):
+        model = MultiTokenTransformer(config)
+    layers = nn.ModuleList([*model.trunk, *model.heads])
+    weights = sum(p.numel() for p in layers.parameters() if p.dim() == 2)
+    attention = sum(isinstance(module, Block) for module in layers)
+    unembeddings = config.n * config.vocab * config.dim
+    scores = attention * config.context * config.attn_heads * config.head_size
+    return 6.0 * (weights + unembeddings + scores)

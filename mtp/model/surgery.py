@@ -1,0 +1,134 @@
+"""Heads grown and dropped: other models made of the weights of one."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mtp.config import ModelConfig
+from mtp.errors import BadInput, choose
+from mtp.head_types import DEFAULT, HEADS
+from mtp.model import heads
+from mtp.model.heads import MODULES, layer_names
+from mtp.model.model import MultiTokenTransformer
+
+NORM = "norm.weight"  # its type and device are the model's
+
+
+def drop_heads(model: MultiTokenTransformer, n: int = 1) -> MultiTokenTransformer:
+    """The model of heads 1..n inside this one, with the weights of their paths; for n=1 an
+    ordinary Llama, the next-token model (n' in section 3.6).
+
+    Parallel and causal heads leave trunk + heads; anticausal ones keep all their layers, which
+    head 1 passes through; linear and replicated ones keep the trunk. BadInput where the model
+    has no n heads.
+    """
+    config = dropped_config(model.config, n)
+    kept = MultiTokenTransformer.uninitialised(config).to(model.embedding.weight)
+    kept.load_state_dict(_weights_of(model, n, heads.order(model.config, n)))
+    return kept
+
+
+def _weights_of(model: MultiTokenTransformer, n: int, path: list[int]) -> dict[str, Tensor]:
+    weights = {}
+    for name, value in model.state_dict().items():
+        group, _, rest = name.partition(".")
+        if group == "heads":
+            index, _, rest = rest.partition(".")
+            if (head := int(index) + 1) not in path:
+                continue
+            if head > n:  # of an anticausal path
+                name = f"trunk.{len(model.trunk) + path.index(head)}.{rest}"
+        elif group == "unembeddings" and int(rest.partition(".")[0]) >= n:
+            continue
+        weights[name] = value
+    return weights
+
+
+def dropped_config(config: ModelConfig, n: int) -> ModelConfig:
+    """The config of the model of heads 1..n inside one of `config`; BadInput where it has none."""
+    if not 1 <= n <= config.n:
+        raise BadInput(f"{n} heads cannot be kept; the model has {config.n}")
+    path = heads.order(config, n)  # the head layers that heads 1..n pass through
+    layers = config.trunk_layers + (len(path) if HEADS[config.head].is_layer else 0)
+    return dataclasses.replace(config, n=n, layers=layers, extra_layers=0)
+
+
+@torch.no_grad()
+def grow_heads(
+    model: MultiTokenTransformer, n: int, head: str = DEFAULT, matched: bool = False
+) -> MultiTokenTransformer:
+    """A model of n heads from one of fewer, for training to go on (Table S6). The heads there are
+    say the same as before, bit for bit.
+
+    A new head says what the last one there is says, and is told apart by training on another token.
+    (The paper does not say how they began.) New are, for
+
+        linear       the identity as W_i
+        replicated   a copy of the last U_i
+        parallel     a copy of the last head's layer
+        causal       the same with wo and w2 zero, so that it hands on the latent that it reads
+        anticausal   nothing: the trunk's last layers, which head 1 passes through, become heads
+
+    Parallel and causal heads add a layer each ("+3 layers" for n=4). With `matched` there are as
+    many layers as before ("+0"): as many of the trunk's last are left out, and every head changes.
+    BadInput where the model has heads of another type, or n already, or too few layers.
+    """
+    c, grown = model.config, grown_config(model.config, n, head, matched)
+    weights: dict[str, Tensor] = dict(model.state_dict())
+    if c.n == 1:  # of whichever type: its layers get the names that the new type gives them
+        c = _as_type(c, head)
+        for old, now in zip(layer_names(model.config), layer_names(c), strict=True):
+            weights |= {now + name.removeprefix(old): w for name, w in layer(weights, old).items()}
+    trunk, last = grown.trunk_layers, f"heads.{c.n - 1}"
+    for i in range(c.n, n):  # head i + 1
+        start = HEADS[head].grown_from
+        if start == "unembedding":
+            weights[f"unembeddings.{i}.weight"] = weights[f"unembeddings.{c.n - 1}.weight"]
+        elif start == "module":
+            for name, weight in _passing_on(c).items():
+                like = weights.get(f"{last}.{name}", weight.to(weights[NORM]))
+                weights[f"heads.{i}.{name}"] = like
+        else:
+            source = f"trunk.{trunk + n - 1 - i}" if start == "trunk" else last
+            for name, weight in layer(weights, source).items():
+                silent = start == "silent head" and name.endswith(("wo.weight", "w2.weight"))
+                new = f"heads.{i}" + name.removeprefix(source)
+                weights[new] = torch.zeros_like(weight) if silent else weight
+    made = MultiTokenTransformer.uninitialised(grown).to(model.embedding.weight)
+    made.load_state_dict({name: weights[name] for name in made.state_dict()})
+    return made
+
+
+def grown_config(c: ModelConfig, n: int, head: str, matched: bool = False) -> ModelConfig:
+    """The config of what `grow_heads` makes of a model with this one; BadInput as there."""
+    choose("head type", head, HEADS)
+    if c.n > 1 and c.head != head:
+        raise BadInput(f"the model has {c.n} {c.head} heads; drop them before growing {head} ones")
+    if n <= c.n:
+        raise BadInput(f"n is {n}; the model has {c.n} heads already")
+    if matched and not HEADS[head].grows_layers:
+        raise BadInput(f"{head} heads add no layers, so there is nothing to match")
+    added = n - c.n if HEADS[head].grows_layers and not matched else 0
+    c = _as_type(c, head) if c.n == 1 else c
+    return dataclasses.replace(c, n=n, extra_layers=c.extra_layers + added)
+
+
+def _as_type(c: ModelConfig, head: str) -> ModelConfig:
+    """A model of one head as one of another type: which layers were added is forgotten."""
+    return dataclasses.replace(c, head=head, layers=c.layers + c.extra_layers, extra_layers=0)
+
+
+def layer(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights of the layer of this name."""
+    return {key: w for key, w in weights.items() if key.startswith(f"{name}.")}
+
+
+def _passing_on(config: ModelConfig) -> dict[str, Tensor]:
+    """The weights of a head's module that returns its input unchanged."""
+    module = MODULES[HEADS[config.head].module](config, 2)
+    if not isinstance(pass_on := getattr(module, "pass_on", None), Callable):
+        raise BadInput(f"{config.head} heads cannot be grown: their module has no pass_on()")
+    pass_on()
+    return dict(module.state_dict())

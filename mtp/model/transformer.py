@@ -1,0 +1,263 @@
+"""A Llama block and its key-value cache; nothing about heads.
+
+RMSNorm, rotary positions, grouped-query attention, SwiGLU, no biases.
+Shapes: B rows, T positions, D = dim, H attention heads, K key-value heads, E the width of a head
+(D / H unless the config says otherwise), S slots of a cache.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtp.config import ModelConfig, parse_rope_scaling
+
+# The weights of a Block, as a state dict names them.
+LAYER_WEIGHTS = (
+    *("attention.wq", "attention.wk", "attention.wv", "attention.wo"),
+    *("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
+    *("attention_norm", "ffn_norm"),
+)
+
+
+class Rope(nn.Module):
+    """Rotary positions: cosines and sines by position, float32 whatever the weights' type."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        half = config.head_size // 2
+        frequency = config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
+        frequency = scale(frequency, *parse_rope_scaling(config.rope_scaling))
+        angle = torch.arange(config.context, dtype=torch.float64)[:, None] * frequency
+        cos, sin = angle.cos(), angle.sin()  # (context, E/2)
+        table = torch.stack([torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)])
+        self.table: Tensor
+        self.register_buffer("table", table.float(), persistent=False)  # (2, context, E)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Rope":
+        table = self.table
+        super()._apply(fn, recurse)
+        if not table.is_meta:  # follow the model to its device, not to its type
+            self.table = table.to(self.table.device)
+        return self
+
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """positions (T,) or (B, T) -> cosines and signed sines, each (T, 1, E) or (B, T, 1, E)."""
+        cos, sin = self.table[:, positions].unsqueeze(-2)
+        return cos, sin
+
+
+def scale(frequency: Tensor, kind: str, numbers: list[float]) -> Tensor:
+    """Frequencies (E/2,) in radians per position, slowed down for longer contexts: all by a factor
+    (linear), or those alone that turn less than LOW times in CONTEXT positions, with a smooth
+    passage to those that turn HIGH times (llama3)."""
+    if kind == "none":
+        return frequency
+    if kind == "linear":
+        return frequency / numbers[0]
+    factor, low, high, context = numbers
+    turns = frequency * context / (2 * math.pi)
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return kept * frequency + (1 - kept) * frequency / factor
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the pairs (x[j], x[j + E/2]) of each head by the angle of their position."""
+    cos, sin = rope
+    wide = x.float() if x.element_size() < 4 else x
+    partner = wide.roll(x.shape[-1] // 2, -1)
+    turned = torch.addcmul(wide * cos, partner, sin)  # (B, T, H, E)
+    return turned.to(x.dtype) if wide is not x else turned
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) -> Tensor:
+    """Attention of q (B, H, T, E) over k, v (B, K, S, E) -> (B, H, T, E).
+
+    Without a mask, position t sees 0..t (T = S). `mask`, broadcast to (B, H, T, S), is True where q
+    may look, or a float that is added to the scores.
+    "matmul" spells the two products out: compiled on a CPU at short T it beats the fused kernel,
+    whose backward is slow there (make bench-engine).
+    """
+    if kernel == "sdpa":
+        gqa = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=gqa
+        )
+    if (groups := q.shape[1] // k.shape[1]) > 1:
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    if mask is None:
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, S)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    scores = scores.where(mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(dim=-1).to(v.dtype) @ v
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where the T new positions of each row of a cached pass stand.
+
+    slots  (B K T,) where their keys and values go, among all B K S slots of a cache
+    mask   (B, 1, T, W) zero where they may look among the first W slots of a row, else -inf
+    rope   their rotary table, (B, T, 1, E) each
+    """
+
+    slots: Tensor
+    mask: Tensor
+    rope: tuple[Tensor, Tensor]
+
+    def only(self, at: Tensor) -> "Positions":
+        """For queries from the position at index `at` (B, 1) alone."""
+        index = at[:, :, None, None]
+        cos, sin = (table.take_along_dim(index, 1) for table in self.rope)
+        return Positions(self.slots, self.mask.take_along_dim(index, 2), (cos, sin))
+
+
+class LayerCache:
+    """Keys and values of one attention layer, (B, K, S, E) each: slot s of a row holds its
+    position s.
+
+    Rows advance by different lengths. What lies beyond a row's certain tokens (padding, drafts) is
+    hidden by the mask until it is overwritten.
+    """
+
+    def __init__(self, like: Tensor, rows: int, heads: int, slots: int, head_dim: int) -> None:
+        self.k = like.new_zeros(rows, heads, slots, head_dim)
+        self.v = torch.zeros_like(self.k)
+
+    def extend(self, k: Tensor, v: Tensor, place: "Positions") -> tuple[Tensor, Tensor]:
+        """Store k, v (B, K, T, E) -> all that is stored, as far as the mask reaches:
+        (B, K, W, E) each."""
+        W = place.mask.shape[-1]
+        self.k.flatten(0, 2).index_copy_(0, place.slots, k.reshape(-1, k.shape[3]))
+        self.v.flatten(0, 2).index_copy_(0, place.slots, v.reshape(-1, v.shape[3]))
+        return self.k[:, :, :W], self.v[:, :, :W]
+
+    def move(self, source: Tensor, target: Tensor) -> None:
+        """Copy what is in slots `source` to slots `target`, both as in Positions.slots."""
+        for each in (self.k, self.v):
+            flat = each.flatten(0, 2)  # (B K S, E)
+            flat.index_copy_(0, target, flat.index_select(0, source))
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep the rows of these indices alone."""
+        self.k, self.v = self.k[rows], self.v[rows]
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_size
+        self.heads, self.kv_heads = config.attn_heads, config.key_value_heads
+        q_dim, kv_dim = self.head_dim * self.heads, self.head_dim * self.kv_heads
+        self.wq = nn.Linear(config.dim, q_dim, bias=False)
+        self.wk = nn.Linear(config.dim, kv_dim, bias=False)
+        self.wv = nn.Linear(config.dim, kv_dim, bias=False)
+        self.wo = nn.Linear(q_dim, config.dim, bias=False)
+        self.kernel = "sdpa"
+        self.causal_bias: Tensor | None = None  # (context, context), see use_kernel
+        self.wqkv = torch.empty(0)  # see pack
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        B, T, _ = x.shape
+        q, k, v = (w(x).view(B, T, -1, self.head_dim) for w in (self.wq, self.wk, self.wv))
+        q, k = rotate(q, rope), rotate(k, rope)  # (B, T, H, E), (B, T, K, E)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        mask = self.causal_bias[:T, :T] if self.causal_bias is not None else None
+        y = attend(q, k, v, mask, self.kernel)  # (B, H, T, E)
+        return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
+
+    def extend(self, x: Tensor, cache: LayerCache, place: Positions, at: Tensor | None) -> Tensor:
+        """As `forward`, after what the cache holds. Keys and values of all T positions are stored;
+        with `at` (B, 1), only the position at that index is answered -> (B, 1, D)."""
+        (B, T, _), H, K = x.shape, self.heads, self.kv_heads
+        own = H * self.head_dim  # rows of wqkv that are wq
+        if at is None:
+            qkv = F.linear(x, self.wqkv).view(B, T, H + 2 * K, -1)
+            turned = rotate(qkv.narrow(2, 0, H + K), place.rope).transpose(1, 2)  # (B, H + K, T, E)
+            q, k = turned.narrow(1, 0, H), turned.narrow(1, H, K)
+        else:
+            qkv = F.linear(x, self.wqkv[own:]).view(B, T, 2 * K, -1)
+            k = rotate(qkv.narrow(2, 0, K), place.rope).transpose(1, 2)
+            one, place, T = x.take_along_dim(at[..., None], 1), place.only(at), 1
+            q = rotate(F.linear(one, self.wqkv[:own]).view(B, 1, H, -1), place.rope).transpose(1, 2)
+        v = qkv.narrow(2, qkv.shape[2] - K, K).transpose(1, 2)
+        y = attend(q, *cache.extend(k, v, place), place.mask, "sdpa")  # (B, H, T, E)
+        return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
+
+
+def pack(group: nn.Module, name: str, parts: list[nn.Linear]) -> None:
+    """Lay the weights of `parts` out as one matrix, `group.name`, for one product in place of
+    several. The weights become views of it, so that it follows what is trained or loaded."""
+    sizes = [len(part.weight) for part in parts]
+    packed: Tensor = getattr(group, name)
+    if len(packed) == sum(sizes):  # done before; not so any more after a move or a new weight
+        rows = packed.split(sizes)
+        if all(p.weight.data_ptr() == r.data_ptr() for p, r in zip(parts, rows, strict=True)):
+            return
+    setattr(group, name, torch.cat([part.weight.detach() for part in parts]))
+    rows = getattr(group, name).split(sizes)
+    for part, weight in zip(parts, rows, strict=True):
+        part.weight.data = weight
+
+
+def use_kernel(model: nn.Module, kernel: str, context: int, device: str) -> None:
+    """Have every attention layer of `model` use a kernel. "matmul" gets the causal mask as one
+    stored matrix that is added: building or selecting it in every step cost a fifth of it."""
+    bias = None
+    if kernel == "matmul":
+        bias = torch.full((context, context), -math.inf, device=device).triu(1)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.kernel, module.causal_bias = kernel, bias
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(config.dim, config.ffn, bias=False)
+        self.w2 = nn.Linear(config.ffn, config.dim, bias=False)
+        self.w3 = nn.Linear(config.dim, config.ffn, bias=False)
+        self.w13 = torch.empty(0)  # see pack
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+
+    def extend(self, x: Tensor) -> Tensor:
+        """The same, with w1 and w3 as one product."""
+        gate, up = F.linear(x, self.w13).chunk(2, -1)
+        return self.w2(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer; x (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.attention = Attention(config)
+        self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rope)
+        return x + self.feed_forward(self.ffn_norm(x))
+
+    def prepare(self) -> None:
+        """What `extend` needs done since the weights were last moved."""
+        a, f = self.attention, self.feed_forward
+        pack(a, "wqkv", [a.wq, a.wk, a.wv])
+        pack(f, "w13", [f.w1, f.w3])
+
+    def extend(
+        self, x: Tensor, cache: LayerCache, place: Positions, at: Tensor | None = None
+    ) -> Tensor:
+        """x (B, T, D) after what the cache holds -> (B, T, D), or (B, 1, D) `at` one index."""
+        y = self.attention.extend(self.attention_norm(x), cache, place, at)
+        x = (x if at is None else x.take_along_dim(at[..., None], 1)) + y
+        return x + self.feed_forward.extend(self.ffn_norm(x))

@@ -1,0 +1,183 @@
+"""Multi-token cross-entropy, L_n of section 2: the sum over heads of each head's mean loss.
+
+A target that is IGNORE (past the end of its document) does not count, and each head is normalised
+by its own number of valid targets. Three schemes, the same losses and gradients:
+
+    plain       every head's logits in one graph; the definition
+    sequential  the paper's Figure 2: one head's logits at a time, each with its own backward
+    fused       logits in chunks inside one autograd function, one ordinary backward
+
+Each takes the model, tokens (B, T), targets (n, B, T) and the valid targets per head `counts` (n,),
+adds the gradient of the summed loss to every parameter's .grad, and returns the heads' losses (n,).
+Where tokens are a part of a batch, counts are the whole batch's, so that accumulated gradients
+equal those of the batch at once.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtp.data.batches import IGNORE
+from mtp.model import heads
+from mtp.model.model import MultiTokenTransformer
+
+CHUNK_LOGITS = 2**24  # logits alive at a time in `fused`: 64 MB in float32
+
+
+def valid_counts(targets: Tensor) -> Tensor:
+    """Valid targets per head (n,), at least 1 so that a head without any has loss 0."""
+    return (targets != IGNORE).flatten(1).sum(1).clamp(min=1)
+
+
+def head_loss(logits: Tensor, targets: Tensor, count: Tensor) -> Tensor:
+    """Cross-entropy of logits (B, T, V) at targets (B, T), summed and divided by `count`."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
+    total = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    return total / count
+
+
+def plain(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """All heads' logits in one graph: O(nV) memory."""
+    logits = model(tokens, k=len(targets))
+    losses = torch.stack([head_loss(*each) for each in zip(logits, targets, counts, strict=True)])
+    losses.sum().backward()
+    return losses.detach()
+
+
+# --------------------------------------------------------------------------------------------------
+# The paper's Figure 2 (parallel heads) and Figure S11 (chains of heads)
+
+
+def sequential(
+    model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts: Tensor
+) -> Tensor:
+    """Forward and backward of one head after the other: O(V) memory.
+
+    The trunk's latent is cut from its graph; each head's backward adds to the cut's gradient, which
+    the trunk then takes in one backward. A head that others sit on is cut likewise: it first
+    collects the gradient of the heads above it, the farthest from the trunk first.
+    """
+    losses: dict[int, Tensor] = {}
+    z, rope = model.run_trunk(tokens)
+
+    def backward_through(h: Tensor, i: int) -> None:
+        """Run head i's loss and every head above it, then h's own graph, backward."""
+        d = h.detach().requires_grad_()
+        for child in heads.children(model.config, i):
+            backward_through(model.heads[child - 1](d, rope), child)
+        if i > 0:
+            loss = head_loss(model.logits(d, i), targets[i - 1], counts[i - 1])
+            loss.backward()  # frees this head's logits
+            losses[i] = loss.detach()
+        if h.requires_grad and d.grad is not None:
+            h.backward(d.grad)
+
+    backward_through(z, 0)
+    return torch.stack([losses[i] for i in sorted(losses)])
+
+
+# --------------------------------------------------------------------------------------------------
+# Fused: chunked linear cross-entropy
+
+
+def fused(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+    """O(V) memory with one ordinary backward, so that FSDP and compile see nothing unusual."""
+    latents = [model.norm(h) for h in model.latents(tokens, k=len(targets))]
+    weights = [u.weight for u in model.unembeddings]
+    loss, losses = ChunkedCrossEntropy.apply(targets, counts, len(weights), *weights, *latents)  # pyright: ignore
+    loss.backward()
+    return losses
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed loss and losses (n,) of n latents (B, T, D) under one shared or n own unembeddings
+    (V, D).
+
+    The gradients are computed chunk by chunk in the forward pass, while the chunk's logits are
+    there, and only scaled in the backward pass. All heads add to one weight gradient, which a
+    separate call per head could not.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, targets: Tensor, counts: Tensor, own_weights: int, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        weights, latents = tensors[:own_weights], tensors[own_weights:]
+        need_grad = any(ctx.needs_input_grad)
+        total = torch.float64 if weights[0].dtype == torch.float64 else torch.float32
+        losses = torch.zeros(len(latents), dtype=total, device=targets.device)
+        dweights = [torch.zeros_like(w, dtype=total) for w in weights] if need_grad else []
+        dlatents = [torch.empty_like(h) for h in latents] if need_grad else []
+        rows = max(1, CHUNK_LOGITS // weights[0].shape[0])
+        for i, h in enumerate(latents):
+            own = min(i, own_weights - 1)  # the unembedding of head i + 1
+            chunks = zip(h.flatten(0, 1).split(rows), targets[i].flatten().split(rows), strict=True)
+            for j, (x, y) in enumerate(chunks):
+                loss, d = cross_entropy_gradient(F.linear(x, weights[own]), y, counts[i])
+                losses[i] += loss
+                if need_grad:
+                    part = slice(j * rows, j * rows + len(x))
+                    set_product_(dlatents[i].view(-1, x.shape[1])[part], d, weights[own])
+                    add_product_(dweights[own], d.T, x)
+        ctx.save_for_backward(*dweights, *dlatents)
+        ctx.dtypes = [t.dtype for t in tensors]
+        ctx.mark_non_differentiable(losses)
+        return losses.sum(), losses
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = [
+            d.mul_(grads[0]).to(t) for d, t in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return None, None, None, *scaled
+
+
+def cross_entropy_gradient(logits: Tensor, targets: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of logits (N, V) at targets (N,), summed over `count`, and its gradient (N, V)
+    in the logits' type; computed in float32 at least."""
+    valid = targets != IGNORE
+    index = targets.where(valid, 0)[:, None]  # (N, 1)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    scale = valid[:, None] / count.to(dtype)
+    log_p = F.log_softmax(logits, 1, dtype=dtype)
+    loss = -(log_p.gather(1, index) * scale).sum()
+    gradient = log_p.exp_().mul_(scale).scatter_add_(1, index, -scale)  # softmax - one-hot
+    return loss, gradient.to(logits.dtype)
+
+
+def set_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total = a @ b; autocast, whose products differ from total's type, takes a copy."""
+    if a.dtype == total.dtype:
+        torch.mm(a, b, out=total)
+    else:
+        total.copy_(a @ b)
+
+
+def add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b; low-precision products are summed in total's float32."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
+
+
+SCHEMES = {"plain": plain, "sequential": sequential, "fused": fused}
+
+
+# --------------------------------------------------------------------------------------------------
+# measuring
+
+
+@torch.no_grad()
+def score(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor) -> Tensor:
+    """Held-out sums per head, (3, n) float64: nats, valid targets, and correct top predictions."""
+    sums = torch.zeros(3, len(targets), dtype=torch.float64)
+    for i, h in enumerate(model.latents(tokens, k=len(targets))):
+        logits = model.logits(h, i + 1).float().flatten(0, 1)  # (B T, V)
+        y = targets[i].flatten()
+        nats = F.cross_entropy(logits, y, ignore_index=IGNORE, reduction="none").double().sum()
+        correct = ((logits.argmax(-1) == y) & (y != IGNORE)).sum()
+        sums[:, i] = torch.stack([nats.cpu(), (y != IGNORE).sum().cpu(), correct.cpu()])
+    return sums

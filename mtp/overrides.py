@@ -1,0 +1,148 @@
+"""Configs to and from JSON, "field=value" assignments, and what identifies a run."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from mtp.config import Execution, TrainConfig
+from mtp.errors import BadInput, choose
+
+T = TypeVar("T")
+EXECUTION = tuple(f.name for f in dataclasses.fields(Execution))
+
+
+def to_json(config: Any) -> str:
+    """The whole config as JSON: equal configs give equal text, whether 1e6 was int or float."""
+    values = dataclasses.asdict(from_dict(type(config), dataclasses.asdict(config)))
+    return json.dumps(values, indent=2, sort_keys=True)
+
+
+def identity(config: TrainConfig) -> dict[str, Any]:
+    """What defines a run's result, as JSON has it: all fields but those of Execution. A field at
+    its default is left out, so that a field that comes later leaves the ids of older runs alone."""
+    values = json.loads(to_json(config))
+    own = {k: v for k, v in values.items() if k not in EXECUTION}
+    defaults = dataclasses.asdict(TrainConfig(tokens=1)) | {"tokens": 0.0}
+    return _without(own, defaults)
+
+
+def _without(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in values.items():
+        default = defaults[name]
+        if isinstance(value, dict):
+            value, default = _without(value, default), {}
+        if value != default:
+            found[name] = value
+    return found
+
+
+def config_id(config: TrainConfig) -> str:
+    """The run's id: 12 hex digits of the sha256 of its `identity`."""
+    text = json.dumps(identity(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def same_run(a: TrainConfig, b: TrainConfig) -> bool:
+    """Whether two configs define the same result, however each is executed."""
+    return dataclasses.replace(a, **execution(b)) == b
+
+
+def execution(config: TrainConfig) -> dict[str, Any]:
+    """How a config's run is executed: the fields of Execution."""
+    return {name: getattr(config, name) for name in EXECUTION}
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """The fields in which two configs of one type differ, for a message.
+
+    >>> from mtp.config import ModelConfig
+    >>> differences(TrainConfig(tokens=1e6), TrainConfig(tokens=1e6, model=ModelConfig(n=4)))
+    ['model.n 1 -> 4']
+    """
+    found = []
+    for f in dataclasses.fields(new):
+        a, b = getattr(old, f.name), getattr(new, f.name)
+        if dataclasses.is_dataclass(b):
+            found += differences(a, b, f"{where}{f.name}.")
+        elif a != b:
+            found.append(f"{where}{f.name} {a} -> {b}")
+    return found
+
+
+def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") -> T:
+    """Build a config from nested dictionaries; unknown keys and wrong types raise BadInput."""
+    if not isinstance(values, dict):
+        raise BadInput(f"{where.rstrip('.') or 'a config'} is {values!r}; it must be named fields")
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        choose(f"key {where}{key}: field", key, hints)
+    built = {k: _convert(hints[k], v, f"{where}{k}") for k, v in values.items()}
+    return cls(**built)
+
+
+def override(config: T, assignments: list[str]) -> T:
+    """Apply "a.b=value" strings to a config, typed by its fields.
+
+    >>> override(TrainConfig(tokens=1e6), ["model.n=4", "lr=1e-3"]).model.n
+    4
+    """
+    values = dataclasses.asdict(config)  # pyright: ignore[reportArgumentType]
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise BadInput(f"override {text!r} is not of the form field=value")
+        *parents, last = path.strip().split(".")
+        inner = values
+        for parent in parents:
+            choose(f"field in override {text!r}:", parent, inner)
+            inner = inner[parent]
+            if not isinstance(inner, dict):
+                raise BadInput(f"override {text!r}: {parent} has no fields of its own")
+        choose(f"field in override {text!r}:", last, inner)
+        inner[last] = value
+    return from_dict(type(config), values)  # pyright: ignore[reportReturnType]
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """`value` (from JSON, or a command line's string) as the annotated type."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
+        return from_dict(hint, value, where + ".")
+    if get_origin(hint) is Literal:
+        choose(where, value, get_args(hint))
+        return value
+    if get_origin(hint) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(_convert(get_args(hint)[0], part, where) for part in parts)
+    if isinstance(hint, types.UnionType):
+        hint = next(h for h in get_args(hint) if h is not type(None))
+        return None if value in (None, "none") else _convert(hint, value, where)
+    try:
+        return _plain(hint, value)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        kind = getattr(hint, "__name__", hint)
+        raise BadInput(f"{where} is {value!r}; it must be of type {kind}") from None
+
+
+def _plain(hint: Any, value: Any) -> Any:
+    """`value` as a bool, int, finite float, str ...; raises where it is not one, or not quite."""
+    if hint is bool:
+        words = {"true": True, "false": False, "1": True, "0": False}
+        return value if isinstance(value, bool) else words[str(value).lower()]
+    if isinstance(value, bool) or (hint is str and not isinstance(value, str)):
+        raise TypeError
+    if hint is int and not (isinstance(value, str) and value.strip().lstrip("+-").isdigit()):
+        number = float(value)  # "1e6" is a fine way to write an int
+        if number != int(number):
+            raise ValueError
+        return int(number)
+    if hint is float and not math.isfinite(float(value)):
+        raise ValueError
+    return hint(value)

@@ -1,0 +1,194 @@
+"""What a run reports while it trains: metrics.jsonl, status.json, a bar or plain lines.
+
+Where the `tensorboard` extra is installed and MTP_TENSORBOARD=1 is set, metrics go there too.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mtp.errors import BadInput
+from mtp.files import write_atomically
+
+STATUS_SECONDS = 1.0  # between writes of status.json
+
+
+class Clock:
+    """The time that optimizer steps take, and nothing else: validation and saving are left out, and
+    so is the first step, in which kernels are compiled and memory is first touched."""
+
+    def __init__(self, step: int) -> None:
+        self.first = self.last = step + 1  # steps that are done when a measurement begins
+        self.start: float | None = None  # when step `first` ended
+        self.then = 0.0  # when step `last` ended
+        self.away = 0.0  # seconds in `paused`, since the start
+        self.away_then = 0.0
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.monotonic()
+        yield
+        self.away += time.monotonic() - before
+
+    def step_done(self, step: int) -> None:
+        if self.start is None:
+            self.start = self.then = time.monotonic()
+            self.first = self.last = step
+            self.away = self.away_then = 0.0
+
+    def lap(self, step: int) -> float | None:
+        """Mean seconds of the steps since the last lap; None before the second step."""
+        if self.start is None or step == self.last:
+            return None
+        now = time.monotonic()
+        seconds = (now - self.then) - (self.away - self.away_then)
+        steps = step - self.last
+        self.then, self.last, self.away_then = now, step, self.away
+        return max(1e-9, seconds) / steps
+
+    def mean(self, step: int) -> float | None:
+        """Mean seconds of all steps so far; None before the second one."""
+        if self.start is None or step == self.first:
+            return None
+        return max(1e-9, time.monotonic() - self.start - self.away) / (step - self.first)
+
+
+class Progress:
+    """The records of one run in `folder`, from `step` on; `quiet` for all ranks but the first."""
+
+    def __init__(self, folder: Path, step: int, steps: int, quiet: bool = False) -> None:
+        self.folder, self.steps, self.quiet = folder, steps, quiet
+        self.step, self.start, self.written = step, time.monotonic(), 0.0
+        self.clock = Clock(step)
+        self.bar = tqdm(
+            total=steps, initial=step, unit="step", disable=quiet or not sys.stderr.isatty()
+        )
+        self.board = None if quiet else _tensorboard(folder)
+        if not quiet:
+            self._forget_after(step)
+            self.tick(step, force=True)
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            tqdm.write(line, file=sys.stderr)
+            sys.stderr.flush()
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to metrics.jsonl and show it."""
+        if self.quiet:
+            return
+        row = row | {"eta_seconds": self._eta(row["step"])}
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.board:
+            for key, value in row.items():
+                values = value if isinstance(value, list) else [value]
+                for i, v in enumerate(values):
+                    name = f"{key}/head {i + 1}" if isinstance(value, list) else key
+                    if v is not None:
+                        self.board.add_scalar(name, v, row["step"])
+        if self.bar.disable:
+            self.say(_line(row, self.steps))
+        elif "loss" in row:
+            self.bar.set_postfix_str(f"loss {row['loss'][0]:.3f}")
+
+    def tick(self, step: int, force: bool = False) -> None:
+        """Move the bar; write status.json now and then."""
+        self.bar.update(step - self.step)
+        self.step = step
+        if force or time.monotonic() - self.written > STATUS_SECONDS:
+            self._status("running", step)
+
+    def finish(self, state: str) -> None:
+        """Close the records; status.json says how the run ended."""
+        self.bar.close()
+        if self.board:
+            self.board.close()
+        self._status(state, self.step)
+
+    def _eta(self, step: int) -> float | None:
+        """Seconds of training left, without validation and saving; None while unknown."""
+        mean = self.clock.mean(step)
+        return None if mean is None else mean * (self.steps - step)
+
+    def _status(self, state: str, step: int) -> None:
+        if self.quiet:
+            return
+        self.written = time.monotonic()
+        write_status(
+            self.folder,
+            state=state,
+            step=step,
+            steps=self.steps,
+            seconds=self.written - self.start,
+            eta_seconds=self._eta(step),
+        )
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the rows that the interrupted run wrote after its last checkpoint, and torn ones;
+        all of them where it starts over."""
+        file = self.folder / "metrics.jsonl"
+        if not file.exists():
+            return
+        kept = []
+        for line in file.read_text().splitlines():
+            try:
+                if step and json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except ValueError:
+                continue
+        write_atomically(file, "".join(kept).encode())
+
+
+def write_status(folder: Path, **values: Any) -> None:
+    """Replace RUN/status.json in one move."""
+    text = json.dumps(values | {"pid": os.getpid(), "time": time.time()})
+    write_atomically(folder / "status.json", text.encode())
+
+
+def read_status(folder: Path) -> dict[str, object]:
+    """A run's status.json; empty where there is none or it is torn."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((folder / "status.json").read_text())
+    return {}
+
+
+def _line(row: dict[str, Any], steps: int) -> str:
+    """One plain log line."""
+    if "validation_loss" in row:
+        losses = " ".join(f"{x:.4f}" for x in row["validation_loss"])
+        return f"step {row['step']}/{steps} | validation loss per head {losses}"
+    losses = " ".join(f"{x:.4f}" for x in row["loss"])
+    parts = [
+        f"step {row['step']}/{steps}",
+        f"loss per head {losses}",
+        f"lr {row['lr']:.2e}",
+        f"grad norm {row['grad_norm']:.2f}",
+    ]
+    if "tokens_per_second" in row:
+        parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
+    if "mfu" in row:
+        parts.append(f"MFU {row['mfu']:.1%}")
+    parts.append(f"{row['peak_memory_mb']:,.0f} MB")
+    if row["eta_seconds"] is not None:
+        parts.append(f"ETA {row['eta_seconds']:.0f} s")
+    return " | ".join(parts)
+
+
+def _tensorboard(folder: Path) -> Any:
+    if os.environ.get("MTP_TENSORBOARD") != "1":
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise BadInput(
+            "MTP_TENSORBOARD=1 needs the tensorboard extra: pip install -e '.[tensorboard]'"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,94 @@
+"""A run's folder: one config, one corpus, one tokenizer; one process trains in it at a time.
+
+    RUN/config.json     the frozen config         RUN/metrics.jsonl  a line per logged step
+    RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
+    RUN/engine.json     how it was executed       RUN/kept/          weights of earlier steps
+    RUN/start           sha256 of its init        RUN/corpus         the corpus's folder
+
+A run that was interrupted or killed continues with the same config. What only concerns its
+execution may differ.
+"""
+
+import dataclasses
+from contextlib import nullcontext
+from pathlib import Path
+
+from mtp import checkpoint
+from mtp.config import TrainConfig
+from mtp.data.corpus import Corpus, build
+from mtp.data.tokenizer import Tokenizer, load_if_any, same_tokenizer
+from mtp.errors import BadInput
+from mtp.files import locked, parse_json, write_atomically
+from mtp.overrides import differences, execution, from_dict, same_run, to_json
+from mtp.training.distributed import is_first_rank
+from mtp.training.trainer import Trainer
+
+
+def train(
+    config: TrainConfig, folder: Path, data: Path = Path("data"), precision: str = ""
+) -> None:
+    """Train `config` in `folder`, from its last checkpoint if it has one; nothing if finished.
+
+    precision  for a config that says "auto" (mtp/training/engine.py); "": this machine's
+
+    Raises BadInput where the folder holds another config or another process trains in it, and
+    Interrupted after a signal.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise BadInput(f"{folder} cannot be the run's folder: {error.strerror}") from None
+    first = is_first_rank()
+    lock = locked(folder / ".lock", f"another process is training in {folder}")
+    with lock if first else nullcontext():
+        if first:
+            claim(folder, config)
+        own = tokenizer_of(folder)
+        corpus = build(config.data, data, own=own)
+        check_corpus(folder, corpus)
+        if own and not same_tokenizer(own, corpus.tokenizer):
+            raise BadInput(
+                f"data.tokenizer={config.data.tokenizer} is not the one that {folder} has weights "
+                f"for, {own.name}; train with that, or in another folder"
+            )
+        if first:
+            if not own:
+                corpus.tokenizer.save(folder)  # what decoding from the run's folder needs
+            (folder / "corpus").write_text(corpus.folder.name)
+        Trainer(config, corpus, folder, precision).run()
+
+
+def tokenizer_of(folder: Path) -> Tokenizer | None:
+    """What a run that has begun keeps of its tokenizer, the one that it has weights for."""
+    return load_if_any(folder) if checkpoint.any_saved(folder / "checkpoint") else None
+
+
+def check_corpus(folder: Path, corpus: Corpus) -> None:
+    """BadInput where the run in `folder` began on another corpus: its source, a generator say, has
+    changed since."""
+    file = folder / "corpus"
+    if file.exists() and (there := file.read_text()) != corpus.folder.name:
+        raise BadInput(
+            f"{folder} was trained on corpus {there}; its source makes {corpus.folder.name} now. "
+            f"Delete {folder} to train anew, or go back to the source as it was"
+        )
+
+
+def claim(folder: Path, config: TrainConfig) -> None:
+    """Write the config into the folder. If one is there, it must define the same result; how the
+    run is executed may change."""
+    file = folder / "config.json"
+    if file.exists():
+        try:
+            there = from_dict(TrainConfig, parse_json(file.read_bytes()))
+        except ValueError:
+            raise BadInput(f"{file} is torn; delete {folder} to start over") from None
+        if there == config:
+            return
+        if not same_run(there, config):
+            changed = differences(there, dataclasses.replace(config, **execution(there)))
+            raise BadInput(
+                f"{folder} holds a run of another config ({', '.join(changed)}); "
+                "choose another folder"
+            )
+    write_atomically(file, to_json(config).encode())

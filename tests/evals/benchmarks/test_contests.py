@@ -1,0 +1,358 @@
+"""APPS and CodeContests: hand-written records of their formats, right and wrong programs."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evals.benchmarks import apps, codecontests
+from evals.harness.many_samples import Sampled
+from evals.harness.problems import Dataset, Problem, Source
+from evals.harness.prompts import prompts
+from evals.harness.protocol import Protocol, cut
+from mtp.data.pairs import read_records
+from mtp.data.tokenizer import ByteTokenizer
+from mtp.errors import BadInput
+from tests.evals.sandbox.test_sandbox import need
+
+
+def task(number: int, tests: dict[str, Any], **others: str) -> dict[str, Any]:
+    """A record of codeparrot/apps."""
+    made = {
+        "problem_id": number,
+        "question": f"Task {number}: braces {{ }} are kept.\n",
+        "solutions": "[]",
+        "input_output": json.dumps(tests),
+        "difficulty": "introductory",
+        "url": "",
+        "starter_code": "",
+    }
+    return made | others
+
+
+SUM = {"inputs": ["1 2\n", ["3", "4"], "0 0"], "outputs": ["3\n", ["7"], "0"]}
+SWAP = {
+    "fn_name": "swap",
+    "inputs": [[[1, 2]], [["a", None]]],
+    "outputs": [[[2, 1]], [[None, "a"]]],
+}
+COUNT = {
+    "fn_name": "count",
+    "inputs": [[{"1": 2, "-3": 1}], [{}]],
+    "outputs": [{"2": [1], "1": [-3]}, {}],
+}
+HEAD = {"fn_name": "tail", "inputs": [[[1, 2, 3]], [[5, 6]]], "outputs": [[2, 3], [6]]}
+TASKS = [
+    task(4000, SUM),
+    task(4001, SWAP, starter_code="\nclass Solution:\n    def swap(self, x: List[int]):\n        "),
+    task(4002, COUNT, starter_code="def count(x):\n\t"),
+    task(4003, HEAD),
+    task(4004, SUM, difficulty="interview"),
+    task(4005, SUM, input_output=""),
+]
+
+CONTEST: dict[str, Any] = {
+    "name": "1_A. Sum",
+    "description": "Print the sum of two numbers.\n\nInput\n\n2 numbers {a}  ",
+    "public_tests": {"input": ["1 1\n"], "output": ["2\n"]},
+    "private_tests": {"input": ["1 2\n"], "output": ["3\n"]},
+    "generated_tests": {"input": ["2 2\n", "10 20\n"], "output": ["4\n", "30\n"]},
+    "source": 2,
+    "difficulty": 7,
+    "solutions": {
+        "language": [3, 2, 1, 3, 3],
+        "solution": ["print(1)\r\n", "int main() {}", "print 1", "print(2)", " \n"],
+    },
+    "incorrect_solutions": {"language": [3, 4], "solution": ["print(3)", "class A {}"]},
+    "time_limit": {"seconds": 1, "nanos": 500_000_000},
+    "input_file": "",
+    "output_file": "",
+}
+NOTHING = {"input": [], "output": []}
+DEEP = "[" * 500 + "]" * 500  # which Python can read, but not everything can go through
+CONTESTS = [
+    CONTEST,
+    CONTEST | {"name": "slow", "time_limit": {"seconds": 11, "nanos": 1}},
+    CONTEST | {"name": "files", "input_file": "sum.in"},
+    CONTEST | {"name": "shown", "private_tests": NOTHING, "generated_tests": NOTHING},
+    CONTEST | {"name": "no limit", "time_limit": None},
+]
+
+ADD = "a, b = map(int, input().split())\n"
+PROGRAMS = {  # for CONTEST
+    f"{ADD}print(a + b)": "passed",
+    f"{ADD}print(); print(float(a + b), end=' ')": "passed",
+    f"{ADD}print(a + b if a < 10 else 0)": "failed",  # on the last of the generated tests
+    f"{ADD}print(a + b)\nraise SystemExit(3)": "failed",
+    f"{ADD}print(a + b, a + b)": "failed",
+    "import os; os._exit(0)": "failed",
+    "exit()": "failed",
+    "print('passed')": "failed",
+    "while True: print('3' * 1000)": "failed",
+    "while True: pass": "timed out",
+    "print(": "failed",
+    "": "failed",
+}
+
+
+def judged(benchmark: Sampled, problem: Problem, answers: list[str]) -> list[str]:
+    need()
+    asked = [(problem, answer) for answer in answers]
+    return list(benchmark.check.verdicts(asked, benchmark.variants[0], False))
+
+
+def shown(benchmark: Sampled, data: Any, protocol: Protocol) -> dict[str, str]:
+    made = prompts(data, protocol, ByteTokenizer(), 4096)
+    return {name: ByteTokenizer().decode(p.tokens) for name, p in made.items() if p}
+
+
+# --------------------------------------------------------------------------------------------------
+# APPS
+
+
+def by_id() -> dict[str, Problem]:
+    return {p.id: p for p in apps.dataset(TASKS, "records").problems}
+
+
+def test_apps_asks_its_introductory_tasks_that_have_tests() -> None:
+    data = apps.dataset(TASKS, "records")
+    assert data.origin == "records, 1 problems without tests left out"
+    texts = shown(apps.APPS, data, apps.PROTOCOL)
+    assert list(texts) == [f"apps/{i}" for i in range(4000, 4004)]
+    assert texts["apps/4000"] == (
+        "\nQUESTION:\nTask 4000: braces { } are kept.\n\nUse Standard Input format\nANSWER:\n"
+    )
+    assert texts["apps/4002"].endswith(
+        "kept.\n\ndef count(x):\n\t\nUse Call-Based format\nANSWER:\n"
+    )
+    assert cut("print(1)\n\nQUESTION:\nanother", apps.PROTOCOL.stops) == "print(1)\n"
+
+
+def test_apps_programs_read_stdin() -> None:
+    programs = {
+        "print(sum(map(int, open(0).read().split())))": "passed",
+        "print(sum(map(int, sys.stdin.read().split())))": "passed",  # imported for it
+        "print(Counter('a')['a'] + 2)": "failed",
+        "print('3\\n7\\n0')": "failed",
+    }
+    assert judged(apps.APPS, by_id()["apps/4000"], list(programs)) == list(programs.values())
+
+
+def test_apps_functions_are_called() -> None:
+    method = "class Solution:\n    def swap(self, x: List[int]):\n        return "
+    programs = {
+        f"{method}x[::-1]": "passed",
+        "def swap(x): return tuple(x[::-1])": "passed",
+        "def swap(x): return [x[::-1]]": "passed",  # as the results stand there
+        f"{method}x": "failed",
+        "def swap(x): return x[1]": "failed",
+        "def other(x): return x[::-1]": "failed",
+        f"{method}x[::-1]\nSolution = None": "failed",
+        "class swap:\n    def __new__(cls, x): return object.__new__(cls)\n"
+        "    def __eq__(self, other): return True": "tampered",
+        "def swap(x): raise SystemExit(0)": "failed",
+        "import os; os._exit(0)": "failed",
+        "def swap(x):\n    while True: print('x' * 1000)": "timed out",
+        f"{method}": "failed",
+        "'''": "failed",
+    }
+    found = judged(apps.APPS, by_id()["apps/4001"], list(programs))
+    assert dict(zip(programs, found, strict=True)) == programs
+
+
+def test_apps_numbers_as_keys_and_lists_of_one_result() -> None:
+    count = (
+        "def count(x):\n    made = {}\n    for k, v in x.items(): made.setdefault(v, []).append(k)"
+    )
+    found = judged(apps.APPS, by_id()["apps/4002"], [f"{count}\n    return made", "count = dict"])
+    assert found == ["passed", "failed"]
+    # not all results of 4003 are lists of one: its first item alone is no result
+    answers = ["def tail(x): return x[1:]", "def tail(x): return x[1]"]
+    assert judged(apps.APPS, by_id()["apps/4003"], answers) == ["passed", "failed"]
+
+
+@pytest.mark.parametrize(
+    "tests",
+    ["no JSON", "[]", '{"inputs": [], "outputs": []}', '{"inputs": ["1"], "outputs": []}',
+     '{"inputs": ["1"], "outputs": ["1"], "fn_name": "a b"}', '{"inputs": 1, "outputs": 1}',
+     '{"inputs": "1 2", "outputs": "3 4"}', '{"inputs": {"1": 2}, "outputs": {"3": 4}}',
+     '{"inputs": ["1"], "outputs": "1"}', "[" * 100_000, f'{{"inputs": {DEEP}, "outputs": [1]}}',
+     f'{{"inputs": [1], "outputs": {DEEP}, "fn_name": "f"}}'],
+)  # fmt: skip
+def test_tests_that_are_none_are_told(tests: str) -> None:
+    told = "no JSON of two lists, as many inputs as outputs, nested at most 100 deep"
+    with pytest.raises(BadInput, match=f"^records: input_output of problem 1 is {told}$"):
+        apps.dataset([task(1, SUM, input_output=tests)], "records")
+
+
+def test_a_task_without_a_number_is_told_by_its_place() -> None:
+    nameless = [{k: v for k, v in task(1, SUM).items() if k != "problem_id"} for _ in range(2)]
+    found = apps.dataset(nameless, "records").problems
+    assert [p.id for p in found] == ["apps/0", "apps/1"]
+    nameless[1]["input_output"] = "[]"
+    with pytest.raises(BadInput, match="input_output of problem 1 is no JSON"):
+        apps.dataset(nameless, "records")
+
+
+def test_an_imported_name_is_no_answer() -> None:
+    """The modules that programs have for nothing define gcd; the answer has to say so itself."""
+    tests = {"fn_name": "gcd", "inputs": [[12, 18], [7, 3]], "outputs": [6, 1]}
+    (problem,) = apps.dataset([task(1, tests)], "records").problems
+    told = {
+        "": "failed",
+        "from math import gcd": "passed",
+        "def gcd(a, b):\n    return gcd(b, a % b) if b else a": "passed",
+        "class Solution:\n    def gcd(self, a, b):\n        return math.gcd(a, b)": "passed",
+    }
+    assert judged(apps.APPS, problem, list(told)) == list(told.values())
+
+
+# --------------------------------------------------------------------------------------------------
+# CodeContests
+
+
+def test_codecontests_asks_for_right_programs() -> None:
+    data = codecontests.dataset(CONTESTS, "records")
+    left_out = "2 problems without hidden tests or with files left out"
+    assert data.origin == f"records, {left_out}"
+    assert [p.about["cpu"] for p in data.problems] == [10, 12, 10]
+    assert data.problems[0].about["cases"][0] == ("1 2\n", "3\n")
+    assert len(data.problems[0].about["cases"]) == 3
+    texts = shown(codecontests.CODECONTESTS, data, codecontests.PROTOCOL)
+    assert texts["codecontests/0"] == (
+        "# LANGUAGE IS python3\n# CORRECT SOLUTION\n"
+        "# Print the sum of two numbers.\n#\n# Input\n#\n# 2 numbers {a}\n"
+    )
+
+
+def test_codecontests_programs_are_judged_on_hidden_tests() -> None:
+    problem = codecontests.dataset(CONTESTS, "records").problems[0]
+    about = {**problem.about, "cpu": 1}
+    found = judged(
+        codecontests.CODECONTESTS, Problem(problem.id, problem.fields, about), list(PROGRAMS)
+    )
+    assert dict(zip(PROGRAMS, found, strict=True)) == PROGRAMS
+
+
+def test_a_slow_program_may_take_its_contests_time() -> None:
+    problem = codecontests.dataset(CONTESTS, "records").problems[0]
+    slow = f"import time\n{ADD}while a == 1 and time.process_time() < 1.5: pass\nprint(a + b)"
+    for cpu, verdict in ((1, "timed out"), (4, "passed")):
+        about = {**problem.about, "cpu": cpu}
+        made = Problem(problem.id, problem.fields, about)
+        assert judged(codecontests.CODECONTESTS, made, [slow]) == [verdict]
+
+
+def test_a_record_that_lacks_something_is_told() -> None:
+    for wrong, told in (
+        ({"private_tests": None}, "no 'private_tests' of type dict"),
+        ({"private_tests": {"input": ["1"], "output": []}}, "has 1 input and 0 output"),
+        ({"description": 3}, "no 'description' of type str"),
+    ):
+        with pytest.raises(BadInput, match=told):
+            codecontests.dataset([CONTEST | wrong], "records")
+
+
+def write_pairs(monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["codecontests", *map(str, args)])
+    codecontests.main()
+
+
+def test_pairs_are_the_python_3_solutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, made = tmp_path / "train.jsonl", tmp_path / "pairs.jsonl"
+    train.write_text(json.dumps(CONTEST) + "\n", encoding="utf-8")
+    write_pairs(monkeypatch, "--train", train, "--pairs", made)
+    data = codecontests.dataset([CONTEST], "records")
+    (asked,) = shown(codecontests.CODECONTESTS, data, codecontests.PROTOCOL).values()
+    assert list(read_records(made)) == [(asked, "", "print(1)\n"), (asked, "", "print(2)")]
+    write_pairs(monkeypatch, "--train", train, "--pairs", made, "--incorrect")
+    wrong = asked.replace("# CORRECT", "# INCORRECT")
+    assert list(read_records(made))[2:] == [(wrong, "", "print(3)")]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pairs.jsonl", "train.jsonl"]
+
+
+def test_pairs_come_from_the_hub_row_by_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load_dataset(*args: str, **options: Any) -> Any:
+        assert args == ("deepmind/code_contests", "default")
+        assert options == {"split": "train", "streaming": True}
+        yield CONTEST
+        raise ConnectionError("the network is gone")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))  # type: ignore[arg-type]
+    with pytest.raises(SystemExit) as left:
+        write_pairs(monkeypatch, "--pairs", tmp_path / "pairs.jsonl")
+    told = "error: deepmind/code_contests could not be read: the network is gone; give --train FILE"
+    assert left.value.code == 2 and capsys.readouterr().err == f"{told}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_set_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, made = tmp_path / "train.jsonl", tmp_path / "pairs.jsonl"
+    train.write_text(json.dumps(CONTEST) + "\n[1]\n", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "datasets", None)  # type: ignore[arg-type]
+    deep, wrong = tmp_path / "deep.jsonl", tmp_path / "wrong.jsonl"
+    deep.write_text(json.dumps(CONTEST) + "\n" + '{"solutions": ' * 100_000)
+    solutions = {"language": [3], "solution": [None]}
+    wrong.write_text(json.dumps(CONTEST) + "\n" + json.dumps(CONTEST | {"solutions": solutions}))
+    for args, told in (
+        (("--train", train, "--pairs", made), "line 2 is no JSON record"),
+        (("--train", deep, "--pairs", made), f"{deep} line 2 is no JSON record"),
+        (("--train", wrong, "--pairs", made), f"{wrong}: problem 1 has a solution that is no text"),
+        (("--train", tmp_path / "none", "--pairs", made), "cannot be read: No such file"),
+        (("--train", train, "--pairs", tmp_path / "none" / "p"), "cannot be written: No such file"),
+        (("--pairs", made), "or --train FILE"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            write_pairs(monkeypatch, *args)
+        said = capsys.readouterr().err
+        assert left.value.code == 2 and told in said and said.count("\n") == 1
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    ("load", "records", "count"), [(apps.load, TASKS, 4), (codecontests.load, CONTESTS, 3)]
+)
+def test_both_are_read_from_files(
+    tmp_path: Path, load: Callable[[Source], Dataset], records: list[dict[str, Any]], count: int
+) -> None:
+    records = [{**record, "url": "one line\u2028still"} for record in records]
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    (tmp_path / "test.jsonl").write_text("".join(lines), encoding="utf-8")
+    found = load(Source(tmp_path))
+    assert len(found.problems) == count and found.origin.startswith("test.jsonl sha256:")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"time_limit": 2.0}, "has a time_limit that is none of seconds and nanos: 2.0"),
+        ({"time_limit": {"seconds": "2"}}, "has a time_limit that is none of"),
+        ({"private_tests": {"input": [1], "output": ["1"]}}, "has a test that is no text"),
+        ({"generated_tests": {"input": ["1"], "output": [None]}}, "has a test that is no text"),
+        ({"private_tests": {"input": ["1"], "output": []}}, "private_tests has 1 input and 0 outp"),
+        ({"time_limit": json.loads(DEEP)}, r"has a time_limit that is .*\[\.\.\.\]+$"),
+        ({"time_limit": {"seconds": 10**400}}, "has a time_limit that is none of"),
+    ],
+)
+def test_a_contest_of_another_format_is_named(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadInput, match=rf"^data: problem 1:? {told}"):
+        codecontests.dataset([CONTEST, CONTEST | wrong], "data")
+
+
+def test_a_time_limit_may_lack_a_part() -> None:
+    slow = {"seconds": 20, "nanos": None}
+    (found,) = codecontests.dataset([CONTEST | {"time_limit": slow}], "data").problems
+    assert found.about["cpu"] == 20
+
+
+def test_a_task_cannot_be_called_by_a_keyword() -> None:
+    with pytest.raises(BadInput, match="input_output of problem 1"):
+        apps.dataset([task(1, SWAP | {"fn_name": "lambda"})], "data")

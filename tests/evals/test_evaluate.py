@@ -1,0 +1,302 @@
+"""Benchmarks end to end: one protocol for all candidates, the command line, rows, the figure.
+
+Models are tiny and know nothing; what they say is replaced where a score is wanted.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from evals import __main__ as command
+from evals.benchmarks import mbpp, programs
+from evals.benchmarks.registry import BENCHMARKS, chosen
+from evals.harness import samples
+from evals.harness.candidates import Candidate, Measured, Options, fitted
+from evals.harness.many_samples import Sampled, Teller, by_rule
+from evals.harness.one_answer import Scored
+from evals.harness.problems import Dataset, Problem
+from experiments import evaluate
+from mtp.errors import BadInput
+from tests.conftest import Said
+from tests.evals.sandbox.test_sandbox import need
+
+
+def test_all_candidates_get_one_protocol_that_fits(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    candidates = [Candidate(run) for run in runs]
+    made = fitted(mbpp.INCODER, Options(tmp_path), candidates)
+    assert made.max_new == 96 and made.samples == 200  # half of 192
+    made = fitted(mbpp.INCODER, Options(tmp_path, max_new=10, samples=3), candidates)
+    assert made.max_new == 10 and made.samples == 3
+    for wrong in ({"samples": 0}, {"temperatures": (0.1, 0.1)}, {"temperatures": (-1.0,)}):
+        with pytest.raises(BadInput):
+            Options(tmp_path, **wrong)  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------------------
+# the command line
+
+
+def test_two_models_are_scored_as_their_answers_deserve(
+    runs: tuple[Path, Path],
+    files: Path,
+    tmp_path: Path,
+    say: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The models' answers replaced: run0 solves problem 11 in half of its samples, run1 all but
+    problem 13 always."""
+    need()
+    current = list[str]()
+    model = Candidate.model
+    monkeypatch.setattr(Candidate, "model", lambda self: current.append(self.name) or model(self))
+
+    def told(_: object, text: Any, asked: list[list[int]], *rest: Any) -> list[str]:
+        made = []
+        for i, tokens in enumerate(asked):
+            number = int(re.findall(r"add (\d+)", text.decode(tokens))[-1])
+            right = number == 11 and i % 2 if current[-1] == "run0" else number != 13
+            made.append(f"def add_{number}(n):\n    return n + {number if right else 0}\n")
+        return made
+
+    monkeypatch.setattr(samples, "answers", told)
+    args = ["--checkpoint", *runs, "--benchmarks", "mbpp", "--data-dir", files, "--own-data"]
+    args += ["--samples", 10, "--temperatures", "0.2,0.8", "--max-new", 8, "--out", tmp_path]
+    said = say(*args, main=evaluate.main)
+    assert said.code == 0, said.err
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert list(rows.columns) == command.COLUMNS
+    found = rows.set_index(["checkpoint", "metric", "temperature"]).value
+    for temperature in ("0.2", "0.8", "oracle", "cross-validated"):
+        assert found["run0", "pass@1", temperature] == pytest.approx(1 / 6)
+        assert found["run0", "pass@10", temperature] == pytest.approx(1 / 3)
+        assert found["run1", "pass@1", temperature] == pytest.approx(2 / 3)
+        assert found["run1", "pass@1 minus run0", temperature] == pytest.approx(1 / 2)
+    assert "pass@100" not in set(rows.metric)
+    told_with = rows[rows.low.notna()]
+    assert (told_with.low <= told_with.value).all() and (told_with.value <= told_with.high).all()
+    protocol = json.loads(rows.protocol[0])
+    assert protocol["samples"] == 10 and protocol["max_new"] == 8
+    assert protocol["stops"] == list(mbpp.INCODER.stops)
+    assert "0.1667 [0.0000" in said.out and "results.png" in said.out
+    assert (tmp_path / "results.svg").read_text().startswith("<?xml")
+    # Again: nothing is drawn or judged, and the rows are the same.
+    before = (tmp_path / "results.csv").read_bytes()
+    monkeypatch.setattr(samples, "answers", None)
+    assert say(*args).code == 0 and (tmp_path / "results.csv").read_bytes() == before
+    # Verdicts are another judge's, or came about within other walls, or of programs put together in
+    # another way; answers are no matter of it.
+    frame = programs.mbpp
+    for name, other, what in (
+        ("harness.many_samples.JUDGE", 1, "judge"),
+        ("harness.many_samples.check_available", lambda _: "limits", "walls"),
+        (
+            "benchmarks.programs.mbpp",
+            lambda *of: dataclasses.replace(frame(*of), setup="import re"),
+            "job",
+        ),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"evals.{name}", other)
+            said = say(*args)
+            assert said.code == 2 and f"verdicts.jsonl has results of another {what};" in said.err
+    # A whole line of something else is told by its place.
+    verdicts = tmp_path / "run0" / "mbpp-incoder-T0.2-verdicts.jsonl"
+    whole = verdicts.read_bytes()
+    for line in ('{"x": 1}', '{"problem": [], "answer": "", "verdict": ""}'):
+        verdicts.write_text(whole.decode() + line + "\n")
+        said = say(*args)
+        number = whole.count(b"\n") + 1
+        wanted = f"{verdicts} line {number} is no record of a verdict; delete the file"
+        assert said.code == 2 and wanted in said.err and said.err.count("\n") == 1, said.err
+    verdicts.write_bytes(whole)
+    # Another protocol does not take these answers for its own.
+    said = say(*args[:-1], tmp_path, "--max-new", 9)
+    assert said.code == 2 and "has results of another protocol" in said.err
+
+
+def test_a_model_is_evaluated_for_real(
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Callable[..., Said]
+) -> None:
+    need()
+    args = ("--checkpoint", runs[0], "--samples", 2, "--max-new", 6, "--limit", 3)
+    args = (*args, "--data-dir", files, "--own-data", "--temperatures", "0,0.5")
+    said = say(*args, "--benchmarks", "humaneval,microcode,gsm8k,mbpp", "--out", tmp_path)
+    assert said.code == 0, said.err
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert set(rows.benchmark) == {"humaneval", "microcode", "gsm8k", "mbpp"}
+    greedy = rows[(rows.temperature == "0") & (rows.metric == "pass@1")]
+    assert len(greedy) == 4 and all('"samples": 1,' in p for p in greedy.protocol)
+    skipped = rows[rows.metric == "skipped"].set_index("benchmark").value
+    assert skipped["microcode"] == 0 and skipped["humaneval"] > 0.6  # of 192 bytes
+    shots = rows[rows.metric == "shots given"].set_index("benchmark").value
+    assert 0 <= shots["gsm8k"] < 8
+    judged = {file.name.split("-")[0] for file in tmp_path.glob("run0/*-verdicts.jsonl")}
+    assert judged == {"humaneval", "microcode", "mbpp"}  # a rule is as fast as reading would be
+    assert set(rows[rows.metric == "pass@1"]["count"]) == {3}
+
+
+def test_imported_and_trained_on_models_are_told_apart(
+    runs: tuple[Path, Path], tmp_path: Path, say: Callable[..., Said]
+) -> None:
+    need()
+    shutil.copytree(runs[0], tmp_path / "run")
+    args = ["--benchmarks", "microcode", "--samples", 1, "--max-new", 4, "--limit", 2]
+    args += ["--temperatures", "0", "--out", tmp_path / "out", "--checkpoint", tmp_path / "run"]
+    assert say(*args).code == 0
+    shutil.rmtree(tmp_path / "run")
+    shutil.copytree(runs[1], tmp_path / "run")
+    said = say(*args)
+    assert said.code == 2 and "another weights" in said.err
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--benchmarks", "humanevil"], "unknown benchmark 'humanevil'; choose one of: humaneval"),
+        (["--benchmarks", "mbpp,mbpp"], "mbpp comes twice"),
+        (["--variant", "mbpp=own"], "unknown variant of mbpp 'own'; choose one of: incoder, aus"),
+        (["--variant", "gsm8k=wei"], "unknown benchmark of --variant 'gsm8k'"),
+        (["--temperatures", "a"], "are not numbers"),
+        (["--samples", "0"], "samples is 0"),
+        (["--k", "3"], "--k is 3; it must be from 1 to 2, the most heads there are"),
+        (["--checkpoint", "/none"], "/none is no run"),
+        (["--data-dir", "/none"], "/none/mbpp.jsonl cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line(
+    runs: tuple[Path, Path], tmp_path: Path, say: Callable[..., Said], args: list[str], told: str
+) -> None:
+    need()
+    usual = ["--checkpoint", runs[0], "--benchmarks", "mbpp", "--out", tmp_path / "out"]
+    said = say(*usual, *args)
+    assert said.code == 2 and told in said.err and said.err.count("\n") == 1
+    said = say(*usual, "--checkpoint", runs[0], runs[0])
+    assert said.code == 2 and "two checkpoints are called run0" in said.err
+
+
+def test_what_is_missing_is_told_before_anything_is_drawn(
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Callable[..., Said], monkeypatch: Any
+) -> None:
+    """Of the last benchmark and the last checkpoint, too."""
+    need()
+    untrained = tmp_path / "untrained"
+    shutil.copytree(runs[1], untrained, ignore=shutil.ignore_patterns("checkpoint"))
+    kept = runs[1] / "kept" / "step-00000003.safetensors"
+
+    def told(text: str, benchmarks: str, *checkpoints: Path) -> None:
+        args = ["--checkpoint", runs[0], *checkpoints, "--benchmarks", benchmarks]
+        said = say(*args, "--data-dir", files, "--own-data", "--out", tmp_path / "out")
+        assert said.code == 2 and text in said.err and said.err.count("\n") == 1, said.err
+        assert not (tmp_path / "out").exists()
+
+    told("samsum/test.jsonl cannot be read: No such file", "microcode,samsum")
+    told("apps/test.jsonl cannot be read: No such file", "microcode,apps")
+    told(f"{untrained} has no checkpoint yet; train it first", "microcode", untrained)
+    told(f"{kept} cannot be read: No such file", "microcode", kept)
+
+    def refuse(_: bool) -> str:
+        raise BadInput("programs written by a model need a sandbox")
+
+    monkeypatch.setattr("evals.harness.many_samples.check_available", refuse)
+    told("need a sandbox", "gsm8k,microcode")
+
+
+def test_every_benchmark_has_its_own_name_and_protocols() -> None:
+    for name, benchmark in BENCHMARKS.items():
+        assert benchmark.name == name and isinstance(benchmark, Sampled | Scored)
+        assert len({protocol.variant for protocol in benchmark.variants}) == len(benchmark.variants)
+        for protocol in benchmark.variants:
+            assert protocol.benchmark == name
+            assert benchmark.protocol(protocol.variant) is protocol
+            assert json.loads(protocol.text())["post"]
+    ((_, protocol),) = chosen("mbpp", ["mbpp=austin"])
+    assert protocol is mbpp.AUSTIN
+
+
+def test_a_choice_among_temperatures_tells_the_protocol_of_samples() -> None:
+    """Of greedy and drawn answers, too."""
+    data = Dataset((Problem("p", {}, {}),), (), "data")
+    protocol = dataclasses.replace(mbpp.INCODER, samples=4)
+    rows = Teller(protocol, (0.0, 0.8), data, "a", "a").rows([[(1, 1)], [(4, 2)]], None)
+    told = {row.temperature: json.loads(row.protocol) for row in rows if row.metric == "pass@1"}
+    assert told["0"]["samples"] == 1 and told["0"]["temperature"] == 0
+    for temperature, own in (("0.8", 0.8), ("oracle", [0, 0.8]), ("cross-validated", [0, 0.8])):
+        row = told[temperature]
+        assert (row["samples"], row["top_p"], row["temperature"]) == (4, 0.95, own)
+
+
+def test_a_rule_judges_text() -> None:
+    check = by_rule(lambda problem, answer: answer == problem.id)
+    asked = [(Problem("a", {}, {}), answer) for answer in "ab"]
+    assert list(check.verdicts(asked, mbpp.INCODER, False)) == ["passed", "failed"]
+
+
+# --------------------------------------------------------------------------------------------------
+# the file of rows
+
+
+def measured(benchmark: str, value: float | None = 0.1 + 0.2, checkpoint: str = "a") -> Measured:
+    return Measured(
+        benchmark, "v", checkpoint, "pass@1", "0.2", value, value, value, 3, "{}", "data, none"
+    )  # fmt: skip
+
+
+def test_rows_of_other_commands_stay(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    minus = dataclasses.replace(measured("x", checkpoint="b"), metric="pass@1 minus a")
+    command.write(file, [measured("x"), measured("x", checkpoint="b"), minus])
+    first = file.read_bytes()
+    rows = command.write(file, [measured("y", None)])
+    assert file.read_bytes().startswith(first) and list(rows.benchmark) == ["x", "x", "x", "y"]
+    assert rows.value[0] == 0.1 + 0.2 and pd.isna(rows.value[3])
+    rows = command.write(file, [measured("x", 0.5)])
+    assert sorted(rows.checkpoint + rows.benchmark) == ["ax", "ay", "bx", "bx"]
+    assert list(rows.value[rows.benchmark + rows.checkpoint == "xa"]) == [0.5]
+    assert (rows.metric == "pass@1 minus a").sum() == 1
+    whole = file.read_text()
+    for content in (
+        "another,table\n",
+        whole.replace("0.5,0.5,0.5,3", "0.5,low,0.5,3"),
+        whole.replace("0.5,0.5,0.5,3", "True,0.5,0.5,3"),
+        whole.replace("0.5,0.5,0.5,3", "0.5,0.5,0.5,"),
+        whole.replace("0.5,0.5,0.5,3", f"0.5,0.5,0.5,{'9' * 25}"),
+    ):
+        assert content != whole
+        file.write_text(content)
+        with pytest.raises(BadInput, match="is no table of results"):
+            command.write(file, [measured("x")])
+        assert file.read_text() == content
+
+
+def test_commands_at_the_same_time_lose_no_rows(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: command.write(file, [measured(f"b{i}")]), range(24)))
+    assert set(pd.read_csv(file).benchmark) == {f"b{i}" for i in range(24)}
+
+
+def test_the_figure_shows_checkpoints_of_different_benchmarks(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    scored = dataclasses.replace(measured("y", checkpoint="b"), metric="accuracy", temperature="")
+    made = evaluate.figure(command.write(file, [measured("x"), scored]))
+    assert [axes.get_title(loc="left") for axes in made.axes] == ["Answers", "Choices"]
+    legend = made.axes[0].get_legend()
+    assert legend and [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+
+
+def test_a_tall_figures_caption_lies_close_below_it(tmp_path: Path) -> None:
+    rows = command.write(tmp_path / "rows.csv", [measured(f"b{i}") for i in range(60)])
+    made = evaluate.figure(rows)
+    made.canvas.draw()
+    height = made.get_figheight()
+    bottom = made.axes[0].get_tightbbox().y0 / made.dpi  # type: ignore[union-attr]
+    (caption,) = made.texts
+    assert height > 12 and 0 < bottom - caption.get_window_extent().y1 / made.dpi < 0.4

@@ -1,0 +1,526 @@
+"""The studies of section 4 at smoke scale, for real, through the command line; and their parts.
+
+One folder of runs and results for all tests of this file, made by the first.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from evals.probes import polynomials as asking
+from experiments import results, study
+from experiments.plot import varies
+from experiments.studies import synthetic_induction
+from experiments.studies.synthetic_induction import NAMES, chosen, in_millions
+from experiments.studies.synthetic_pauses import PAUSES, PROBLEM, pause_of, paused
+from experiments.studies.synthetic_polynomials import (
+    OPERATORS,
+    arithmetic,
+    base,
+    by_length,
+    effective,
+    option,
+    with_pause,
+)
+from experiments.study import find, plan, run_folder
+from mtp.config import TrainConfig
+from mtp.data.corpus import Corpus
+from mtp.model import model
+from mtp.model.model import MultiTokenTransformer
+from synthetic import polynomials
+from tests.conftest import Cli, Said
+
+Made = Callable[..., Said]
+STUDIES = {  # and the runs that each has, and trains where those before it are there
+    "synthetic-polynomials": (3, 3),
+    "synthetic-pauses": (9, 6),
+    "synthetic-induction": (2, 2),
+    "synthetic-induction-books": (4, 2),
+    "synthetic-induction-heads": (2, 0),
+}
+ARITHMETIC = {f"accuracy, m={m} (%)" for m in range(1, 5)}
+CONSTANT = {f"accuracy of the commonest answer, m={m} (%)" for m in range(1, 5)}
+SINGLE = {f"accuracy, one {name} (%)": sign for sign, name in OPERATORS.items()}
+
+
+@pytest.fixture
+def made(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, Made]:
+    """The shared folder, and a function that runs a command on a study in it, at smoke scale."""
+    folder = tmp_path_factory.getbasetemp() / "synthetic-studies"
+
+    def run(command: str, study: str, *args: str) -> Said:
+        places = ("--runs", str(folder / "runs"), "--results", str(folder / "results"))
+        return cli(command, study, "--scale", "smoke", *places, "--data", str(data), *args)
+
+    if not folder.exists():
+        folder.mkdir()
+        for study in STUDIES:
+            said = run("run", study, "--launcher", "debug")
+            assert said.code == 0, said
+            runs = [each.name for each in (folder / "runs").iterdir() if each.name != "logs"]
+            (folder / f"{study}.out").write_text(said.out)
+            (folder / f"{study}.runs").write_text("\n".join(sorted(runs)))
+    return folder, run
+
+
+def rows_of(folder: Path, study: str) -> pd.DataFrame:
+    return results.read(folder / "results" / study / "smoke.csv")
+
+
+def runs_after(folder: Path, study: str) -> set[str]:
+    """The run folders that were there once a study was made."""
+    return set((folder / f"{study}.runs").read_text().split())
+
+
+def values(rows: pd.DataFrame, metric: str) -> list[float]:
+    return rows[rows.metric == metric].value.tolist()
+
+
+# --------------------------------------------------------------------------------------------------
+# at smoke scale
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_rows_are_of_the_planned_runs_and_no_number_comes_twice(
+    made: tuple[Path, Made], study: str
+) -> None:
+    rows = rows_of(made[0], study)
+    assert list(rows.columns) == results.COLUMNS
+    assert not rows.duplicated(["run_id", "metric", "step"]).any()
+    planned = [run_folder(c, Path()).name for c in plan(find(study), "smoke")]
+    assert list(rows.run_id.unique()) == planned and len(planned) == STUDIES[study][0]
+    assert set(rows.study) == {study} and set(rows.scale) == {"smoke"}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_runs_are_shared(made: tuple[Path, Made], study: str) -> None:
+    folder, before, after = made[0], set[str](), set[str]()
+    for name, (count, new) in STUDIES.items():
+        before, after = after, runs_after(folder, name)
+        assert before <= after and len(after - before) == new
+        if name == study:
+            mine = {run_folder(c, Path()).name for c in plan(find(name), "smoke")}
+            assert mine <= after and after - before <= mine and len(mine) == count
+            said = (folder / f"{study}.out").read_text()
+            # what is trained is not all that a study needs: heads looks at the runs for itself
+            done = 0 if study == "synthetic-induction-heads" else count - new
+            assert f"{study} at scale smoke: {count} runs, {done} finished" in said
+
+
+def test_runs_without_pauses_are_those_of_polynomials(made: tuple[Path, Made]) -> None:
+    ours, theirs = (
+        rows_of(made[0], f"synthetic-{name}").drop(columns="study")
+        for name in ("pauses", "polynomials")
+    )
+    shared = ours[pause_of(ours) == 0].reset_index(drop=True)
+    assert shared.equals(theirs) and len(ours) == 3 * len(theirs)
+
+
+def test_heads_are_those_of_the_induction_study(made: tuple[Path, Made]) -> None:
+    ours, theirs = (rows_of(made[0], f"synthetic-induction{name}") for name in ("-heads", ""))
+    assert list(ours.run_id.unique()) == list(theirs.run_id.unique())
+
+
+def test_runs_without_books_are_those_of_the_induction_study(made: tuple[Path, Made]) -> None:
+    ours, theirs = (rows_of(made[0], f"synthetic-induction{name}") for name in ("-books", ""))
+    alone = ours[~ours.data.str.startswith("mix:9*")].reset_index(drop=True)
+    assert alone.drop(columns="study").equals(theirs.drop(columns="study"))
+    assert len(ours) > len(alone) > 0
+
+
+@pytest.mark.parametrize("study", ["synthetic-polynomials", "synthetic-pauses"])
+def test_arithmetic_is_measured_by_length_and_operator(made: tuple[Path, Made], study: str) -> None:
+    rows = rows_of(made[0], study)
+    for _, mine in rows.groupby("run_id"):
+        assert set(mine.metric) == ARITHMETIC | CONSTANT | set(SINGLE)
+    assert rows.value.between(0, 100).all() and set(rows.unit) == {"byte"}
+    assert set(rows.step) == {2_560 // (4 * 64)} | set(rows[pause_of(rows) > 0].step)
+    assert sorted(rows.n.unique()) == [1, 2, 4] and set(rows["head"]) == {"parallel"}
+
+
+@pytest.mark.parametrize("study", ["synthetic-polynomials", "synthetic-pauses"])
+def test_accuracies_count_effective_questions(made: tuple[Path, Made], study: str) -> None:
+    rows = rows_of(made[0], study)
+    for pause, mine in rows.groupby(pause_of(rows)):
+        options = {"p": "5", "d": "2", "ops": "2", "count": "4000", "pause": str(pause)}
+        task = polynomials.task(options)
+        for m in range(1, 5):
+            asked = [question for question, _ in task.problems(m, 40)]
+            count = mine[mine.metric == f"accuracy, m={m} (%)"]["count"]
+            assert set(count) == {kish(asked)}
+        single = [question for question, _ in task.problems(1, 40)]
+        assert kish(single) < 40, "in a small ring, questions come more than once"
+        for metric, sign in SINGLE.items():
+            of_it = [question for question in single if sign in question]
+            assert set(mine[mine.metric == metric]["count"]) == {kish(of_it)} and of_it
+
+
+def kish(asked: list[str]) -> int:
+    return round(len(asked) ** 2 / sum(asked.count(question) for question in asked))
+
+
+def test_the_effective_number_of_questions() -> None:
+    def of(asked: str) -> int:
+        return effective([(question, question in "ab") for question in asked])
+
+    assert [of(""), of("a"), of("aaaa"), of("abcd"), of("aabbcc")] == [0, 1, 1, 4, 3]
+    assert of("aaaaaaaabc") == 2, "100 / 66, not the three distinct ones"
+
+
+def test_an_operator_without_questions_has_no_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = SimpleNamespace(ops=1)
+    asked = [("(1+2)=", True), ("(1+3)=", False), ("(1*2)=", True)]
+    monkeypatch.setattr(asking, "task_of", lambda _: task)
+    monkeypatch.setattr(asking, "right_answers", lambda *_: asked)
+    monkeypatch.setattr(asking, "commonest_answer", lambda *_: 0.5)
+    model, corpus = cast(MultiTokenTransformer, None), cast(Corpus, None)
+    rows = {row.metric: row for row in arithmetic(model, corpus, "smoke")}
+    found = {sign: (rows[m].value, rows[m].count) for m, sign in SINGLE.items()}
+    assert found == {"-": (None, 0), "+": (50, 2), "*": (100, 1), "o": (None, 0)}
+
+
+def test_a_constant_answer_scores_the_same_whatever_the_run(made: tuple[Path, Made]) -> None:
+    rows = rows_of(made[0], "synthetic-pauses")
+    for metric in CONSTANT:
+        found = set(values(rows, metric))
+        assert len(found) == 1 and 100 / 25 <= min(found) < 100
+
+
+def test_induction_is_measured_at_the_end_and_over_training(made: tuple[Path, Made]) -> None:
+    rows = rows_of(made[0], "synthetic-induction")
+    then = [f"{NAMES}, over training", "validation loss, over training (nats)"]
+    once = [f"{NAMES}, last step", f"{NAMES}, n-grams of the training text", f"{NAMES}, by chance"]
+    once += [f"{NAMES}, last step, 90% interval, {end}" for end in ("low", "high")]
+    seen, unseen = (
+        f"{NAMES} of any pieces, {w} in training, last step" for w in ("seen", "not seen")
+    )
+    assert set(rows.unit) == {"token"} and list(rows.n.unique()) == [1, 2]
+    for _, mine in rows.groupby("run_id"):
+        assert set(mine.metric) == {*then, *once, seen, unseen}
+        assert set(mine[~mine.metric.isin(then)].step) == {10}
+        for metric in then:
+            assert mine[mine.metric == metric].step.tolist() == [5, 10]
+        low, high = (values(mine, name)[0] for name in once[3:])
+        assert 0 <= low <= values(mine, once[0])[0] <= high <= 100
+        asked = set(mine[mine.metric.isin([*once[:3], then[0]])]["count"])
+        parts = mine[mine.metric.isin([seen, unseen])]
+        assert len(asked) == 1 and min(asked) > 10 and parts["count"].sum() > 10
+        shares = mine[mine.metric.str.startswith(NAMES) & (mine["count"] > 0)]
+        assert shares.value.between(0, 100).all() and mine[mine["count"] == 0].value.isna().all()
+        assert values(mine, f"{NAMES}, by chance") == [100 / 600]
+        assert values(mine, then[0])[-1] == values(mine, f"{NAMES}, last step")[0]
+        assert all(0 < loss < 7.5 for loss in values(mine, then[1])), "a bit above ln 600 at most"
+    assert len(set(values(rows, f"{NAMES}, n-grams of the training text"))) == 1
+
+
+def test_every_attention_head_has_a_score(made: tuple[Path, Made]) -> None:
+    rows = rows_of(made[0], "synthetic-induction-heads")
+    for n, mine in rows.groupby("n"):
+        (even,) = values(mine, "prefix matching, even attention")
+        assert 0 < even < 0.2
+        scores = mine[mine.metric.str.startswith("prefix matching, layer")]
+        layers = 3 if n == 1 else 2  # the second head's layer is off the path
+        assert scores.metric.tolist() == [
+            f"prefix matching, layer {i} head {j}" for i in range(1, layers + 1) for j in (1, 2)
+        ]
+        assert scores.value.between(0, 1, inclusive="neither").all()
+        assert mine.metric.str.match(r"token \d+ ").sum() == 44
+        best = max(scores.value)
+        (which,) = scores[scores.value == best].metric.str.removeprefix("prefix matching, ")
+        assert values(mine, f"strongest head: {which}") == [best]
+        assert mine.metric.str.startswith("strongest head: ").sum() == 1
+
+
+def test_the_strongest_heads_weights_are_those_of_a_causal_row(made: tuple[Path, Made]) -> None:
+    rows = rows_of(made[0], "synthetic-induction-heads")
+    told = rows.metric.str.extract(r"^strongest head, token (\d+) looks at (\d+)$").astype(float)
+    kept = rows.assign(t=told[0], s=told[1]).dropna(subset=["t"])
+    assert (kept.s <= kept.t).all() and kept.value.between(0.03, 1).all()
+    sums = kept.groupby(["run_id", "t"]).value.sum()
+    assert len(sums) > 44 and (sums <= 1 + 1e-5).all(), "without those that are too small to tell"
+    again = rows.metric.str.extract(r"^a name begins again at (\d+)$")[0].dropna().astype(int)
+    assert len(again) >= 2 and set(again) <= set(kept.t), "one for each n at least"
+
+
+# --------------------------------------------------------------------------------------------------
+# figures
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_figure_redraws_to_the_same_bytes(made: tuple[Path, Made], study: str) -> None:
+    folder, run = made
+    stem = folder / "results" / study / "smoke"
+    files = [stem.with_suffix(kind) for kind in (".svg", ".png", ".csv")]
+    before = [file.read_bytes() for file in files]
+    assert before[0].startswith(b"<?xml") and before[1].startswith(b"\x89PNG")
+    for file in files[:2]:
+        file.unlink()
+    said = run("plot", study)
+    assert said.code == 0 and f"figure: {files[0]}" in said.out
+    assert [file.read_bytes() for file in files] == before
+
+
+def with_seeds(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The same rows as of several seeds, each a little higher."""
+    copies = [
+        rows.assign(
+            seed=seed, scale="cpu", value=rows.value * (1 + 0.1 * seed),
+            run_id=rows.run_id.str.replace("-s0-", f"-s{seed}-"),
+        )
+        for seed in range(count)
+    ]  # fmt: skip
+    return pd.concat(copies, ignore_index=True)
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+@pytest.mark.parametrize("study", list(STUDIES)[:3])
+def test_three_seeds_are_drawn(made: tuple[Path, Made], study: str) -> None:
+    rows = with_seeds(rows_of(made[0], study), 3)
+    before = rows.copy()
+    figure = find(study).figure(rows, results.paper())
+    (caption,) = words(figure)
+    assert "(cpu scale)" in caption and "3 seeds" in caption
+    assert rows.equals(before), "rows are read alone"
+    figure.canvas.draw()
+    plt.close(figure)
+
+
+def test_two_sizes_are_drawn_small_first(made: tuple[Path, Made]) -> None:
+    rows = with_seeds(rows_of(made[0], "synthetic-induction"), 3)
+    small, large = rows.assign(size="9.8M"), rows.assign(size="10.5M")
+    figure = find("synthetic-induction").figure(pd.concat([large, small]), results.paper())
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == ["Second token of names", "Over training, 9.8M", "Over training, 10.5M"]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["9.8M", "10.5M"]
+    plt.close(figure)
+
+
+def test_sizes_are_ordered_by_parameters() -> None:
+    assert sorted(["1.0B", "3.1M", "10.6M", "302.1M"], key=in_millions) == [
+        "3.1M", "10.6M", "302.1M", "1.0B",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_figure_of_some_of_the_runs_is_drawn(made: tuple[Path, Made], study: str) -> None:
+    rows = rows_of(made[0], study)
+    runs = list(rows.run_id.unique())
+    for some in [[run] for run in runs] + [runs[1:], runs[:-1]]:
+        figure = find(study).figure(rows[rows.run_id.isin(some)], results.paper())
+        figure.canvas.draw()
+        plt.close(figure)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_caption_speaks_of_a_grey_panel_where_there_is_one(
+    made: tuple[Path, Made], study: str
+) -> None:
+    figure = find(study).figure(rows_of(made[0], study), results.paper())
+    grey = [axes for axes in figure.axes if axes.get_facecolor()[:3] != (1, 1, 1)]
+    assert ["Grey panel" in text for text in words(figure)] == [bool(grey)]
+    plt.close(figure)
+
+
+def test_a_column_varies_where_it_does_within_a_group() -> None:
+    rows = pd.DataFrame({"n": [1, 1, 2, 2], "size": list("aabb"), "data": list("xyxx")})
+    assert [varies(rows, name, ["n"]) for name in ("size", "data")] == [False, True]
+    assert not varies(rows, "data", ["n", "data"]) and not varies(rows[1:], "data", ["n"])
+
+
+def test_the_summary_takes_no_mean_over_pauses(made: tuple[Path, Made]) -> None:
+    for name, apart in (("polynomials", False), ("pauses", True)):
+        summary = made[1]("plot", f"synthetic-{name}").out.partition("the paper's")[0]
+        assert ("pause=5" in summary) == ("pause=10" in summary) == apart
+        assert "±" not in summary, "one seed"
+
+
+# --------------------------------------------------------------------------------------------------
+# the best over training, and the honest one
+
+
+def over_training(n: int, seed: int, points: dict[int, tuple[float, float]]) -> pd.DataFrame:
+    """Rows of a run: step -> accuracy on names, validation loss."""
+    kinds = (f"{NAMES}, over training", "validation loss, over training (nats)")
+    made = [
+        (step, kind, p)
+        for step, pair in points.items()
+        for kind, p in zip(kinds, pair, strict=True)
+    ]
+    rows = pd.DataFrame(made, columns=["step", "metric", "value"])
+    return rows.assign(size="1.0M", n=n, seed=seed)
+
+
+RISES = {60: (10.0, 2.0), 120: (50.0, 1.4), 180: (30.0, 1.1), 240: (20.0, 1.3)}
+
+
+def test_the_best_is_of_the_test_and_the_honest_one_of_validation() -> None:
+    (found,) = chosen(over_training(1, 0, RISES)).to_dict("records")
+    assert found == {"size": "1.0M", "n": 1, "seed": 0, "best": 50.0, "honest": 30.0}
+
+
+def test_each_run_is_chosen_for_itself() -> None:
+    falls = {step: (acc, 10 - loss) for step, (acc, loss) in RISES.items()}
+    runs = [over_training(1, 0, RISES), over_training(1, 1, falls), over_training(2, 0, falls)]
+    runs[2]["value"] += 1
+    found = chosen(pd.concat(runs))
+    assert found[["n", "seed"]].values.tolist() == [[1, 0], [1, 1], [2, 0]]
+    assert found.best.tolist() == [50, 50, 51] and found.honest.tolist() == [30, 10, 11]
+    both = chosen(pd.concat([runs[0], runs[0].assign(size="3.0M")]))
+    assert both["size"].tolist() == ["1.0M", "3.0M"]
+
+
+def test_the_honest_value_is_never_above_the_best(made: tuple[Path, Made]) -> None:
+    found = chosen(rows_of(made[0], "synthetic-induction"))
+    assert len(found) == 2 and (found.honest <= found.best).all()
+
+
+# --------------------------------------------------------------------------------------------------
+# lengths and pauses
+
+
+def test_by_length_takes_one_metric_apart() -> None:
+    metrics = [
+        "accuracy, m=2 (%)", "accuracy, m=10 (%)", "accuracy, one addition (%)",
+        "accuracy of the commonest answer, m=2 (%)", "prefix accuracy, m=1 (%)",
+    ]  # fmt: skip
+    rows = pd.DataFrame({"metric": metrics, "value": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    assert by_length(rows)[["m", "value"]].values.tolist() == [[2, 1], [10, 2]]
+    constant = by_length(rows, "accuracy of the commonest answer")
+    assert constant[["m", "value"]].values.tolist() == [[2, 4]]
+    assert by_length(rows[2:3]).empty and "m" not in rows
+
+
+def test_options_are_read_from_the_data() -> None:
+    rows = pd.DataFrame({"data": ["python:a.b?pause=5,d=2,ops=12,count=3, bytes"] * 2})
+    assert [option(rows, name, 7) for name in ("p", "d", "ops")] == [7, 2, 12]
+
+
+def test_pauses_are_read_from_the_data() -> None:
+    sources = [with_pause(base("cpu")[0], pause).data.source for pause in (0, 5, 10)]
+    rows = pd.DataFrame({"data": [f"{source}, bytes" for source in sources]})
+    assert pause_of(rows).tolist() == [0, 5, 10]
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu", "paper"])
+@pytest.mark.parametrize("pause", PAUSES)
+def test_a_run_with_pauses_sees_as_many_problems(scale: str, pause: int) -> None:
+    plain, problem = base(scale)[-1], PROBLEM[scale]
+    config = paused(plain, pause, scale)
+    assert config.tokens / (problem + pause) == pytest.approx(plain.tokens / problem, rel=1e-6)
+    assert config.data.source == plain.data.source + (f",pause={pause}" if pause else "")
+    assert (config == plain) == (pause == 0)
+
+
+@pytest.mark.parametrize("scale", ["cpu", "paper"])
+def test_a_problem_is_about_as_long_as_said(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polynomials, "CHUNK", 1000)
+    assert base("gpu")[-1].data.source.split(",count")[0] in base("paper")[-1].data.source
+    assert PROBLEM["gpu"] == PROBLEM["paper"]
+    options = base(scale)[-1].data.source.partition("?")[2]
+    task = dict(part.split("=") for part in options.split(",")) | {"count": "4000"}
+    for pause in PAUSES:
+        texts = polynomials.documents(task | {"pause": str(pause)})
+        length = sum(len(text) + 2 for text in texts) / 4000  # bos and eos too
+        assert length == pytest.approx(PROBLEM[scale] + pause, rel=0.02)
+
+
+# --------------------------------------------------------------------------------------------------
+# plans
+
+
+@pytest.fixture
+def counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters of a model are counted once, not for each of its runs, to save a minute."""
+    for module, name in ((model, "parameter_counts"), (study, "parameter_counts")):
+        monkeypatch.setattr(module, name, COUNTS)
+    monkeypatch.setattr(model, "flops_per_token", FLOPS)
+
+
+COUNTS, FLOPS = functools.cache(model.parameter_counts), functools.cache(model.flops_per_token)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu", "paper"])
+def test_every_scale_has_a_plan(cli: Cli, counted_once: None, name: str, scale: str) -> None:
+    configs = plan(find(name), scale)
+    said = cli("plan", name, "--scale", scale)
+    assert said.code == 0 and said.out.startswith(f"{name} at scale {scale}")
+    for config in configs:
+        assert run_folder(config, Path()).name in said.out
+    assert f"{len(configs)} runs, " in said.out and "not counted" not in said.out
+    assert len({run_folder(c, Path()).name for c in configs}) == len(configs)
+
+
+def as_table(config: TrainConfig) -> tuple[float, float, float, int]:
+    """A row of Table S13: steps, tokens of a batch, learning rate, context."""
+    batch = config.batch * config.model.context
+    return config.tokens / batch, batch, config.lr, config.model.context
+
+
+def test_books_at_paper_scale_are_as_many_tokens_in_half_the_steps() -> None:
+    configs = plan(find("synthetic-induction-books"), "paper")
+    assert {as_table(c) for c in configs} == {(50_000, 524_288, 1e-4, 2048)}
+    assert {c.model.dim for c in configs} == {
+        c.model.dim for c in plan(find("synthetic-induction"), "paper")
+    }
+
+
+@pytest.mark.parametrize("study", ["synthetic-polynomials", "synthetic-induction"])
+def test_paper_scale_has_the_numbers_of_table_s13(study: str) -> None:
+    configs = plan(find(study), "paper")
+    sizes = {c.model.dim: as_table(c) for c in configs}
+    assert all(as_table(c) == sizes[c.model.dim] for c in configs), "whatever n and seed"
+    if study == "synthetic-polynomials":  # 30M and 100M
+        assert sizes == {
+            512: (100_000, 262_144, 1e-4, 1024),
+            768: (100_000, 262_144, 1e-4, 2048),
+        }
+        assert {c.model.n for c in configs} == {1, 2, 4}
+        assert {(c.model.layers, c.data.tokenizer) for c in configs} == {
+            (10, "bytes"),
+            (14, "bytes"),
+        }
+    else:  # 1M to 1B
+        assert list(sizes) == [128, 256, 384, 512, 768, 1024, 1536]
+        assert set(sizes.values()) == {(100_000, 262_144, 1e-4, 2048)}
+        assert {c.model.n for c in configs} == {1, 2} and all(c.keep_every for c in configs)
+
+
+def test_pauses_at_paper_scale_are_the_largest_models() -> None:
+    configs = plan(find("synthetic-pauses"), "paper")
+    assert {c.model.dim for c in configs} == {768} and {c.seed for c in configs} == {0, 1, 2}
+    mine = [c for c in configs if "pause" not in c.data.source]
+    assert set(mine) <= set(plan(find("synthetic-polynomials"), "paper"))
+    assert len(configs) == 3 * len(mine)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu", "paper"])
+def test_heads_share_their_runs_at_every_scale(scale: str) -> None:
+    heads = plan(find("synthetic-induction-heads"), scale)
+    assert [c.model.n for c in heads] == [1, 2]
+    assert set(heads) <= set(plan(find("synthetic-induction"), scale))
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "status"])
+def test_a_run_that_keeps_nothing_is_bad_input(cli: Cli, command: str) -> None:
+    said = cli(command, "synthetic-induction", "--scale", "smoke", "--set", "keep_every=0")
+    assert said.code == 2 and said.err.count("\n") == 1 and "keep_every" in said.err
+    assert "synthetic-induction" in said.err and not said.out
+    assert not list(Path().iterdir()), "nothing is made"
+
+
+def test_steps_kept_are_steps_that_are_run() -> None:
+    for scale in ("smoke", "cpu", "gpu", "paper"):
+        for config in synthetic_induction.runs(scale):
+            steps = as_table(config)[0]
+            assert 2 <= steps // config.keep_every <= 100

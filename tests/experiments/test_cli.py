@@ -1,0 +1,201 @@
+"""The command line of the studies: plans, overrides, and bad input told in one line."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.study import SCALES, STUDIES, find, plan, run_folder, scale_label
+from tests.conftest import Cli, Said
+
+
+def one_line(said: Said, *words: str) -> None:
+    """Exit code 2 and a single line that has every word."""
+    assert said.code == 2 and said.err.count("\n") == 1, said
+    assert said.err.startswith("error: ") and all(word in said.err for word in words), said.err
+
+
+def test_list_names_every_study_and_its_artefact(cli: Cli) -> None:
+    said = cli("list")
+    assert said.code == 0
+    for name in STUDIES:
+        assert re.search(rf"^{name} +{find(name).artefact}: .*\?$", said.out, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_plan_prints_a_line_per_run_and_touches_nothing(
+    cli: Cli, tmp_path: Path, study: str
+) -> None:
+    said = cli("plan", study, "--scale", "smoke")
+    configs = plan(find(study), "smoke")
+    lines = [line.split() for line in said.out.splitlines()[2:-1]]
+    assert [line[0] for line in lines] == [run_folder(c, Path()).name for c in configs]
+    assert said.out.splitlines()[-1].startswith(f"{len(configs)} runs, ")
+    assert said.code == 0 and not list(tmp_path.iterdir())
+
+
+def test_plan_counts_parameters_and_tokens(cli: Cli) -> None:
+    lines = cli("plan", "sweep-n", "--scale", "paper").out.splitlines()
+    size, parameters, tokens, flops, hours = lines[4].split()[1:]
+    assert (size, parameters, tokens) == ("6.5B", "6,738,415,616", "2.1e+11")
+    # 6 FLOPs per token and weight, without the embedding, plus attention and 3 more unembeddings
+    assert 6 * 6.6e9 * 2.1e11 < float(flops) < 1.3 * 6 * 6.6e9 * 2.1e11 and float(hours) > 0
+
+
+def test_status_of_a_study_that_has_not_begun(cli: Cli, tmp_path: Path) -> None:
+    said = cli("status", "sweep-n", "--scale", "smoke")
+    assert [line.split(maxsplit=1)[1] for line in said.out.splitlines()] == ["not started"] * 5
+    assert not list(tmp_path.iterdir())
+
+
+def test_commands_without_a_study(cli: Cli) -> None:
+    one_line(cli("run"), "run needs a study", *STUDIES)
+    assert cli("plot").code == 0  # every figure there is: none here
+
+
+RUN = ("run", "sweep-n", "--scale", "smoke")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("run", "sweep-m"), ("unknown study 'sweep-m'", *STUDIES)),
+        (("plan", "sweep-n", "--scale", "huge"), ("unknown scale 'huge'", *SCALES)),
+        ((*RUN, "--launcher", "ssh"), ("unknown launcher 'ssh'", "local, debug, slurm")),
+        ((*RUN, "--set", "model.size=3"), ("size", "dim, layers, attn_heads")),
+        ((*RUN, "--set", "modle.dim=3"), ("modle", "model, data, batch")),
+        ((*RUN, "--set", "model.dim"), ("model.dim", "field=value")),
+        ((*RUN, "--set", "model.dim=wide"), ("model.dim", "'wide'", "int")),
+        ((*RUN, "--set", "model.head=serial"), ("serial", "parallel, causal")),
+        ((*RUN, "--set", "model.layers=8"), ("model.n 8", "no trunk in 8 layers", "up to 7")),
+        ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, pypi-v1")),
+        ((*RUN, "--slurm", "queue=x"), ("queue", "partition, account, hours")),
+        ((*RUN, "--slurm", "hours=long"), ("hours", "'long'")),
+        (("run", "sweep-n", "--scale", "paper"), ("--set data.source=", "files:PATH")),
+        (("plot", "sweep-n"), ("results/sweep-n/cpu.csv", "run the study first")),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_in_one_line_before_anything_is_made(
+    cli: Cli, tmp_path: Path, args: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    one_line(cli(*args), *words)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("tool", ["sbatch", "srun", "squeue"])
+def test_the_slurm_launcher_without_slurm(
+    cli: Cli, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for other in {"sbatch", "srun", "squeue"} - {tool}:
+        (tmp_path / "bin" / other).write_text("#!/bin/sh\necho called >>$0.called\n")
+        (tmp_path / "bin" / other).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    one_line(cli(*RUN, "--launcher", "slurm", *small), f"{tool} is not here")
+    assert not list((tmp_path / "bin").glob("*.called"))
+
+
+def test_a_results_file_of_another_version_is_named_before_training(
+    cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "results" / "sweep-n" / "smoke.csv"
+    file.parent.mkdir(parents=True)
+    for text, word in [
+        ("study,scale,run,value\nsweep-n,smoke,a,1\n", "run_id"),
+        ("", "is not a results file"),
+        ("\x00\xff", "is not a results file"),
+    ]:
+        file.write_bytes(text.encode("latin1"))
+        one_line(cli(*RUN), str(file.relative_to(tmp_path)), word)
+        assert file.read_bytes() == text.encode("latin1")
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "data").exists()
+
+
+def test_folders_that_cannot_be_made_are_named(cli: Cli, small: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    one_line(cli(*RUN, *small, "--runs", "file/runs", "--launcher", "debug"), "file/runs")
+
+
+# --------------------------------------------------------------------------------------------------
+# overrides and run ids
+
+
+def test_an_override_makes_other_runs_and_another_file() -> None:
+    study = find("sweep-n")
+    own = {run_folder(c, Path()).name for c in plan(study, "smoke")}
+    wide = plan(study, "smoke", ["model.dim=64"])
+    assert all(c.model.dim == 64 for c in wide) and len(wide) == 5
+    assert own.isdisjoint(run_folder(c, Path()).name for c in wide)
+    label = scale_label("smoke", ["model.dim=64"])
+    assert label != "smoke" and label.startswith("smoke-")
+    assert scale_label("smoke", []) == "smoke"
+
+
+def test_labels_follow_what_the_overrides_mean() -> None:
+    label = scale_label("smoke", ["lr=1e-3", "batch=8"])
+    assert label == scale_label("smoke", ["batch=8", "lr=1e-3"])
+    assert label == scale_label("smoke", ["lr=5", "batch=8", "lr=1e-3"])  # the last one counts
+    assert label != scale_label("smoke", ["lr=1e-3", "batch=8", "lr=5"])
+
+
+def test_run_ids_follow_every_field_and_nothing_else() -> None:
+    study = find("sweep-n")
+    first = plan(study, "smoke")[0]
+    name = run_folder(first, Path("a")).name
+    assert name == run_folder(plan(study, "smoke")[0], Path("b")).name
+    changes = [
+        "model.dim=64", "model.layers=10", "model.vocab=301", "model.context=16", "batch=8",
+        "model.rope_base=5e4", "model.norm_eps=1e-6", "model.hidden=96", "data.max_mb=0.4",
+        "data.validation=0.3", "data.tokenizer=bytes", "data.source=pypi-v1", "tokens=5e3",
+        "lr=1e-3", "min_lr=0.1", "warmup=6", "weight_decay=0", "beta1=0.8", "beta2=0.99", "clip=2",
+        "precision=float32", "seed=1",
+    ]  # fmt: skip
+    names = [run_folder(plan(study, "smoke", [change])[0], Path()).name for change in changes]
+    assert len({name, *names}) == 1 + len(changes)
+    execution = ["scheme=plain", "attention=sdpa", "compile=off", "micro=2", "log_every=1"]
+    execution += ["eval_every=1", "save_every=1"]
+    (same,) = {run_folder(plan(study, "smoke", [c])[0], Path()).name for c in execution}
+    assert same == name and {scale_label("smoke", [c]) for c in execution} == {"smoke"}
+
+
+def test_run_ids_do_not_change_from_one_version_to_the_next() -> None:
+    """Finished runs would be lost. If a config's fields change on purpose, so may this."""
+    from mtp.config import ModelConfig, TrainConfig
+
+    config = TrainConfig(model=ModelConfig(n=4, head="causal"), tokens=1e6, seed=3)
+    assert re.fullmatch(r"causal-n4-s3-[0-9a-f]{12}", run_folder(config, Path()).name)
+
+
+def test_plans_keep_their_order_and_share_runs() -> None:
+    n = plan(find("sweep-n"), "smoke")
+    assert [c.model.n for c in n] == [1, 2, 4, 6, 8]
+    heads = plan(find("sweep-heads"), "smoke")
+    assert [(c.model.head, c.model.n, c.model.extra_layers) for c in heads] == [
+        ("parallel", 1, 0), ("parallel", 4, 0), ("parallel", 4, 3), ("causal", 4, 0),
+        ("anticausal", 4, 0), ("linear", 4, 0), ("replicated", 4, 0),
+    ]  # fmt: skip
+    assert set(n) & set(heads) == {n[0], n[2]}  # n=1 and n=4 are trained once for both
+    units = [(c.data.tokenizer, c.model.n) for c in plan(find("sweep-bytes"), "smoke")]
+    assert units == [("bpe", 1), ("bytes", 1), ("bytes", 8), ("bytes", 16), ("bytes", 32)]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_has_runs_that_the_model_allows(study: str, scale: str) -> None:
+    configs = plan(find(study), scale)
+    assert configs and all(c.model.trunk_layers >= 1 for c in configs)
+    assert all(c.data.source or scale == "paper" for c in configs)
+
+
+ONE_SEED = ("decoding-bytes", "synthetic-induction-heads")
+
+
+@pytest.mark.parametrize("study", [name for name in STUDIES if name not in ONE_SEED])
+def test_cpu_and_gpu_scale_have_as_many_seeds_of_every_config(study: str) -> None:
+    for scale in ("cpu", "gpu"):
+        configs = plan(find(study), scale)
+        seeds = [c.seed for c in configs]
+        wanted = max(seeds) + 1
+        assert wanted >= 2 and sorted(set(seeds)) == list(range(wanted))
+        assert all(seeds.count(seed) == seeds.count(0) for seed in seeds)
+        assert len(set(configs)) == len(configs)

@@ -1,0 +1,166 @@
+"""Figures: the same rows give the same bytes, and every committed figure is its rows'."""
+
+import hashlib
+import importlib.metadata
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from evals.__main__ import COLUMNS, read
+from experiments import evaluate, results
+from experiments.figures import save
+from experiments.plot import draw_evaluations
+from experiments.study import STUDIES, find, head_name, plan
+
+ROOT = Path(__file__).parents[2]
+SWEEPS = [name for name in STUDIES if name.startswith("sweep")]  # test_decoding_study has the rest
+COMMITTED = sorted(f for name in STUDIES for f in (ROOT / "results" / name).glob("*.csv"))
+EVALUATED = sorted((ROOT / "results").glob("*/results.csv"))
+
+
+def rows_for(name: str, scale: str = "cpu", seeds: int = 2) -> pd.DataFrame:
+    """Rows as a study's runs would give them, with made-up numbers."""
+    rows: list[dict[str, Any]] = []
+    metrics = ("bits per byte", "accuracy, head 1 (%)", "tokens per forward", "speedup over k=1")
+    for config in plan(find(name), scale):
+        if config.seed >= seeds:
+            continue
+        common = {
+            "study": name, "scale": scale, "run_id": f"{config.model.head}-{config.model.n}",
+            "seed": config.seed, "size": "2.0M", "n": config.model.n, "head": head_name(config),
+            "unit": "byte" if config.data.tokenizer == "bytes" else "token", "data": "stdlib",
+            "count": 100, "step": 20, "device": "cpu", "versions": "v", "commit": "c",
+        }  # fmt: skip
+        for i, metric in enumerate(metrics):
+            value = 1 + i + config.model.n / 7 + config.seed / 10
+            rows.append(common | {"metric": metric, "value": value})
+        rows.append(common | {"metric": "MBPP pass@1 (%)", "value": None, "count": 0})
+    return pd.DataFrame(rows, columns=results.COLUMNS)
+
+
+def draw(name: str, rows: pd.DataFrame, stem: Path) -> list[Path]:
+    return save(find(name).figure(rows, results.paper(ROOT / "results")), stem)
+
+
+def digests(files: list[Path]) -> list[str]:
+    return [hashlib.sha256(f.read_bytes()).hexdigest() for f in files]
+
+
+def test_the_same_rows_give_the_same_bytes_here_and_in_another_process(tmp_path: Path) -> None:
+    drawn = {}
+    for name in SWEEPS:
+        file = tmp_path / "results" / name / "cpu.csv"
+        results.write(file, rows_for(name).to_dict("records"))  # type: ignore[arg-type]
+        drawn[name] = digests(draw(name, rows_for(name), tmp_path / "a"))
+        assert drawn[name] == digests(draw(name, results.read(file), tmp_path / "b.c"))
+        assert (tmp_path / "b.c.svg").exists()
+    command = [sys.executable, "-m", "experiments", "plot", "--results", str(tmp_path / "results")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("figure: ") == 3
+    for name in SWEEPS:
+        there = [tmp_path / "results" / name / f"cpu.{kind}" for kind in ("svg", "png")]
+        assert digests(there) == drawn[name]
+
+
+@pytest.mark.parametrize(("name", "seeds"), itertools.product(SWEEPS, (1, 2)))
+def test_every_run_is_a_point_and_no_text_is_lost(name: str, seeds: int, tmp_path: Path) -> None:
+    rows = rows_for(name, seeds=seeds)
+    figure = find(name).figure(rows, results.paper(ROOT / "results"))
+    runs = len(rows[rows.metric == "bits per byte"])
+    points = [sum(len(c.get_offsets()) for c in axes.collections) for axes in figure.axes]  # type: ignore[arg-type]
+    bytes_only = rows[(rows.metric == "tokens per forward")]
+    if name == "sweep-bytes":
+        bytes_only = bytes_only[bytes_only.unit == "byte"]
+    assert points[0] == runs and points[1] == 2 * len(bytes_only) and points[2] > 4
+    text = " ".join(t.get_text() for t in figure.texts)
+    assert ("one seed", "2 seeds")[seeds - 1] in text and "stdlib" in text
+    _, png = save(figure, tmp_path / "a")
+    assert matplotlib.image.imread(png).shape[0] > 400
+
+
+def test_one_finished_run_can_be_drawn(tmp_path: Path) -> None:
+    for name in SWEEPS:
+        rows = rows_for(name)
+        draw(name, rows[rows.run_id == rows.run_id[0]], tmp_path / name)
+
+
+# --------------------------------------------------------------------------------------------------
+# committed figures
+
+
+def pinned() -> str:
+    found = re.search(r"^matplotlib==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def redrawn_differs(file: Path, folder: Path) -> list[str]:
+    """What is wrong with the figure beside a results file; nothing if it is its rows'."""
+    if file.stem == "results":  # of `make evaluate`
+        figure = evaluate.figure(read(file))
+    else:
+        study = find(file.parent.name)
+        figure = study.figure(results.read(file), results.paper(ROOT / "results"))
+    svg, png = save(figure, folder / file.stem)
+    beside_svg, beside_png = file.with_suffix(".svg"), file.with_suffix(".png")
+    wrong = [f"{f} is missing" for f in (beside_svg, beside_png) if not f.exists()]
+    if not wrong and svg.read_bytes() != beside_svg.read_bytes():
+        wrong.append(f"{beside_svg} is not what make figures draws")
+    if not wrong:
+        ours, theirs = (matplotlib.image.imread(f) for f in (png, beside_png))
+        if ours.shape != theirs.shape or not np.array_equal(ours, theirs):
+            wrong.append(f"{beside_png} is not what make figures draws")
+    return wrong
+
+
+@pytest.mark.parametrize("file", COMMITTED + EVALUATED, ids=lambda f: f"{f.parent.name}/{f.stem}")
+def test_committed_figures_are_their_rows(file: Path, tmp_path: Path) -> None:
+    installed = importlib.metadata.version("matplotlib")
+    if installed != pinned():
+        pytest.skip(f"matplotlib {installed} draws other bytes than the pinned {pinned()}")
+    assert redrawn_differs(file, tmp_path) == []
+
+
+def test_figures_of_evaluations_are_drawn_where_there_is_something_to_draw(tmp_path: Path) -> None:
+    for number, file in enumerate(EVALUATED):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(file, tmp_path / str(number))
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "results.csv").write_text(",".join(COLUMNS) + "\n")
+    draw_evaluations(tmp_path)
+    drawn = sorted(f.relative_to(tmp_path).as_posix() for f in tmp_path.glob("*/results.png"))
+    assert drawn == [f"{number}/results.png" for number in range(len(EVALUATED))] != []
+
+
+def test_an_altered_figure_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "sweep-n" / "cpu.csv"
+    results.write(file, rows_for("sweep-n").to_dict("records"))  # type: ignore[arg-type]
+    new = tmp_path / "new"
+    assert len(redrawn_differs(file, new)) == 2  # missing
+    draw("sweep-n", results.read(file), file.with_suffix(""))
+    assert redrawn_differs(file, new) == []
+
+    kept = tmp_path / "kept"
+    shutil.copytree(file.parent, kept)
+    svg, png = file.with_suffix(".svg"), file.with_suffix(".png")
+    svg.write_text(svg.read_text().replace("#0072b2", "#0072b3", 1))
+    assert redrawn_differs(file, new) == [f"{svg} is not what make figures draws"]
+    shutil.copy(kept / svg.name, svg)
+    pixels = matplotlib.image.imread(png).copy()
+    pixels[5, 5, 0] = 1 - pixels[5, 5, 0]
+    matplotlib.image.imsave(png, pixels)
+    assert redrawn_differs(file, new) == [f"{png} is not what make figures draws"]
+    shutil.copy(kept / png.name, png)
+    file.write_text(
+        re.sub(r"bits per byte,[0-9.]+", "bits per byte,9.9", file.read_text(), count=1)
+    )
+    assert redrawn_differs(file, new) != []

@@ -1,0 +1,289 @@
+"""python -m mtp.decode: what it prints, in which colours, and how it tells bad input."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtp import decode
+from mtp.config import TrainConfig
+from mtp.data.tokenizer import load
+from mtp.decoding.generate import Gain, Generation, generate, stream
+from mtp.decoding.sampling import Sampling
+from mtp.model.loading import load_model
+from mtp.training.run import train
+from tests.conftest import Said
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+GREEN, PLAIN = "\033[32m", "\033[0m"
+PROMPT, NEW = "3.1 the fox went to", 40
+MODEL = {"n": 4, "layers": 6, "context": 64}
+
+
+@pytest.fixture(scope="module")
+def run(
+    make_config: Callable[..., TrainConfig], data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run whose drafts are right now and then."""
+    folder = tmp_path_factory.mktemp("decode") / "run"
+    train(make_config(model=MODEL, tokens=150 * 4 * 64, lr=1e-2), folder, data)
+    return folder
+
+
+@pytest.fixture
+def say(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Run `python -m mtp.decode` in this process, by default on the run and with PROMPT."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+    def call(*args: str, prompt: str = PROMPT, checkpoint: Path = run, terminal: bool = False):
+        common = ["--checkpoint", str(checkpoint), "--prompt", prompt, "--max-new", str(NEW)]
+        monkeypatch.setattr(sys, "argv", ["decode", *common, *args])
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+        capsys.readouterr()
+        code = 0
+        try:
+            decode.main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+Say = Callable[..., Said]
+
+
+def expected(run: Path, prompt: str = PROMPT, **options: Any) -> tuple[str, Generation]:
+    """Prompt and continuation, and the generation behind them."""
+    model, tokenizer = load_model(run, DEVICE), load(run)
+    ids = [tokenizer.bos, *tokenizer.encode(prompt)]
+    made = generate(model, [ids], NEW, eos=tokenizer.eos, **options)
+    return prompt + tokenizer.decode(made.tokens[0]) + "\n", made
+
+
+def command(run: Path, prompt: str) -> list[str]:
+    options = ["--checkpoint", str(run), "--prompt", prompt, "--max-new", str(NEW)]
+    return [sys.executable, "-m", "mtp.decode", *options]
+
+
+# --------------------------------------------------------------------------------------------------
+# what is printed
+
+
+def test_it_prints_what_generate_makes(run: Path, say: Say) -> None:
+    text, made = expected(run)
+    said = say()
+    assert said.code == 0 and said.out == text
+    assert len(text) > len(PROMPT) + 20 and made.tokens_per_forward > 1.5
+    for k in (1, 2, 4):
+        said = say("--k", str(k))
+        assert said.out == text
+        told = re.fullmatch(
+            r"(\d+) tokens in (\d+\.\d\d) s \(\d+ tokens/s\), (\d+) forward passes after the "
+            r"prompt's, (\d\.\d\d) tokens per forward\n",
+            said.err,
+        )
+        assert told, said.err
+        _, made = expected(run, k=k)
+        assert int(told[1]) == len(made.tokens[0]) and int(told[3]) == made.forwards
+        assert told[4] == f"{made.tokens_per_forward:.2f}"
+
+
+def test_sampling_options_reach_the_sampler(run: Path, say: Say) -> None:
+    texts = []
+    for law in (Sampling(1.5, seed=1), Sampling(1.5, 5, 0.9, 1), Sampling(1.5, seed=2)):
+        values = {"temperature": law.temperature, "top-k": law.top_k, "top-p": law.top_p}
+        options = [f"--{name}={value}" for name, value in (values | {"seed": law.seed}).items()]
+        texts.append(expected(run, sampling=law)[0])
+        assert say(*options).out == texts[-1]
+    assert len({*texts, expected(run)[0]}) == 4
+
+
+def test_one_token_needs_no_pass_after_the_prompts(run: Path, say: Say) -> None:
+    said = say("--max-new", "1")
+    assert said.out == expected(run)[0][: len(PROMPT) + 1] + "\n"
+    assert said.err.startswith("1 tokens in ")
+    assert said.err.endswith(" 0 forward passes after the prompt's, 1.00 tokens per forward\n")
+
+
+def test_a_dash_reads_the_prompt_from_stdin(
+    run: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", StringIO("12.3 the hen\n"))
+    assert say(prompt="-").out == expected(run, "12.3 the hen\n")[0]
+
+
+def test_as_a_process_in_a_pipe(run: Path) -> None:
+    done = subprocess.run(command(run, "-"), input=PROMPT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == expected(run)[0]
+    assert done.stderr.count("\n") == 1 and " tokens per forward" in done.stderr
+
+
+# --------------------------------------------------------------------------------------------------
+# colours
+
+
+def coloured(run: Path) -> str:
+    """The text with accepted drafts marked, by the passes of `stream`: all but the last of each."""
+    model, tokenizer = load_model(run, DEVICE), load(run)
+    ids = [tokenizer.bos, *tokenizer.encode(PROMPT)]
+    text = PROMPT
+    for ((_, tokens, accepted),) in stream(model, [ids], NEW, eos=tokenizer.eos):
+        for i, token in enumerate(tokens):
+            new = tokenizer.decode([token])
+            text += f"{GREEN}{new}{PLAIN}" if i < accepted else new
+    return text + "\n"
+
+
+def test_accepted_drafts_are_green_on_a_terminal(run: Path, say: Say) -> None:
+    said = say(terminal=True)
+    assert said.out == coloured(run)
+    assert said.out.replace(GREEN, "").replace(PLAIN, "") == expected(run)[0]
+    drafts = re.findall(r"\033\[32m(.)\033\[0m", said.out, re.DOTALL)
+    made = expected(run)[1]
+    # the last pass may accept more than it prints
+    assert 0 <= int(made.accepted[1:].sum()) - len(drafts) < 4
+    assert 5 < len(drafts) < len(made.tokens[0]) - 5
+    assert "\033" not in said.err
+    assert say("--k", "1", terminal=True).out == expected(run)[0], "no drafts, no colour"
+
+
+@pytest.mark.parametrize(("value", "colours"), [("1", False), ("yes", False), ("", True)])
+def test_no_color_is_respected(
+    run: Path, say: Say, monkeypatch: pytest.MonkeyPatch, value: str, colours: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", value)  # no-color.org: present and not empty
+    assert say(terminal=True).out == (coloured(run) if colours else expected(run)[0])
+
+
+def test_as_a_process_on_a_terminal(run: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    with subprocess.Popen(
+        command(run, PROMPT), stdout=theirs, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        os.close(theirs)
+        said = b""
+        try:
+            while part := os.read(ours, 4096):
+                said += part
+        except OSError:  # how Linux says that nobody writes any more
+            pass
+        finally:
+            os.close(ours)
+        assert process.wait() == 0
+    assert said.decode().replace("\r\n", "\n") == coloured(run).replace("\r\n", "\n")
+
+
+# --------------------------------------------------------------------------------------------------
+# characters of several tokens
+
+
+def passes(*gains: tuple[list[int], int]) -> Callable[..., Iterator[list[Gain]]]:
+    """A stand-in for `stream`."""
+    return lambda *_, **__: iter([[Gain(0, *gain)] for gain in gains])
+
+
+def test_characters_are_printed_whole(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = "é".encode()
+    euro = list("€".encode())
+    monkeypatch.setattr(
+        decode,
+        "stream",
+        passes(([first], 0), ([second, *b"ab"], 2), (euro[:2], 1), ([euro[2], ord("c")], 1)),
+    )
+    said = say(terminal=True)
+    assert said.out == f"{PROMPT}{GREEN}é{PLAIN}{GREEN}a{PLAIN}b{GREEN}€{PLAIN}c\n"
+    assert said.err.startswith("8 tokens in ") and "2.33 tokens per forward" in said.err
+
+
+def test_a_torn_character_does_not_hide_what_follows(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "stream", passes(([0xC3], 0), ([*b"ab"], 1), ([0xE2, ord("c")], 0)))
+    assert say().out == f"{PROMPT}\ufffdab\ufffdc\n"
+
+
+@pytest.mark.parametrize("last", [[0xC3, 257], [0xEF, 0xBF, 0xBD, 257]])
+def test_a_torn_character_before_the_end_is_printed(
+    say: Say, monkeypatch: pytest.MonkeyPatch, last: list[int]
+) -> None:
+    """As tokenizer.decode has it; the second is U+FFFD itself."""
+    monkeypatch.setattr(decode, "stream", passes(([ord("a")], 0), (last, 0)))
+    assert say().out == f"{PROMPT}a\ufffd\n"
+
+
+# --------------------------------------------------------------------------------------------------
+# bad input
+
+
+def one_line(said: Said, *words: str) -> None:
+    assert said.code == 2 and said.err.count("\n") == 1, said
+    assert said.err.startswith("error: ") and all(word in said.err for word in words), said.err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--k", "0"), ("k is 0", "from 1 to the model's 4 heads")),
+        (("--k", "5"), ("k is 5",)),
+        (("--temperature", "-1"), ("temperature is -1.0", "0 (greedy) or positive")),
+        (("--temperature", "nan"), ("temperature is nan",)),
+        (("--top-k", "-2"), ("top_k is -2",)),
+        (("--top-p", "0"), ("top_p is 0.0",)),
+        (("--max-new", "0"), ("max_new is 0",)),
+        (("--max-new", "45"), ("20 tokens and max_new 45 make 65", "context of 64")),
+    ],
+)
+def test_bad_values_are_told_in_one_line(
+    say: Say, args: tuple[str, ...], words: tuple[str]
+) -> None:
+    one_line(say(*args), *words)
+
+
+def test_a_prompt_too_long_is_told(say: Say) -> None:
+    one_line(say(prompt="x" * 40), "prompt 0 of 41 tokens", "context of 64")
+
+
+def test_nothing_is_printed_before_the_error(say: Say) -> None:
+    """On a terminal both streams share the line: `error:` would stand behind the prompt."""
+    assert say("--k", "5").out == ""
+
+
+def test_a_seed_too_large_is_told(say: Say) -> None:
+    one_line(say("--temperature", "1", "--seed", str(2**64)), "seed")
+
+
+def test_a_prompt_that_is_no_utf8_is_told(say: Say) -> None:
+    one_line(say(prompt=os.fsdecode(b"caf\xe9")))  # as it stands in sys.argv
+
+
+def test_folders_without_a_trained_run_are_told(say: Say, run: Path, tmp_path: Path) -> None:
+    one_line(say(checkpoint=tmp_path / "none"), str(tmp_path / "none"), "is no run")
+    one_line(say(checkpoint=run / "config.json"), "is no run")
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (fresh / name).write_bytes((run / name).read_bytes())
+    one_line(say(checkpoint=fresh), str(fresh), "no checkpoint yet")
+    (fresh / "checkpoint").symlink_to(run / "checkpoint")
+    assert say(checkpoint=fresh).out == expected(run)[0]
+    (fresh / "tokenizer.json").unlink()
+    one_line(say(checkpoint=fresh), "tokenizer.json", str(fresh))
+
+
+def test_as_a_process_errors_have_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(command(tmp_path, PROMPT), capture_output=True, text=True)
+    one_line(Said(done.returncode, done.stdout, done.stderr), str(tmp_path), "is no run")
+    assert done.stdout == ""
