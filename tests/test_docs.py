@@ -216,7 +216,7 @@ def gradients(config: ModelConfig, scheme: Callable[..., Any]) -> torch.Tensor:
 
 def test_the_head_type_trains_decodes_grows_and_drops() -> None:
     example('HEADS["residual"]')
-    tiny = {"dim": 16, "layers": 2, "attn_heads": 2, "vocab": 11, "context": 16}
+    tiny: dict[str, Any] = {"dim": 16, "layers": 2, "attn_heads": 2, "vocab": 11, "context": 16}
     config = ModelConfig(**tiny, n=3, head="residual")
     expected = gradients(config, SCHEMES["plain"])
     for scheme in SCHEMES.values():
