@@ -26,7 +26,7 @@ from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 
 try:
-    from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
+    from lm_eval.api.model import LM
 except ImportError:
 
     def missing() -> None:
@@ -82,7 +82,7 @@ class MultiTokenLM(LM):
             made = completions(self.model, self.text, contexts, **own)
             for index, answer in zip(members, made, strict=True):
                 found[index] = answer
-        return found
+        return dict(found)
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
         """The harness's generation arguments as ours; BadInput for unknown ones."""
@@ -102,11 +102,11 @@ class MultiTokenLM(LM):
 
 def evaluate(model: LM, tasks: Iterable[Any], **options: Any) -> dict[str, Any]:
     """The harness's results for a model; `options` go to its `simple_evaluate`."""
-    from lm_eval.evaluator import simple_evaluate  # pyright: ignore[reportMissingImports]
+    from lm_eval.evaluator import simple_evaluate
 
     found = simple_evaluate(model, tasks=list(tasks), **options)
     assert found is not None  # None is for ranks other than the first
-    return found
+    return dict(found)
 
 
 @exit_cleanly
@@ -122,8 +122,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.output:
         must_be_writable(args.output)
-    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
-    from lm_eval.utils import make_table  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks import TaskManager
+    from lm_eval.utils import make_table
 
     model = MultiTokenLM.of_run(args.checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
     manager = TaskManager(include_path=args.include_path)

@@ -37,7 +37,7 @@ from evals.harness.problems import add_source, source_of
 from evals.probes.domains import domains
 from evals.probes.speculation import side_by_side
 from experiments import figures, results
-from experiments.studies.decoding import ways_of
+from experiments.decoding_speed import ways_of
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data import tokenizer
 from mtp.data.corpus import build

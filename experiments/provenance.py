@@ -52,9 +52,11 @@ def curve(logged: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def precision_of(folder: Path) -> str:
-    """The precision a run was trained in, "" where it has not begun."""
-    return str(_json(folder / "engine.json").get("precision", ""))
+def precision_of(folder: Path, device: str = "") -> str:
+    """The precision a run was trained in; "" if it has not begun, or not on this `device`."""
+    engine = _json(folder / "engine.json")
+    elsewhere = device and engine.get("device") != device
+    return "" if elsewhere else str(engine.get("precision", ""))
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -107,10 +107,11 @@ def study_precision(configs: list[TrainConfig], runs: Path) -> str:
     """The precision of a study's runs that leave it to the device: that of its runs so far, else
     what suits this device. It is decided once, and not by each run under the load of the others."""
     left_open = [config for config in configs if config.precision == "auto"]
+    device = default_device()
     for config in left_open:
-        if precision := precision_of(run_folder(config, runs)):
+        if precision := precision_of(run_folder(config, runs), device):
             return precision
-    return auto_precision(default_device())[0] if left_open else ""
+    return auto_precision(device)[0] if left_open else ""
 
 
 def bases_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:

@@ -14,7 +14,7 @@ End-of-text is not obeyed, so that every row makes as many tokens.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 
 from evals.probes import speculation
 from evals.probes.domains import domains
-from evals.probes.speculation import Speed, Way
 from experiments import figures
 from experiments.bases import base, with_model
+from experiments.decoding_speed import TEMPERATURE, Setting, speed_rows, split_metric, ways_of
 from experiments.panels import caption
 from experiments.results import Measure
 from experiments.study import Study
@@ -35,21 +35,6 @@ from mtp.decoding.generate import generate
 from mtp.decoding.sampling import Sampling
 from mtp.decoding.trees import best_tree
 from mtp.model.model import MultiTokenTransformer
-
-TEMPERATURE = 0.8
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """Tokens of each prompt and of its continuation, batch sizes (the number of prompts is the
-    batch size, eight at least), repeats of each timing, nodes of the tree."""
-
-    prompt: int
-    new: int
-    batches: tuple[int, ...]
-    repeats: int
-    nodes: int
-
 
 SETTINGS = {
     "smoke": Setting(8, 12, (1, 4), 1, 6),
@@ -94,31 +79,6 @@ def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Mea
         for batch in setting.batches:
             found = speculation.side_by_side(ways, prompts[: max(8, batch)], batch, setting.repeats)
             rows += speed_rows(found, domain, batch, min(timed, max(8, batch)))
-    return rows
-
-
-def ways_of(model: MultiTokenTransformer, new: int, heads: Sequence[int]) -> dict[str, Way]:
-    """The greedy chain of k heads, for each k."""
-    return {f"chain, k={k}": partial(generate, model, max_new=new, k=k) for k in heads}
-
-
-def speed_rows(found: dict[str, Speed], domain: str, batch: int, count: int) -> list[Measure]:
-    """The rows of one batch size, over `count` different prompts."""
-    rows = []
-    for way, speed in found.items():
-        where = f"{domain}, {way}, batch {batch}"
-        sampled = way.startswith("T=")
-        baseline = found[f"T={TEMPERATURE}, k=1" if sampled else "chain, k=1"]
-        rows.append(Measure(f"tokens/s, {where}", speed.tokens_per_second, count))
-        rows.append(Measure(f"speedup, {where}", speed.over(baseline), count))
-        if way == "n=1 model":
-            continue
-        if not sampled:
-            same = float(speed.tokens == baseline.tokens)
-            rows.append(Measure(f"same tokens as k=1, {where}", same, count))
-        rows.append(Measure(f"tokens per forward, {where}", speed.tokens_per_forward, count))
-        for i, share in enumerate(speed.acceptance, 2):
-            rows.append(Measure(f"acceptance, head {i} (%), {where}", 100 * share, count))
     return rows
 
 
@@ -171,16 +131,6 @@ def checks(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Mea
 
 def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[paper.artefact == "Table S2"]
-
-
-def split_metric(rows: pd.DataFrame, pattern: str) -> pd.DataFrame:
-    """The rows whose metric matches, with the pattern's groups as columns, numbers as numbers."""
-    found = rows.metric.str.extract(pattern)
-    kept = rows[found.notna().all(axis=1)]
-    for name in found.columns:
-        values = found[name][kept.index]
-        kept = kept.assign(**{name: pd.to_numeric(values) if name in ("k", "batch") else values})
-    return kept
 
 
 FORWARD = r"^tokens per forward, (?P<domain>\w+), "

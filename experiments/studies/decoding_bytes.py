@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from evals.probes import speculation
 from evals.probes.domains import domains
 from experiments import figures
+from experiments.bases import byte_sweep
+from experiments.decoding_speed import Setting, speed_rows, split_metric, ways_of
 from experiments.panels import caption
 from experiments.results import Measure
-from experiments.studies.decoding import Setting, speed_rows, split_metric, ways_of
-from experiments.studies.sweep_bytes import runs as sweep_runs
 from experiments.study import Study
 from mtp.config import TrainConfig
 from mtp.data.corpus import Corpus
@@ -35,7 +35,7 @@ SETTINGS = {
 def runs(scale: str) -> list[TrainConfig]:
     found = [
         config
-        for config in sweep_runs(scale)
+        for config in byte_sweep(scale)
         if config.data.tokenizer == "bytes" and config.model.n in N and config.seed == 0
     ]
     if scale == "cpu":

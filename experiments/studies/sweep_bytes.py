@@ -7,39 +7,14 @@ All see as many positions: the token model looks back over three times the text 
 tokens against 8192 bytes, about 1.4 times).
 """
 
-import dataclasses
-
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import figures
-from experiments.bases import base, seeds, with_model
-from experiments.evaluations import EVALUATIONS
+from experiments.bases import BYTE_N, byte_sweep
+from experiments.evaluations import EVALUATIONS, SWEEP_TABLE
 from experiments.panels import caption, decoding_panel, metric, paper_points
-from experiments.studies.sweep_n import STUDY as SWEEP_N
 from experiments.study import Study
-from mtp.config import TrainConfig
-
-N = (1, 8, 16, 32)
-BYTE_VOCAB = 258  # 256 bytes, beginning and end of a document
-
-
-def runs(scale: str) -> list[TrainConfig]:
-    # A share of a pass is as much text for every run, whatever its tokenizer.
-    epochs = {"smoke": 0.02, "cpu": 0.05, "gpu": 0.5}.get(scale, 0.0)
-    tokens = dataclasses.replace(base(scale), tokens=0.0 if epochs else 116e9, epochs=epochs)
-    data = dataclasses.replace(tokens.data, tokenizer="bytes")
-    context = {"paper": 8192}.get(scale, tokens.model.context)
-    byte = dataclasses.replace(
-        with_model(tokens, vocab=BYTE_VOCAB, head="replicated", context=context), data=data
-    )
-    if scale == "paper":  # Table S13: 12 x 2^20 bytes per step; section 3.3: 116B tokens of text
-        byte = dataclasses.replace(byte, batch=1536, tokens=25_000 * 1536 * 8192)
-    return [
-        config
-        for seed in seeds(scale)
-        for config in [with_model(tokens, seed), *(with_model(byte, seed, n=n) for n in N)]
-    ]
 
 
 def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +24,7 @@ def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
     rows = rows.assign(model=rows.n.map(lambda n: f"n={n}").where(rows.unit == "byte", "tokens"))
-    order = ["tokens", *(f"n={n}" for n in N)]
+    order = ["tokens", *(f"n={n}" for n in BYTE_N)]
     bits = metric(rows, "bits per byte")
     figures.spread(left, bits, "model", figures.BLUE, "bits per byte", order=order)
     left.set_title("Next-byte model: lower is better")
@@ -70,9 +45,9 @@ STUDY = Study(
     name="sweep-bytes",
     artefact="Table 1, 313B bytes",
     question="can a model that predicts n bytes at a time make up for having no tokenizer?",
-    runs=runs,
+    runs=byte_sweep,
     evaluations=EVALUATIONS,
     figure=figure,
     paper=paper_rows,
-    table=SWEEP_N.table,
+    table=SWEEP_TABLE,
 )

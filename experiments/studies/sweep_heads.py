@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.bases import base, seeds, with_model
-from experiments.evaluations import EVALUATIONS
+from experiments.evaluations import EVALUATIONS, SWEEP_TABLE
 from experiments.panels import caption, decoding_panel, metric, paper_points
-from experiments.studies.sweep_n import STUDY as SWEEP_N
 from experiments.study import Study
 from mtp.config import TrainConfig
 
@@ -79,5 +78,5 @@ STUDY = Study(
     evaluations=EVALUATIONS,
     figure=figure,
     paper=paper_rows,
-    table=SWEEP_N.table,
+    table=SWEEP_TABLE,
 )

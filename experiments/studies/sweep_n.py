@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.bases import base, seeds, with_model
-from experiments.evaluations import EVALUATIONS
+from experiments.evaluations import EVALUATIONS, SWEEP_TABLE
 from experiments.panels import caption, decoding_panel, metric, paper_points
 from experiments.study import Study
 from mtp.config import TrainConfig
@@ -52,10 +52,5 @@ STUDY = Study(
     evaluations=EVALUATIONS,
     figure=figure,
     paper=paper_rows,
-    table=(
-        "bits per byte",
-        "accuracy, head 1 (%)",
-        "tokens per forward",
-        "speedup over k=1",
-    ),
+    table=SWEEP_TABLE,
 )

@@ -19,8 +19,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.bases import with_model
-from experiments.panels import caption, in_millions, metric
-from experiments.studies.synthetic_induction import (
+from experiments.name_copying import (
     NAMES,
     SEEDS,
     STYLES,
@@ -31,6 +30,7 @@ from experiments.studies.synthetic_induction import (
     names,
     progress,
 )
+from experiments.panels import caption, in_millions, metric
 from experiments.study import Study
 from mtp.config import TrainConfig
 

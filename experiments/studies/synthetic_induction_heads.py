@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from evals.probes import attention
 from experiments import figures
 from experiments.bases import with_model
+from experiments.name_copying import N, asked_names, base
 from experiments.panels import caption, metric
 from experiments.results import Measure
-from experiments.studies.synthetic_induction import N, base, the_test
 from experiments.study import Study
 from mtp.config import TrainConfig
 from mtp.data.corpus import Corpus
@@ -36,7 +36,7 @@ def runs(scale: str) -> list[TrainConfig]:
 def look(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Prefix-matching scores where names begin again, means over stories, and the strongest head's
     weights in the stretch of a story where most names begin and begin again."""
-    asked = the_test(model, corpus, scale)
+    asked = asked_names(model, corpus, scale)
     stories = {id(question.tokens): question.tokens for question in asked}
     places = {key: [q.at for q in asked if id(q.tokens) == key] for key in stories}
     found, even = [], []

@@ -12,16 +12,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import figures
-from experiments.bases import with_model
-from experiments.studies.synthetic_polynomials import (
+from experiments.arithmetic import (
     STYLES,
     accuracy_panel,
     arithmetic,
     base,
     mark_domain,
-    told,
+    task_caption,
     with_pause,
 )
+from experiments.bases import with_model
 from experiments.study import Study
 from mtp.config import TrainConfig
 
@@ -79,7 +79,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
             panel.legend()
             break
     more = "; with pauses more steps, as many problems."
-    return figures.finish(picture, told(rows, paper=False).removesuffix(".") + more)
+    return figures.finish(picture, task_caption(rows, paper=False).removesuffix(".") + more)
 
 
 STUDY = Study(
