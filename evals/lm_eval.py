@@ -82,7 +82,7 @@ class MultiTokenLM(LM):
             made = completions(self.model, self.text, contexts, **own)
             for index, answer in zip(members, made, strict=True):
                 found[index] = answer
-        return dict(found)
+        return found
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
         """The harness's generation arguments as ours; BadInput for unknown ones."""
