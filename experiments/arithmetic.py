@@ -142,10 +142,10 @@ def mark_domain(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(bottom=0)
 
 
-def task_caption(rows: pd.DataFrame, paper: bool = True) -> str:
+def task_caption(rows: pd.DataFrame, paper: bool = True, limit: str = "") -> str:
     """The caption: the task in words, then the usual line."""
     ring = f"F_{option(rows, 'p', 7)}[X]/(X^{option(rows, 'd', 5)})"
     ops = option(rows, "ops", 5)
     task = f"{ring}, 1 to {ops} operations trained (paper: F_7[X]/(X^5), 1 to 5)"
     short = rows.assign(data=f"{task}, bytes")
-    return caption(short, "bands: 90% over problems, not seeds", paper)
+    return caption(short, "bands: 90% over problems, not seeds", paper, limit)

@@ -54,7 +54,7 @@ def work(
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Hold the run from its training to its last evaluation; BadInput where another process does."""
+    """Hold the run from training to its last evaluation; BadInput if another process holds it."""
     if not is_first_rank():
         yield
         return

@@ -139,3 +139,9 @@ def chosen(rows: pd.DataFrame) -> pd.DataFrame:
 
 def mentions(rows: pd.DataFrame) -> str:
     return f"{int(metric(rows, f'{NAMES}, last step')['count'].max())} mentions of names"
+
+
+def few_seeds(rows: pd.DataFrame) -> str:
+    """What so few runs cannot show: models start to copy suddenly, and at times that vary."""
+    count = rows.seed.nunique()
+    return f"{count} seeds of each arm do not decide about n." if count < 5 else ""

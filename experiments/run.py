@@ -83,9 +83,8 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         logs = args.runs / "logs" / study.name
         jobs = [dataclasses.replace(job, precision=precision) for job in jobs]
         launched = launch(args.launcher, jobs, logs, slurm, len(configs))
-        print(
-            f"{len(jobs)} to run by {args.launcher}, {launched.slots} at a time; logs: {launched.logs}"
-        )
+        at_once = f"{launched.slots} at a time"
+        print(f"{len(jobs)} to run by {args.launcher}, {at_once}; logs: {launched.logs}")
         watch(launched, [Path(job.folder) for job in jobs], study)
         for folder in (Path(job.folder) for job in jobs):
             state, text = state_of(study, folder)

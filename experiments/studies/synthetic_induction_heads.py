@@ -1,8 +1,9 @@
 """Which attention heads do the induction that `synthetic-induction` measures?
 
-One run per n of its largest size. Where a name begins again, how much does each attention head on
-the way to the next token look at what followed that beginning before (prefix matching)? And what
-does the strongest one look at in a stretch of one story?
+One run of each n, of its largest size. Where a name begins again, how much does each attention head
+on the way to the next token look at what followed that beginning before (prefix matching)? And what
+does the strongest one look at in a stretch of one story? In the paper's figures there is no
+attention.
 """
 
 import ast
@@ -100,7 +101,8 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     even = metric(rows, "prefix matching, even attention").value.mean()
     what = "next-token path, where names begin again (orange);\n"
     what += f"even attention would score {even:.3f}"
-    return figures.finish(picture, caption(rows, what, paper=False))
+    limit = "One run of each n, and seeds differ in whether they copy: this is not an effect of n."
+    return figures.finish(picture, caption(rows, what, paper=False, limit=limit))
 
 
 def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
