@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from evals.harness.answering import completions
+from evals.harness.generation import completions
 from evals.harness.likelihood import Request, likelihoods, request, windows
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer

@@ -19,11 +19,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from evals.benchmarks import choice_data
+from evals.harness.counter import Counter
 from evals.harness.likelihood import likelihoods, request
 from evals.harness.one_answer import Scored, Scores, Work
 from evals.harness.problems import Problem
 from evals.harness.protocol import Protocol
-from evals.harness.samples import Counter
 from mtp.data.tokenizer import Tokenizer
 
 POST = "the likeliest choice: by the sum of ln p, by that over characters, by that over bytes"

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.harness import rouge
+from evals.harness.generation import draw
 from evals.harness.one_answer import Scored, Scores, Work
 from evals.harness.problems import Dataset, Problem, Record, Source, convert, write_pairs
 from evals.harness.protocol import Protocol
-from evals.harness.samples import draw
 from mtp.errors import exit_cleanly
 
 DOCUMENT, ASKS, SOLVED = "{document}", "\nTL;DR:", " {summary}"

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from evals.harness.candidates import Options
+from evals.harness.generation import sampling
 from evals.harness.journal import header
 from evals.harness.prompts import Prompt
 from evals.harness.protocol import Protocol
-from evals.harness.samples import sampling
 from evals.probes.speculation import side_by_side
 from mtp.decoding.generate import generate
 from mtp.model.model import MultiTokenTransformer

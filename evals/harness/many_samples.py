@@ -17,14 +17,14 @@ import numpy as np
 from evals.harness import protocol as protocols
 from evals.harness.candidates import Candidate, Measured, Options, fitted, header, limited
 from evals.harness.drafting import heads
+from evals.harness.generation import draw
 from evals.harness.journal import Journal, has
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.prompts import counts, prompts
 from evals.harness.protocol import Protocol
-from evals.harness.samples import draw
 from evals.sandbox.judge import JUDGE
 from evals.sandbox.runner import Job, check_available, run_all
-from evals.statistics import scores
+from evals.statistics import pass_at_k
 
 CODE_TEMPERATURES = (0.1, 0.2, 0.4, 0.8)  # those that occur in Table S12
 
@@ -201,51 +201,53 @@ class Teller:
         same minus the first candidate's, if this is another one."""
         rows = []
         groups = sorted({problem.group for problem in self.data.problems} - {""})
-        for k in scores.KS:
-            ours = scores.table(passed, k)
+        for k in pass_at_k.KS:
+            ours = pass_at_k.table(passed, k)
             drawn = [i for i in range(len(self.grid)) if not np.isnan(ours[i]).any()]
             for i in drawn:
                 at = ours[[i]]
                 name = f"{self.grid[i]:g}"
-                rows.append(self.row(f"pass@{k}", scores.estimate(at, scores.mean), name, [i]))
+                rows.append(
+                    self.row(f"pass@{k}", pass_at_k.estimate(at, pass_at_k.mean), name, [i])
+                )
                 for group in groups:
                     inside = [p.group == group for p in self.data.problems]
-                    part = scores.estimate(at[:, inside], scores.mean)
+                    part = pass_at_k.estimate(at[:, inside], pass_at_k.mean)
                     rows.append(self.row(f"pass@{k} {group}", part, name, [i], sum(inside)))
             if len(drawn) > 1:
-                for name, choice in scores.CHOICES.items():
-                    value = scores.estimate(ours[drawn], choice)
+                for name, choice in pass_at_k.CHOICES.items():
+                    value = pass_at_k.estimate(ours[drawn], choice)
                     rows.append(self.row(f"pass@{k}", value, name, drawn))
                 for group in groups:
                     inside = np.array([p.group == group for p in self.data.problems])
-                    choice = scores.held_out_in(inside)
-                    part = scores.estimate(ours[drawn], choice, int(inside.sum()))
+                    choice = pass_at_k.held_out_in(inside)
+                    part = pass_at_k.estimate(ours[drawn], choice, int(inside.sum()))
                     metric = f"pass@{k} {group}"
                     rows.append(self.row(metric, part, "cross-validated", drawn, sum(inside)))
             if first is None or not drawn:
                 continue
-            theirs = scores.table(first, k)
+            theirs = pass_at_k.table(first, k)
             metric = f"pass@{k} minus {self.first}"
             for i in drawn:
-                minus = scores.difference(ours[[i]], theirs[[i]], scores.mean)
+                minus = pass_at_k.difference(ours[[i]], theirs[[i]], pass_at_k.mean)
                 rows.append(self.row(metric, minus, f"{self.grid[i]:g}", [i]))
             if len(drawn) > 1:
-                for name, choice in scores.CHOICES.items():
-                    minus = scores.difference(ours[drawn], theirs[drawn], choice)
+                for name, choice in pass_at_k.CHOICES.items():
+                    minus = pass_at_k.difference(ours[drawn], theirs[drawn], choice)
                     rows.append(self.row(metric, minus, name, drawn))
         return rows
 
     def row(
         self,
         metric: str,
-        value: scores.Estimate | float,
+        value: pass_at_k.Estimate | float,
         temperature: str = "",
         used: Sequence[int] = (),
         count: int | None = None,
     ) -> Measured:
         """`used`: the temperatures it was measured at, or chosen among."""
         low = high = None
-        if isinstance(value, scores.Estimate):
+        if isinstance(value, pass_at_k.Estimate):
             value, low, high = value
         grid = [self.grid[i] for i in used or range(len(self.grid))]
         at = at_temperature(self.protocol, grid[0]) if len(grid) == 1 else self.protocol

@@ -17,7 +17,7 @@ from evals.harness.journal import Journal
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.prompts import Prompt, counts, prompts
 from evals.harness.protocol import Protocol
-from evals.statistics import scores
+from evals.statistics import pass_at_k
 from mtp.data.tokenizer import Tokenizer
 from mtp.model.model import MultiTokenTransformer
 
@@ -80,9 +80,9 @@ class Scored:
         for candidate in candidates:
             found, extra = self._scores(candidate, data, protocol, options)
             for metric, ours in found.items():
-                tell(candidate, metric, *scores.estimate(ours, scores.mean))
+                tell(candidate, metric, *pass_at_k.estimate(ours, pass_at_k.mean))
             for metric, theirs in first.items():
-                minus = scores.difference(found[metric], theirs, scores.mean)
+                minus = pass_at_k.difference(found[metric], theirs, pass_at_k.mean)
                 tell(candidate, f"{metric} minus {candidates[0].name}", *minus)
             for metric, value in extra:
                 tell(candidate, metric, value)

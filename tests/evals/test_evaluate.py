@@ -18,7 +18,7 @@ import pytest
 from evals import __main__ as command
 from evals.benchmarks import mbpp, programs
 from evals.benchmarks.registry import BENCHMARKS, chosen
-from evals.harness import samples
+from evals.harness import generation
 from evals.harness.candidates import Candidate, Measured, Options, fitted
 from evals.harness.many_samples import Sampled, Teller, by_rule
 from evals.harness.one_answer import Scored
@@ -66,7 +66,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
             made.append(f"def add_{number}(n):\n    return n + {number if right else 0}\n")
         return made
 
-    monkeypatch.setattr(samples, "answers", told)
+    monkeypatch.setattr(generation, "protocol_answers", told)
     args = ["--checkpoint", *runs, "--benchmarks", "mbpp", "--data-dir", files, "--own-data"]
     args += ["--samples", 10, "--temperatures", "0.2,0.8", "--max-new", 8, "--out", tmp_path]
     said = say(*args, main=evaluate.main)
@@ -89,7 +89,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
     assert (tmp_path / "results.svg").read_text().startswith("<?xml")
     # Again: nothing is drawn or judged, and the rows are the same.
     before = (tmp_path / "results.csv").read_bytes()
-    monkeypatch.setattr(samples, "answers", None)
+    monkeypatch.setattr(generation, "protocol_answers", None)
     assert say(*args).code == 0 and (tmp_path / "results.csv").read_bytes() == before
     # Verdicts are another judge's, or came about within other walls, or of programs put together in
     # another way; answers are no matter of it.

@@ -82,7 +82,7 @@ def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
     assert (tmp_path / "out" / "smoke.svg").read_text().startswith("<?xml")
 
     before = (tmp_path / "out" / "smoke.csv").read_bytes()
-    monkeypatch.setattr("evals.harness.samples.answers", None)
+    monkeypatch.setattr("evals.harness.generation.protocol_answers", None)
     monkeypatch.setattr(evaluate_released, "side_by_side", None)
     said = evaluate()
     assert said.code == 0 and "importing" not in said.out
