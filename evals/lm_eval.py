@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from evals.harness.generation import completions
 from evals.harness.likelihood import Request, likelihoods, request, windows
 from mtp.data import tokenizer
@@ -22,6 +20,7 @@ from mtp.data.tokenizer import Tokenizer
 from mtp.decoding.sampling import Sampling
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.files import must_be_writable, write_atomically
+from mtp.hardware import default_device
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 
@@ -125,7 +124,7 @@ def main() -> None:
     from lm_eval.tasks import TaskManager
     from lm_eval.utils import make_table
 
-    model = MultiTokenLM.of_run(args.checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
+    model = MultiTokenLM.of_run(args.checkpoint, default_device())
     manager = TaskManager(include_path=args.include_path)
     tasks = args.tasks.split(",")
     if unknown := set(tasks) - set(manager.all_tasks):

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -43,6 +42,7 @@ from mtp.data import tokenizer
 from mtp.data.corpus import build
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.formats import folders
+from mtp.hardware import default_device
 
 TRAINED = ("200B", "1T")  # tokens of code
 NAMES = {trained: (f"7B_{trained}_1", f"7B_{trained}_4") for trained in TRAINED}
@@ -167,7 +167,8 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         allow_unsandboxed=args.allow_unsandboxed,
     )
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
-    device, precision = ("cuda", "bf16") if torch.cuda.is_available() else ("cpu", "float32")
+    device = default_device()
+    precision = "bf16" if device == "cuda" else "float32"
     folders = {
         name: imported(args.checkpoints, name, args.runs)
         for pair in NAMES.values()

@@ -19,7 +19,7 @@ from typing import Any
 
 from mtp.data.hub import rows as hub_rows
 from mtp.errors import BadInput
-from mtp.files import file_sha256, parse_json
+from mtp.files import atomic_path, file_sha256, parse_json
 
 Record = dict[str, Any]
 GENERIC = ("test.jsonl", "train.jsonl", "val.jsonl", "valid.jsonl", "dev.jsonl")  # any set's
@@ -165,18 +165,15 @@ def convert(
 
 
 def write_pairs(file: Path, found: Iterable[dict[str, str]]) -> int:
-    """A line for each prompt with its completion, in one move; returns how many."""
-    half, count = file.with_name(f"{file.name}.half"), 0
+    """Write a line for each prompt with its completion, all or none; returns how many."""
+    count = 0
     try:
-        with half.open("w") as lines:
+        with atomic_path(file) as half, half.open("w") as lines:
             for pair in found:
                 lines.write(json.dumps(pair) + "\n")
                 count += 1
-        half.replace(file)
     except OSError as error:
         raise BadInput(f"{file} cannot be written: {error.strerror}") from None
-    finally:
-        half.unlink(missing_ok=True)
     return count
 
 

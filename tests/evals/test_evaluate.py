@@ -271,7 +271,7 @@ def test_rows_of_other_commands_stay(tmp_path: Path) -> None:
     ):
         assert content != whole
         file.write_text(content)
-        with pytest.raises(BadInput, match="is no table of results"):
+        with pytest.raises(BadInput, match="is not a table of results"):
             command.write(file, [measured("x")])
         assert file.read_text() == content
 

@@ -52,6 +52,11 @@ def test_drafts_that_are_always_wrong_make_one() -> None:
     assert found["acceptance_2"] == found["acceptance_3"] == 0
 
 
+def test_one_head_against_itself_is_timed_twice() -> None:
+    found = measure(trained("parallel"), PROMPTS, 8, 1, repeats=1)
+    assert found["tokens_per_second"] != found["tokens_per_second_k1"] and found["identical"] == 1
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5, 8])
 def test_counts_do_not_depend_on_the_batch(batch: int) -> None:
     model = trained("parallel")

@@ -127,7 +127,7 @@ def test_differences_are_paired() -> None:
         pass_at_k.difference(table, table[:, 1:], pass_at_k.mean)
 
 
-def test_table_is_pass_at_k.pass_at_k() -> None:
+def test_table_is_pass_at_k() -> None:
     passed = [[(10, 3), (10, 0)], [(10, 10), (10, 1)]]
     table = pass_at_k.table(passed, 5)
     assert table.shape == (2, 2)
