@@ -27,7 +27,7 @@ from mtp.errors import BadInput
 from mtp.files import atomic_folder, atomic_path, file_sha256, parse_json
 from mtp.overrides import from_dict
 
-KEEP = 2
+CHECKPOINTS_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint into `folder` and drop all but the newest KEEP.
+    """Write a checkpoint into `folder` and drop all but the newest CHECKPOINTS_KEPT.
 
     Raises OSError (a full disk) without touching what is there already.
     """
@@ -56,7 +56,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         (half / "state.json").write_text(json.dumps(checkpoint.state))
         sums = {path.name: file_sha256(path) for path in sorted(half.iterdir())}
         (half / "sums.json").write_text(json.dumps(sums))
-    for old in _saved(folder)[:-KEEP]:
+    for old in _saved(folder)[:-CHECKPOINTS_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -89,7 +89,7 @@ def run_config(run: Path) -> TrainConfig:
         raise BadInput(f"{run} is no run: {error}") from None
 
 
-def trained(run: Path) -> Checkpoint:
+def load_weights(run: Path) -> Checkpoint:
     """A run's newest whole checkpoint, its weights alone; BadInput where there is none."""
     must_be_saved(run)
     found = load(run / "checkpoint", weights_only=True)
@@ -105,7 +105,7 @@ def must_be_saved(run: Path, step: int | None = None) -> None:
         raise BadInput(f"{run} has no checkpoint yet; train it first")
 
 
-def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
+def save_kept_weights(run: Path, step: int, weights: dict[str, Tensor]) -> None:
     """Write the weights of a step to RUN/kept, whole or not at all."""
     file = kept_file(run, step)
     file.parent.mkdir(exist_ok=True)

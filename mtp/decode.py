@@ -39,7 +39,7 @@ def main() -> None:
     except UnicodeError:
         raise BadInput("the prompt is not UTF-8") from None
     prompt = [tokenizer.bos, *tokenizer.encode(text)]
-    start, made, accepted, count = time.perf_counter(), list[int](), 0, -1
+    start, produced, accepted, count = time.perf_counter(), list[int](), 0, -1
     passes = stream(model, [prompt], args.max_new, args.k, tokenizer.eos, sampling=sampling)
     first = next(passes)  # bad arguments are told before anything is printed
     shown = tokenizer.decode(prompt)
@@ -47,7 +47,7 @@ def main() -> None:
 
     def show(draft: bool, end: bool = False) -> None:
         nonlocal shown
-        new = tokenizer.decode(prompt + made)[len(shown) :]
+        new = tokenizer.decode(prompt + produced)[len(shown) :]
         if end or not new.endswith("\ufffd"):  # else a character of several tokens, not whole yet
             print(f"\033[32m{new}\033[0m" if draft and green and new else new, end="", flush=True)
             shown += new
@@ -55,14 +55,14 @@ def main() -> None:
     print(text, end="", flush=True)
     for ((_, tokens, drafts),) in itertools.chain([first], passes):
         for i, token in enumerate(tokens):
-            made.append(token)
+            produced.append(token)
             show(draft=i < drafts)
         accepted, count = accepted + drafts, count + 1
     show(draft=False, end=True)
     seconds = time.perf_counter() - start
     print()
     print(
-        f"{len(made)} tokens in {seconds:.2f} s ({len(made) / seconds:.0f} tokens/s), "
+        f"{len(produced)} tokens in {seconds:.2f} s ({len(produced) / seconds:.0f} tokens/s), "
         f"{count} forward passes after the prompt's, "
         f"{1 + accepted / max(count, 1):.2f} tokens per forward",
         file=sys.stderr,

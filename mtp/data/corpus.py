@@ -28,10 +28,10 @@ from tqdm import tqdm
 
 from mtp.config import CorpusConfig
 from mtp.errors import BadInput, exit_cleanly
-from mtp.data.pairs import ROW, Pairs, PairsWriter, from_text, read_lengths
+from mtp.data.pairs import RECORD_BYTES, Pairs, PairsWriter, from_text, read_lengths
 from mtp.data.shards import ShardWriter, Split
 from mtp.files import file_sha256, sync
-from mtp.data.sources import Source, open_source, unfit
+from mtp.data.sources import Source, open_source, reason_to_drop
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, names_a_path, from_name, load
 
 FORMAT = 1  # of the folder; part of its name
@@ -66,21 +66,21 @@ def open_corpus(folder: Path) -> Corpus:
         if manifest.pop("sha256") != _digest(manifest):
             raise ValueError
     except FileNotFoundError:
-        raise BadInput(_broken(folder / "manifest.json", "is missing")) from None
+        raise BadInput(_damage(folder / "manifest.json", "is missing")) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadInput(_broken(folder / "manifest.json", "was altered")) from None
+        raise BadInput(_damage(folder / "manifest.json", "was altered")) from None
     width = np.dtype(manifest["dtype"]).itemsize
     hash_shards = sum(manifest["tokens"].values()) * width <= VERIFY_BYTES
     entries = [manifest["tokenizer"], *(s for name in SPLITS for s in manifest["shards"][name])]
     for entry in [*entries, *manifest.get("records", {}).values()]:
         file, is_shard = folder / entry["file"], "tokens" in entry
         if not file.is_file():
-            raise BadInput(_broken(file, "is missing"))
-        size = entry["tokens"] * width if is_shard else ROW * entry.get("records", 0)
+            raise BadInput(_damage(file, "is missing"))
+        size = entry["tokens"] * width if is_shard else RECORD_BYTES * entry.get("records", 0)
         if size and file.stat().st_size != size:
-            raise BadInput(_broken(file, "has the wrong size"))
+            raise BadInput(_damage(file, "has the wrong size"))
         if (hash_shards or not is_shard) and file_sha256(file) != entry["sha256"]:
-            raise BadInput(_broken(file, "was altered"))
+            raise BadInput(_damage(file, "was altered"))
     return Corpus(folder, manifest, load(folder))
 
 
@@ -88,16 +88,18 @@ def build(
     config: CorpusConfig,
     root: Path = Path("data"),
     progress: bool = True,
-    own: Tokenizer | None = None,
+    saved_tokenizer: Tokenizer | None = None,
 ) -> Corpus:
-    """The corpus of `config` under root/NAME-HASH, built if it is not there yet. `own`: what a run
-    has kept of the tokenizer that its config names by a path, where there may be nothing any more.
+    """The corpus of `config` in the folder root/NAME-HASH, built first if it is not there yet.
 
-    A folder of that name is complete: it is made beside and renamed. Of several processes that
-    ask for one corpus, one builds and the others wait. Raises BadInput on bad values, a source
-    that cannot be read, no documents left after the filters, or a damaged corpus.
+    saved_tokenizer  a run's own copy of the tokenizer, which replaces the one that the config
+                     names by a path: that path may be gone by now
+
+    A folder of that name is complete, since it is built under another name and renamed. If several
+    processes ask for the same corpus, one builds it and the others wait. Raises BadInput on bad
+    values, a source that cannot be read, no documents left after the filters, or a damaged corpus.
     """
-    folder, source, tokenizer = _place(config, root, own)
+    folder, source, tokenizer = _resolve(config, root, saved_tokenizer)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -109,14 +111,14 @@ def build(
     return open_corpus(folder)
 
 
-def built(config: CorpusConfig, root: Path = Path("data")) -> Corpus | None:
+def open_if_built(config: CorpusConfig, root: Path = Path("data")) -> Corpus | None:
     """The corpus of `config` if it has been built under `root`."""
-    folder, _, _ = _place(config, root)
+    folder, _, _ = _resolve(config, root)
     return open_corpus(folder) if folder.exists() else None
 
 
-def _place(
-    config: CorpusConfig, root: Path, own: Tokenizer | None = None
+def _resolve(
+    config: CorpusConfig, root: Path, saved_tokenizer: Tokenizer | None = None
 ) -> tuple[Path, Source, Tokenizer | None]:
     """The folder of a config's corpus, its source, and its tokenizer (None: to be trained)."""
     if not 0 <= config.validation < 1:
@@ -124,7 +126,10 @@ def _place(
     if config.max_mb < 0:
         raise BadInput(f"max_mb is {config.max_mb}; it must be at least 0 (0: all)")
     source = open_source(config.source, skip=root.resolve())
-    tokenizer = own if own and names_a_path(config.tokenizer) else from_name(config.tokenizer)
+    if saved_tokenizer and names_a_path(config.tokenizer):
+        tokenizer = saved_tokenizer
+    else:
+        tokenizer = from_name(config.tokenizer)
     identity = dataclasses.asdict(config) | {"format": FORMAT, "source": source.identity}
     if isinstance(tokenizer, LlamaTokenizer):
         identity["tokenizer"] = file_sha256(tokenizer.file)
@@ -174,7 +179,7 @@ class _Documents:
 
     def __init__(self, texts: BinaryIO) -> None:
         self.texts = texts
-        self.places: dict[bytes, tuple[int, int]] = {}  # sha256 -> start and length in `texts`
+        self.spans: dict[bytes, tuple[int, int]] = {}  # sha256 -> start and length in `texts`
         self.counts = Counter(seen=0, duplicates=0)
         self.keys: dict[str, list[bytes]] = {name: [] for name in SPLITS}
 
@@ -187,12 +192,12 @@ class _Documents:
                 key = hashlib.sha256(document.content).digest()
                 if document.group is not None:  # what decides whether it is held out
                     key = key[:-8] + hashlib.sha256(document.group).digest()[-8:]
-                reason = "duplicates" if key in self.places else unfit(document)
+                reason = "duplicates" if key in self.spans else reason_to_drop(document)
                 if reason:
                     self.counts[reason] += 1
                     continue
                 self.texts.write(document.content)
-                self.places[key] = end, len(document.content)
+                self.spans[key] = end, len(document.content)
                 end += len(document.content)
                 if source.streamed and config.max_mb and end >= config.max_mb * 1e6:
                     break
@@ -205,23 +210,23 @@ class _Documents:
     def _split(self, config: CorpusConfig) -> None:
         """In hash order, up to max_mb, to train or validation."""
         total = 0
-        for number, key in enumerate(sorted(self.places)):
-            total += self.places[key][1]
+        for number, key in enumerate(sorted(self.spans)):
+            total += self.spans[key][1]
             if config.max_mb and total > config.max_mb * 1e6:
-                self.counts["beyond_max_mb"] = len(self.places) - number
+                self.counts["beyond_max_mb"] = len(self.spans) - number
                 return
             # by the hash's other end: its front already decides what max_mb keeps
             held_out = int.from_bytes(key[-8:]) < config.validation * 2**64
             self.keys["validation" if held_out else "train"].append(key)
 
     def bytes(self, split: str) -> int:
-        return sum(self.places[key][1] for key in self.keys[split])
+        return sum(self.spans[key][1] for key in self.keys[split])
 
     def read(self, split: str, limit: int | None = None) -> Iterator[list[str]]:
         """The texts of a split in batches of a few megabytes, until `limit` bytes in all."""
         batch, size, total = [], 0, 0
         for key in self.keys[split]:
-            start, length = self.places[key]
+            start, length = self.spans[key]
             batch.append(os.pread(self.texts.fileno(), length, start).decode())
             size, total = size + length, total + length
             if size >= 4_000_000:
@@ -244,7 +249,7 @@ def _tokenize(
     """Write the tokenizer and the shards; returns their part of the manifest."""
     if tokenizer is None:
         sample = documents.read("train", BPE_SAMPLE)
-        _say(f"training bpe-{config.vocab}", progress)
+        _log(f"training bpe-{config.vocab}", progress)
         texts = (text for batch in sample for text in batch)
         tokenizer = BPE.train(map("".join, map(from_text, texts)) if pairs else texts, config.vocab)
     tokenizer.save(folder)
@@ -283,7 +288,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _broken(file: Path, how: str) -> str:
+def _damage(file: Path, how: str) -> str:
     return f"corpus file {file} {how}; delete {file.parent} to have it built again"
 
 
@@ -294,7 +299,7 @@ def _alone(lock: Path, progress: bool) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"waiting for another process to build {lock.stem[1:]}", progress)
+            _log(f"waiting for another process to build {lock.stem[1:]}", progress)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -303,7 +308,7 @@ def _alone(lock: Path, progress: bool) -> Iterator[None]:
 def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
     """A bar of bytes (total 0: unknown) on a terminal, one line in a log."""
     if not sys.stderr.isatty():
-        _say(f"{title}, {total / 1e6:.1f} MB" if total else title, progress)
+        _log(f"{title}, {total / 1e6:.1f} MB" if total else title, progress)
         progress = False
     with tqdm(
         desc=title, total=total or None, unit="B", unit_scale=True, disable=not progress
@@ -311,7 +316,7 @@ def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
         yield bar
 
 
-def _say(line: str, progress: bool) -> None:
+def _log(line: str, progress: bool) -> None:
     if progress:
         print(line, file=sys.stderr, flush=True)
 

@@ -33,7 +33,7 @@ from mtp.data.shards import ShardWriter, Split
 from mtp.files import file_sha256, sync
 from mtp.data.tokenizer import Tokenizer
 
-ROW = 3 * 4  # bytes of a record in SPLIT-records.bin
+RECORD_BYTES = 3 * 4  # bytes of a record in SPLIT-records.bin
 
 
 class Record(NamedTuple):
@@ -130,7 +130,7 @@ class Pairs(Split):
         filled = float(np.minimum(total - 1, context).mean() / context) if self.records else 0.0
         return int(long.sum()) - completions, completions, filled
 
-    def told(self, context: int) -> str:
+    def summary(self, context: int) -> str:
         """One line about the records in windows of `context`."""
         prompts, completions, filled = self.cuts(context)
         return (
@@ -163,7 +163,7 @@ class PairsWriter:
             ids = [self.tokenizer.bos, *prompt, *completion, self.tokenizer.eos]
             self.writer.add(ids)
             # A token across the border counts as the suffix's.
-            shared = alike(prompt, alone) if record.suffix else len(prompt)
+            shared = common_prefix(prompt, alone) if record.suffix else len(prompt)
             self.lengths.append((len(ids), 1 + len(prompt), len(prompt) - shared))
             self.bytes += len(record.completion.encode())
 
@@ -184,7 +184,7 @@ class PairsWriter:
         }
 
 
-def alike(a: list[int], b: list[int]) -> int:
+def common_prefix(a: list[int], b: list[int]) -> int:
     """How many tokens both begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 

@@ -86,7 +86,7 @@ def open_source(source: str, skip: Path) -> Source:
     raise BadInput(f"unknown source {source!r}; choose one of: {', '.join(SOURCES)}")
 
 
-def unfit(document: Document) -> str | None:
+def reason_to_drop(document: Document) -> str | None:
     """Why a document is not worth keeping, as a key for counting, or None if it is."""
     try:
         text = document.content.decode()
@@ -206,13 +206,13 @@ def _hugging_face(name: str, skip: Path) -> Source:
     dataset, _, subset = name.partition("#")
 
     def documents() -> Iterator[Document]:
-        told = f"source hf:{name}"
-        found = hub_rows(dataset, subset or None, split="train", streaming=True, told=told)
+        label = f"source hf:{name}"
+        found = hub_rows(dataset, subset or None, split="train", streaming=True, label=label)
         for row in found:
             text = row.get("text", row.get("content"))
             if not isinstance(text, str):
                 columns = ", ".join(row)
-                raise BadInput(f'{told} needs a column "text" or "content"; it has: {columns}')
+                raise BadInput(f'{label} needs a column "text" or "content"; it has: {columns}')
             yield Document(text.encode(errors="surrogatepass"), code=False)
 
     local = _listing(Path(dataset), skip) if Path(dataset).exists() else {"hub": dataset}
@@ -235,8 +235,8 @@ def _generator(source: str) -> Source:
     except BadInput:
         raise
     except Exception as error:  # a module may fail in any way
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BadInput(f"source {source}: module {module} cannot be imported: {told}") from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"source {source}: module {module} cannot be imported: {reason}") from None
     if not callable(make):
         raise BadInput(f"source {source}: module {module} has no function documents(options)")
 
@@ -281,14 +281,14 @@ def _mixture(source: str, skip: Path) -> Source:
 
     def documents() -> Iterator[Document]:
         rest = [each.documents() for each in sources]
-        given = [0.0] * len(rest)
+        bytes_taken = [0.0] * len(rest)
         while True:
             # the one that is furthest behind its share
-            i = min(range(len(rest)), key=lambda i: given[i] / weights[i])
+            i = min(range(len(rest)), key=lambda i: bytes_taken[i] / weights[i])
             document = next(rest[i], None)
             if document is None:
                 return
-            given[i] += len(document.content)
+            bytes_taken[i] += len(document.content)
             yield document
 
     parts = [[w, each.identity] for w, each in zip(weights, sources, strict=True)]

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mtp.decoding.passes import WINDOW, Cached, compiled_verify
+from mtp.decoding.passes import WINDOW, CachedModel, compiled_verify
 from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.decoding.trees import Nodes, Tree, chain
 from mtp.errors import BadInput
@@ -141,8 +141,8 @@ def stream(
     # A block may begin at the last token; the window grows in steps.
     slots = longest + max_new + size
     slots += -slots % WINDOW
-    cached = Cached(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
-    verify = compiled_verify() if compiled else Cached.verify
+    cached = CachedModel(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
+    verify = compiled_verify() if compiled else CachedModel.verify
 
     # Prefill: all prompts in one pass, padded to the longest.
     padded = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
@@ -165,7 +165,7 @@ def stream(
         if len(unfinished) <= len(rows) // 2:
             index = torch.tensor(unfinished, device=device)
             rows, block, fed = [rows[b] for b in unfinished], block[index], fed[index]
-            cached.keep(index)
+            cached.select_rows(index)
 
         used = max(lengths[row] + max_new - left[row] for row in rows if left[row]) + size
         cached.window = min(slots, used + -used % WINDOW)

@@ -82,13 +82,13 @@ def best_tree(ranks: Iterable[Sequence[int]], k: int, nodes: int) -> Tree:
 class Nodes:
     """A tree's tables on the device and in the type of a model's weights; M nodes, k heads.
 
-    depth      (M,) positions after the newest token
-    parent     (M,) index of the parent; the first node is its own
-    others     (M, M) False where the column is the row's ancestor or itself
-    path       (M, k) the nodes from the first one to this one, which then repeats
-    mask       (M, 1 + M + 1) what is added to a node's attention scores: for a certain token,
-               for each node, for anything beyond
-    source     (M,) its token among [newest, head 2's candidates, head 3's candidates, ...]
+    depth          (M,) positions after the newest token
+    parent         (M,) index of the parent; the first node is its own parent
+    not_ancestors  (M, M) False where the column is the row's ancestor or the row itself
+    path           (M, k) the nodes from the first one to this one, which then repeats
+    mask           (M, 1 + M + 1) what is added to a node's attention scores: for a certain token,
+                   for each node, for anything beyond
+    source         (M,) index of its token in [newest, head 2's candidates, head 3's candidates, ..]
     """
 
     def __init__(self, tree: Tree, like: Tensor) -> None:
@@ -98,11 +98,11 @@ class Nodes:
         def table(values: object) -> Tensor:
             return torch.tensor(values, device=like.device)
 
-        self.k, self.width, self.chain = tree.k, tree.width, tree.width == 1
+        self.k, self.width, self.is_chain = tree.k, tree.width, tree.width == 1
         self.depth = table([len(path) for path in tree.paths])
         self.parent = table([line[-2] if len(line) > 1 else 0 for line in lines])
         self.path = table([line + line[-1:] * (tree.k - len(line)) for line in lines])
-        self.others = table([[j not in line for j in range(len(lines))] for line in lines])
+        self.not_ancestors = table([[j not in line for j in range(len(lines))] for line in lines])
         sees = [[True, *(j in line for j in range(len(lines))), False] for line in lines]
         self.mask = like.new_zeros(len(lines), len(lines) + 2).masked_fill(~table(sees), -torch.inf)
         self.source = table(

@@ -13,7 +13,7 @@ from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput, choose
 from mtp.files import atomic_folder
 from mtp.formats import hugging_face, released
-from mtp.formats.weights import config_of, model_of, read_json, read_safetensors, write_json
+from mtp.formats.weights import build_model, model_config, read_json, read_safetensors, write_json
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import differences, override, to_json
 
@@ -34,9 +34,9 @@ def read(folder: Path) -> MultiTokenTransformer:
     choose(f"model_type in {file}:", values.get("model_type", ""), ("llama", ALL))
     if values.pop("model_type") == "llama":
         return hugging_face.read_hf(folder, values)
-    config = config_of(file, values)
+    config = model_config(file, values)
     found = read_safetensors(folder)
-    return model_of(folder, config, None, found)
+    return build_model(folder, config, None, found)
 
 
 def write_all(folder: Path, model: MultiTokenTransformer, text: Tokenizer | None) -> None:

@@ -17,7 +17,14 @@ from mtp.checkpoint import save_tensors
 from mtp.config import ModelConfig, parse_rope_scaling
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer
 from mtp.errors import BadInput, choose
-from mtp.formats.weights import PARTS, config_of, model_of, need, read_safetensors, write_json
+from mtp.formats.weights import (
+    PARTS,
+    build_model,
+    model_config,
+    read_safetensors,
+    required,
+    write_json,
+)
 from mtp.model.heads import layer_names
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads
@@ -173,15 +180,15 @@ def read_hf(folder: Path, values: dict[str, Any]) -> MultiTokenTransformer:
     for key, ours in PLAIN.items():
         if (got := rope.get(key, values.get(key, ours))) != ours:
             raise BadInput(f"{file}: {key} is {got!r}; only {ours!r} can be read")
-    config = config_of(
+    config = model_config(
         file,
         {
-            "dim": need(file, values, "hidden_size"),
-            "layers": need(file, values, "num_hidden_layers"),
-            "attn_heads": need(file, values, "num_attention_heads"),
+            "dim": required(file, values, "hidden_size"),
+            "layers": required(file, values, "num_hidden_layers"),
+            "attn_heads": required(file, values, "num_attention_heads"),
             "kv_heads": values.get("num_key_value_heads") or 0,
-            "vocab": need(file, values, "vocab_size"),
-            "hidden": need(file, values, "intermediate_size"),
+            "vocab": required(file, values, "vocab_size"),
+            "hidden": required(file, values, "intermediate_size"),
             "context": values.get("max_position_embeddings", 2048),
             "rope_base": rope["rope_theta"],
             "norm_eps": values.get("rms_norm_eps", 1e-6),
@@ -193,7 +200,7 @@ def read_hf(folder: Path, values: dict[str, Any]) -> MultiTokenTransformer:
     if values.get("tie_word_embeddings") and "model.embed_tokens.weight" in found:
         found["lm_head.weight"] = found["model.embed_tokens.weight"]
     found = {k: w for k, w in found.items() if not k.endswith("rotary_emb.inv_freq")}
-    return model_of(folder, config, _hf_names, found)
+    return build_model(folder, config, _hf_names, found)
 
 
 def _rope_scaling(file: Path, values: dict[str, Any], rope: dict[str, Any]) -> str:
@@ -203,4 +210,4 @@ def _rope_scaling(file: Path, values: dict[str, Any], rope: dict[str, Any]) -> s
         return "none"
     rope = {LLAMA3[3]: values.get("max_position_embeddings", 2048)} | rope
     keys = LLAMA3 if kind == "llama3" else LLAMA3[:1]
-    return f"{kind}:" + ",".join(str(need(file, rope, key)) for key in keys)
+    return f"{kind}:" + ",".join(str(required(file, rope, key)) for key in keys)

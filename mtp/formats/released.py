@@ -20,7 +20,15 @@ from torch import Tensor
 from mtp.config import ModelConfig, parse_rope_scaling
 from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput, choose
-from mtp.formats.weights import PARTS, config_of, model_of, need, part_of, read_json, write_json
+from mtp.formats.weights import (
+    PARTS,
+    build_model,
+    layer_part,
+    model_config,
+    read_json,
+    required,
+    write_json,
+)
 from mtp.head_types import HEADS
 from mtp.model.heads import layer_names
 from mtp.model.model import MultiTokenTransformer
@@ -79,7 +87,7 @@ def write_released(folder: Path, model: MultiTokenTransformer, tokenizer: Tokeni
         raise BadInput(f"the released format has no place for {c.rope_scaling}; use hf or all")
     weights, ours = {}, model.state_dict()
     for name, theirs in _released_names(c).items():
-        heads = {"wq": c.attn_heads, "wk": c.key_value_heads}.get(part_of(name))
+        heads = {"wq": c.attn_heads, "wk": c.key_value_heads}.get(layer_part(name))
         weights[theirs] = interleaved(ours[name], heads) if heads else ours[name]
     write_json(folder / "params.json", params)
     torch.save(weights, folder / "consolidated.00.pth")
@@ -105,12 +113,12 @@ def read_released(folder: Path) -> MultiTokenTransformer:
     """The model in a folder, all heads; BadInput names the file, key or weight that is missing,
     damaged or not one of Meta's."""
     file = folder / "params.json"
-    given = read_json(file)
-    for key in given:
+    params_json = read_json(file)
+    for key in params_json:
         choose(f"key in {file}:", key, PARAMS)
-    dim = need(file, given, "dim")
+    dim = required(file, params_json, "dim")
     found = _join(folder, [_read_pickle(f) for f in sorted(folder.glob("consolidated*.pth"))], dim)
-    params = PARAMS | {key: value for key, value in given.items() if value is not None}
+    params = PARAMS | {key: value for key, value in params_json.items() if value is not None}
     rows = {name: weight.shape[0] for name, weight in found.items() if weight.dim()}
     if params["vocab_size"] == -1:  # in Llama 2's files: the tokenizer's
         params["vocab_size"] = rows.get("output.weight", 1)
@@ -119,12 +127,12 @@ def read_released(folder: Path) -> MultiTokenTransformer:
     if params["use_scaled_rope"]:
         (low, trained), factor = SCALED, params["rope_scaling_factor"]
         scaling = f"llama3:{factor},{low},{params['rope_high_freq_factor']},{trained}"
-    config = config_of(
+    config = model_config(
         file,
         {
             "dim": dim,
-            "layers": need(file, given, "n_layers"),
-            "attn_heads": need(file, given, "n_heads"),
+            "layers": required(file, params_json, "n_layers"),
+            "attn_heads": required(file, params_json, "n_heads"),
             "kv_heads": params["n_kv_heads"] or 0,
             "vocab": params["vocab_size"],
             "n": params["n_future_tokens"] or 1 + len(extra),
@@ -135,10 +143,12 @@ def read_released(folder: Path) -> MultiTokenTransformer:
             "rope_scaling": scaling,
         },
     )
-    model = model_of(folder, config, _released_names, found)
+    model = build_model(folder, config, _released_names, found)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if heads := {"wq": config.attn_heads, "wk": config.key_value_heads}.get(part_of(name)):
+            if heads := {"wq": config.attn_heads, "wk": config.key_value_heads}.get(
+                layer_part(name)
+            ):
                 weight.copy_(halves(weight, heads).clone())
     return model
 
@@ -174,7 +184,7 @@ def _join(folder: Path, shards: list[dict[str, Tensor]], dim: int) -> dict[str, 
     joined: dict[str, Tensor] = {}
     for name in set().union(*shards) - {"rope.freqs"}:  # which is computed anew
         try:
-            parts, part = [shard[name] for shard in shards], part_of(name)
+            parts, part = [shard[name] for shard in shards], layer_part(name)
             along_v = part == "tok_embeddings" and parts[0].shape[-1] == dim
             along_inputs = part in ("wo", "w2", "tok_embeddings") and not along_v
             whole = len(parts) == 1 or part.endswith("norm")

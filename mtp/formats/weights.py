@@ -14,7 +14,7 @@ from torch import Tensor
 from mtp.config import ModelConfig
 from mtp.errors import BadInput, choose
 from mtp.files import parse_json
-from mtp.model.loading import layers_among, shapes_of, with_weights
+from mtp.model.loading import count_layers, shapes_of, with_weights
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import from_dict
 
@@ -51,18 +51,18 @@ def write_json(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=2) + "\n")
 
 
-def part_of(name: str) -> str:
+def layer_part(name: str) -> str:
     """wq of layers.3.attention.wq.weight."""
     return name.removesuffix(".weight").rpartition(".")[2]
 
 
-def need(file: Path, values: dict[str, Any], key: str) -> Any:
+def required(file: Path, values: dict[str, Any], key: str) -> Any:
     if values.get(key) is None:
         raise BadInput(f"{file} has no {key}")
     return values[key]
 
 
-def config_of(file: Path, values: dict[str, Any]) -> ModelConfig:
+def model_config(file: Path, values: dict[str, Any]) -> ModelConfig:
     """A config from the fields that `file` gave; BadInput names both."""
     try:
         return from_dict(ModelConfig, values)
@@ -70,7 +70,7 @@ def config_of(file: Path, values: dict[str, Any]) -> ModelConfig:
         raise BadInput(f"{file}: {error}") from None
 
 
-def model_of(
+def build_model(
     folder: Path,
     config: ModelConfig,
     names_of: Callable[[ModelConfig], dict[str, str]] | None,
@@ -78,7 +78,7 @@ def model_of(
 ) -> MultiTokenTransformer:
     """The model of the weights `found`, which it takes out; `names_of` a config gives their names
     by ours, None: they are the same. BadInput where they do not fit or are no numbers."""
-    held = layers_among(found, (*PARTS, *PARTS.values()))
+    held = count_layers(found, (*PARTS, *PARTS.values()))
     shapes, weights = shapes_of(config, held, len(found), folder), dict[str, Tensor]()
     names = names_of(config) if names_of else {name: name for name in shapes}
     for ours, theirs in names.items():

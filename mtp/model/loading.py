@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtp.checkpoint import kept_file, run_config, trained
+from mtp.checkpoint import kept_file, load_weights, run_config
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
@@ -17,7 +17,7 @@ from mtp.model.transformer import LAYER_WEIGHTS
 
 def load_model(run: Path, device: str = "cpu") -> MultiTokenTransformer:
     """The trained model of a run's folder, in float32. Raises BadInput where there is none."""
-    return with_weights(run_config(run).model, trained(run).model, run).to(device)
+    return with_weights(run_config(run).model, load_weights(run).model, run).to(device)
 
 
 def with_weights(
@@ -25,7 +25,7 @@ def with_weights(
 ) -> MultiTokenTransformer:
     """A model of this config holding these weights; BadInput where they do not fit. `where` they
     are from."""
-    expected = shapes_of(config, layers_among(weights), len(weights), where)
+    expected = shapes_of(config, count_layers(weights), len(weights), where)
     got = {name: tuple(w.shape) for name, w in weights.items()}
     if wrong := sorted(set(expected.items()) ^ set(got.items())):
         name = wrong[0][0]
@@ -56,7 +56,7 @@ def shapes_of(
     return {name: tuple(p.shape) for name, p in model.named_parameters()}
 
 
-def layers_among(names: Iterable[str], parts: Iterable[str] = LAYER_WEIGHTS) -> int:
+def count_layers(names: Iterable[str], parts: Iterable[str] = LAYER_WEIGHTS) -> int:
     """How many transformer layers weights of these names belong to; `parts`: what a format calls
     the weights of a layer."""
     ends = tuple(f".{part}.weight" for part in parts)

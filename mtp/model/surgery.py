@@ -1,4 +1,4 @@
-"""Heads grown and dropped: other models made of the weights of one."""
+"""Heads grown and dropped: other models grown_model of the weights of one."""
 
 import dataclasses
 from collections.abc import Callable
@@ -80,25 +80,28 @@ def grow_heads(
     if c.n == 1:  # of whichever type: its layers get the names that the new type gives them
         c = _as_type(c, head)
         for old, now in zip(layer_names(model.config), layer_names(c), strict=True):
-            weights |= {now + name.removeprefix(old): w for name, w in layer(weights, old).items()}
+            weights |= {
+                now + name.removeprefix(old): w
+                for name, w in weights_of_layer(weights, old).items()
+            }
     trunk, last = grown.trunk_layers, f"heads.{c.n - 1}"
     for i in range(c.n, n):  # head i + 1
         start = HEADS[head].grown_from
         if start == "unembedding":
             weights[f"unembeddings.{i}.weight"] = weights[f"unembeddings.{c.n - 1}.weight"]
         elif start == "module":
-            for name, weight in _passing_on(c).items():
+            for name, weight in _weights_that_pass_on(c).items():
                 like = weights.get(f"{last}.{name}", weight.to(weights[NORM]))
                 weights[f"heads.{i}.{name}"] = like
         else:
             source = f"trunk.{trunk + n - 1 - i}" if start == "trunk" else last
-            for name, weight in layer(weights, source).items():
+            for name, weight in weights_of_layer(weights, source).items():
                 silent = start == "silent head" and name.endswith(("wo.weight", "w2.weight"))
                 new = f"heads.{i}" + name.removeprefix(source)
                 weights[new] = torch.zeros_like(weight) if silent else weight
-    made = MultiTokenTransformer.uninitialised(grown).to(model.embedding.weight)
-    made.load_state_dict({name: weights[name] for name in made.state_dict()})
-    return made
+    grown_model = MultiTokenTransformer.uninitialised(grown).to(model.embedding.weight)
+    grown_model.load_state_dict({name: weights[name] for name in grown_model.state_dict()})
+    return grown_model
 
 
 def grown_config(c: ModelConfig, n: int, head: str, matched: bool = False) -> ModelConfig:
@@ -120,12 +123,12 @@ def _as_type(c: ModelConfig, head: str) -> ModelConfig:
     return dataclasses.replace(c, head=head, layers=c.layers + c.extra_layers, extra_layers=0)
 
 
-def layer(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def weights_of_layer(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """The weights of the layer of this name."""
     return {key: w for key, w in weights.items() if key.startswith(f"{name}.")}
 
 
-def _passing_on(config: ModelConfig) -> dict[str, Tensor]:
+def _weights_that_pass_on(config: ModelConfig) -> dict[str, Tensor]:
     """The weights of a head's module that returns its input unchanged."""
     module = MODULES[HEADS[config.head].module](config, 2)
     if not isinstance(pass_on := getattr(module, "pass_on", None), Callable):

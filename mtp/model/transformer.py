@@ -97,7 +97,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) ->
 
 
 @dataclass(frozen=True)
-class Positions:
+class Placement:
     """Where the T new positions of each row of a cached pass stand.
 
     slots  (B K T,) where their keys and values go, among all B K S slots of a cache
@@ -109,11 +109,11 @@ class Positions:
     mask: Tensor
     rope: tuple[Tensor, Tensor]
 
-    def only(self, at: Tensor) -> "Positions":
+    def only(self, at: Tensor) -> "Placement":
         """For queries from the position at index `at` (B, 1) alone."""
         index = at[:, :, None, None]
         cos, sin = (table.take_along_dim(index, 1) for table in self.rope)
-        return Positions(self.slots, self.mask.take_along_dim(index, 2), (cos, sin))
+        return Placement(self.slots, self.mask.take_along_dim(index, 2), (cos, sin))
 
 
 class LayerCache:
@@ -128,21 +128,21 @@ class LayerCache:
         self.k = like.new_zeros(rows, heads, slots, head_dim)
         self.v = torch.zeros_like(self.k)
 
-    def extend(self, k: Tensor, v: Tensor, place: "Positions") -> tuple[Tensor, Tensor]:
+    def extend(self, k: Tensor, v: Tensor, placement: "Placement") -> tuple[Tensor, Tensor]:
         """Store k, v (B, K, T, E) -> all that is stored, as far as the mask reaches:
         (B, K, W, E) each."""
-        W = place.mask.shape[-1]
-        self.k.flatten(0, 2).index_copy_(0, place.slots, k.reshape(-1, k.shape[3]))
-        self.v.flatten(0, 2).index_copy_(0, place.slots, v.reshape(-1, v.shape[3]))
+        W = placement.mask.shape[-1]
+        self.k.flatten(0, 2).index_copy_(0, placement.slots, k.reshape(-1, k.shape[3]))
+        self.v.flatten(0, 2).index_copy_(0, placement.slots, v.reshape(-1, v.shape[3]))
         return self.k[:, :, :W], self.v[:, :, :W]
 
     def move(self, source: Tensor, target: Tensor) -> None:
-        """Copy what is in slots `source` to slots `target`, both as in Positions.slots."""
+        """Copy what is in slots `source` to slots `target`, both as in Placement.slots."""
         for each in (self.k, self.v):
             flat = each.flatten(0, 2)  # (B K S, E)
             flat.index_copy_(0, target, flat.index_select(0, source))
 
-    def keep(self, rows: Tensor) -> None:
+    def select_rows(self, rows: Tensor) -> None:
         """Keep the rows of these indices alone."""
         self.k, self.v = self.k[rows], self.v[rows]
 
@@ -170,22 +170,25 @@ class Attention(nn.Module):
         y = attend(q, k, v, mask, self.kernel)  # (B, H, T, E)
         return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
 
-    def extend(self, x: Tensor, cache: LayerCache, place: Positions, at: Tensor | None) -> Tensor:
+    def extend(
+        self, x: Tensor, cache: LayerCache, placement: Placement, at: Tensor | None
+    ) -> Tensor:
         """As `forward`, after what the cache holds. Keys and values of all T positions are stored;
         with `at` (B, 1), only the position at that index is answered -> (B, 1, D)."""
         (B, T, _), H, K = x.shape, self.heads, self.kv_heads
         own = H * self.head_dim  # rows of wqkv that are wq
         if at is None:
             qkv = F.linear(x, self.wqkv).view(B, T, H + 2 * K, -1)
-            turned = rotate(qkv.narrow(2, 0, H + K), place.rope).transpose(1, 2)  # (B, H + K, T, E)
-            q, k = turned.narrow(1, 0, H), turned.narrow(1, H, K)
+            qk = rotate(qkv.narrow(2, 0, H + K), placement.rope).transpose(1, 2)  # (B, H + K, T, E)
+            q, k = qk.narrow(1, 0, H), qk.narrow(1, H, K)
         else:
             qkv = F.linear(x, self.wqkv[own:]).view(B, T, 2 * K, -1)
-            k = rotate(qkv.narrow(2, 0, K), place.rope).transpose(1, 2)
-            one, place, T = x.take_along_dim(at[..., None], 1), place.only(at), 1
-            q = rotate(F.linear(one, self.wqkv[:own]).view(B, 1, H, -1), place.rope).transpose(1, 2)
+            k = rotate(qkv.narrow(2, 0, K), placement.rope).transpose(1, 2)
+            one, placement, T = x.take_along_dim(at[..., None], 1), placement.only(at), 1
+            q = F.linear(one, self.wqkv[:own]).view(B, 1, H, -1)
+            q = rotate(q, placement.rope).transpose(1, 2)
         v = qkv.narrow(2, qkv.shape[2] - K, K).transpose(1, 2)
-        y = attend(q, *cache.extend(k, v, place), place.mask, "sdpa")  # (B, H, T, E)
+        y = attend(q, *cache.extend(k, v, placement), placement.mask, "sdpa")  # (B, H, T, E)
         return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
 
 
@@ -255,9 +258,9 @@ class Block(nn.Module):
         pack(f, "w13", [f.w1, f.w3])
 
     def extend(
-        self, x: Tensor, cache: LayerCache, place: Positions, at: Tensor | None = None
+        self, x: Tensor, cache: LayerCache, placement: Placement, at: Tensor | None = None
     ) -> Tensor:
         """x (B, T, D) after what the cache holds -> (B, T, D), or (B, 1, D) `at` one index."""
-        y = self.attention.extend(self.attention_norm(x), cache, place, at)
+        y = self.attention.extend(self.attention_norm(x), cache, placement, at)
         x = (x if at is None else x.take_along_dim(at[..., None], 1)) + y
         return x + self.feed_forward.extend(self.ffn_norm(x))

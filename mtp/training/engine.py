@@ -96,7 +96,7 @@ def _estimated_seconds(config: TrainConfig, device: str) -> float:
     return config.tokens * flops_per_token(config.model) / rate
 
 
-def keep_engine(chosen: Engine, saved: dict[str, object] | None, config: TrainConfig) -> Engine:
+def resume_engine(chosen: Engine, saved: dict[str, object] | None, config: TrainConfig) -> Engine:
     """The engine of a run that continues: the choices it began with, on today's threads and device.
     Attention and compilation may be set anew: they do not define the result."""
     if saved is None or saved["device"] != chosen.device:

@@ -52,7 +52,7 @@ def override_from_start(
         if own.init == start:
             data = dataclasses.replace(config.data, tokenizer=own.data.tokenizer)
             return override(dataclasses.replace(config, model=own.model, data=data), assignments)
-    place = start_of(start, run)
+    place = start_folder(start, run)
     there = checkpoint.run_config(place).model
     free = ("model.n", "model.head", "model.extra_layers")
     heads = [text for text in assignments if text.partition("=")[0].strip() in free]
@@ -67,7 +67,7 @@ def override_from_start(
     return override(config, assignments)
 
 
-def start_of(init: str, run: Path | None) -> Path:
+def start_folder(init: str, run: Path | None) -> Path:
     """The folder that `init` names: a run beside `run`, or a path."""
     beside = run.parent / init if run else Path(init)
     return beside if beside.is_dir() else Path(init)
@@ -85,14 +85,14 @@ def _matched(there: ModelConfig, wanted: ModelConfig) -> bool:
     return HEADS[wanted.head].grows_layers and wanted.extra_layers <= there.extra_layers
 
 
-def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
+def save_start_weights(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
     """Make the weights of `config.init` the step 0 of the run in `folder`, if it has not begun;
     returns a line that tells what they are.
 
     BadInput where the start is missing or damaged, its model or its tokenizer (`text` is the
     corpus's) is another, or the run began with other weights. One that has begun needs no start.
     """
-    start, pin = start_of(config.init, folder), folder / "start"
+    start, pin = start_folder(config.init, folder), folder / "start"
     begun = checkpoint.any_saved(folder / "checkpoint")
     if begun and not pin.exists():
         raise BadInput(f"{folder} has weights of its own; it cannot have init={start} too")
@@ -112,7 +112,7 @@ def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
             f"the corpus's tokenizer, {text.name}, is not the one that {start} was trained with; "
             f"set data.tokenizer={saved_name(theirs, start)}"
         )
-    found = checkpoint.trained(start)
+    found = checkpoint.load_weights(start)
     if not pin.exists():
         write_atomically(pin, found.sha256.encode())
     elif pin.read_text() != found.sha256:

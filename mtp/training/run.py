@@ -42,23 +42,23 @@ def train(
     lock = locked(folder / ".lock", f"another process is training in {folder}")
     with lock if first else nullcontext():
         if first:
-            claim(folder, config)
-        own = tokenizer_of(folder)
-        corpus = build(config.data, data, own=own)
+            claim_folder(folder, config)
+        saved = saved_tokenizer(folder)
+        corpus = build(config.data, data, saved_tokenizer=saved)
         check_corpus(folder, corpus)
-        if own and not same_tokenizer(own, corpus.tokenizer):
+        if saved and not same_tokenizer(saved, corpus.tokenizer):
             raise BadInput(
                 f"data.tokenizer={config.data.tokenizer} is not the one that {folder} has weights "
-                f"for, {own.name}; train with that, or in another folder"
+                f"for, {saved.name}; train with that, or in another folder"
             )
         if first:
-            if not own:
+            if not saved:
                 corpus.tokenizer.save(folder)  # what decoding from the run's folder needs
             (folder / "corpus").write_text(corpus.folder.name)
         Trainer(config, corpus, folder, precision).run()
 
 
-def tokenizer_of(folder: Path) -> Tokenizer | None:
+def saved_tokenizer(folder: Path) -> Tokenizer | None:
     """What a run that has begun keeps of its tokenizer, the one that it has weights for."""
     return load_if_any(folder) if checkpoint.any_saved(folder / "checkpoint") else None
 
@@ -74,7 +74,7 @@ def check_corpus(folder: Path, corpus: Corpus) -> None:
         )
 
 
-def claim(folder: Path, config: TrainConfig) -> None:
+def claim_folder(folder: Path, config: TrainConfig) -> None:
     """Write the config into the folder. If one is there, it must define the same result; how the
     run is executed may change."""
     file = folder / "config.json"

@@ -23,7 +23,7 @@ from mtp.model.model import MultiTokenTransformer, flops_per_token
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
 from mtp.training import distributed, finetune
-from mtp.training.engine import choose_engine, keep_engine
+from mtp.training.engine import choose_engine, resume_engine
 from mtp.training.progress import Progress
 from mtp.training.signals import Interrupted, catch_signals
 from mtp.training.trainable import Trainable, clip_gradients
@@ -97,17 +97,17 @@ class Trainer:
 
         self.notes: list[str] = []  # to be told when training begins
         if isinstance(corpus.train, Pairs):
-            self.notes.append(corpus.train.told(config.model.context))
+            self.notes.append(corpus.train.summary(config.model.context))
         if config.init:
             if self.rank == 0:
-                self.notes.append(finetune.begin(config, corpus.tokenizer, folder))
+                self.notes.append(finetune.save_start_weights(config, corpus.tokenizer, folder))
             distributed.wait_for_all()
         found = checkpoint.load(folder / "checkpoint")
         in_tokens = dataclasses.replace(
             config, epochs=0.0, tokens=self.steps * self.tokens_per_step
         )
         saved = found.state.get("engine") if found else None
-        engine = keep_engine(choose_engine(in_tokens, precision), saved, config)
+        engine = resume_engine(choose_engine(in_tokens, precision), saved, config)
         self.engine = distributed.from_first_rank(engine)
         torch.manual_seed(config.seed)
         model = MultiTokenTransformer(config.model)
@@ -193,7 +193,7 @@ class Trainer:
                 self.folder / "checkpoint", Checkpoint(self.step, model, moments, state)
             )
 
-    def keep(self) -> None:
+    def save_kept_weights(self) -> None:
         """The weights of this step, for good; all ranks take part, rank 0 writes."""
         weights = {}
         for name, w in self.trainable.weights().items():
@@ -201,7 +201,7 @@ class Trainer:
             if self.rank == 0:  # the others take part and keep nothing
                 weights[name] = full
         if self.rank == 0:
-            checkpoint.keep(self.folder, self.step, weights)
+            checkpoint.save_kept_weights(self.folder, self.step, weights)
 
     def _restore(self, found: Checkpoint) -> None:
         self.trainable.load(found.model)
@@ -278,7 +278,7 @@ class Trainer:
                 if config.eval_every and (self.step % config.eval_every == 0 or last):
                     progress.log({"step": self.step, "validation_loss": self.validate()})
                 if config.keep_every and (self.step % config.keep_every == 0 or last):
-                    self.keep()
+                    self.save_kept_weights()
                 if due or last or stop:
                     self.save()
             progress.tick(self.step)

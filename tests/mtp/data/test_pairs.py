@@ -116,7 +116,7 @@ def test_what_the_context_cuts_is_counted() -> None:
     assert split.cuts(11) == (0, 0, pytest.approx((6 + 5 + 11) / 33))
     assert split.cuts(10)[:2] == (1, 0) and split.cuts(5)[:2] == (2, 0)
     assert split.cuts(4) == (2, 1, 1.0)
-    assert "3 records; a context of 5 cuts 2 prompts and 0 completions" in split.told(5)
+    assert "3 records; a context of 5 cuts 2 prompts and 0 completions" in split.summary(5)
 
 
 def test_an_epoch_has_every_record_once_and_resumes() -> None:

@@ -27,8 +27,8 @@ from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads, dropped_config
 from mtp.overrides import from_dict, identity, override, to_json
-from mtp.training.finetune import begin, override_from_start
-from mtp.training.run import claim, train
+from mtp.training.finetune import override_from_start, save_start_weights
+from mtp.training.run import claim_folder, train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
 from tests.mtp.training.test_parallel import on_two
@@ -114,7 +114,7 @@ def test_it_begins_with_the_weights_and_a_fresh_optimizer(
 ) -> None:
     config = tuned(f"model.n={n}")
     (tmp_path / "run").mkdir()
-    claim(tmp_path / "run", config)
+    claim_folder(tmp_path / "run", config)
     run = trainer(config, tmp_path / "run", data)
     expected = dict(drop_heads(load_model(start), n).named_parameters())
     weights = run.trainable.weights()
@@ -253,7 +253,7 @@ def test_a_tuned_run_has_its_heads_dropped_and_grown(
         train(config, made, data)
         assert not (made / "start").exists()
         with pytest.raises(BadInput, match=rf"{how} has weights of its own"):
-            begin(tuned(), ByteTokenizer(), made)
+            save_start_weights(tuned(), ByteTokenizer(), made)
 
 
 def test_a_stopped_run_ends_with_the_same_weights(
@@ -352,16 +352,16 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
     tuned: Callable[..., TrainConfig], start: Path, data: Path, tmp_path: Path
 ) -> None:
     config, folder = tuned(), tmp_path / "run"
-    begin(config, ByteTokenizer(), folder)
+    save_start_weights(config, ByteTokenizer(), folder)
     shutil.rmtree(folder / "checkpoint")  # the pin alone is written
-    begin(config, ByteTokenizer(), folder)
+    save_start_weights(config, ByteTokenizer(), folder)
     assert checkpoint.newest_whole_step(folder / "checkpoint") == 0
     assert checkpoint.any_saved(folder / "checkpoint")
     shutil.rmtree(folder / "checkpoint")
     shutil.rmtree(start)
     a_run(start, seed=1)
     with pytest.raises(BadInput, match="began with other weights"):
-        begin(config, ByteTokenizer(), folder)
+        save_start_weights(config, ByteTokenizer(), folder)
 
 
 @pytest.mark.parametrize(

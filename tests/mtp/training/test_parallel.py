@@ -25,7 +25,7 @@ from mtp.model import loading
 from mtp.overrides import config_id, to_json
 from mtp.training import distributed
 from mtp.training import engine as engines
-from mtp.training.engine import Engine, choose_engine, keep_engine
+from mtp.training.engine import Engine, choose_engine, resume_engine
 from mtp.training.run import train
 from tests.conftest import newest_step
 
@@ -128,17 +128,17 @@ def test_a_run_keeps_its_engine_on_the_same_device() -> None:
     now = Engine("cpu", "float32", "sdpa", False, 2, "measured")
     before = Engine("cpu", "bf16", "matmul", True, 8, "measured then")
     auto, saved = TrainConfig(tokens=1), json.loads(json.dumps(vars(before)))
-    kept = keep_engine(now, saved, auto)
+    kept = resume_engine(now, saved, auto)
     assert kept == dataclasses.replace(before, threads=2, reason="as the run began")
-    assert keep_engine(now, None, auto) == now
-    assert keep_engine(now, vars(dataclasses.replace(before, device="cuda")), auto) == now
+    assert resume_engine(now, None, auto) == now
+    assert resume_engine(now, vars(dataclasses.replace(before, device="cuda")), auto) == now
 
 
 def test_attention_and_compilation_may_change_when_a_run_continues() -> None:
     now = Engine("cpu", "float32", "sdpa", False, 2, "measured")
     before = Engine("cpu", "bf16", "matmul", True, 8, "measured then")
     config = TrainConfig(tokens=1, attention="sdpa", compile="off")
-    kept = keep_engine(now, vars(before), config)
+    kept = resume_engine(now, vars(before), config)
     assert (kept.precision, kept.attention, kept.compile) == ("bf16", "sdpa", False)
 
 
