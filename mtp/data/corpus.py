@@ -7,30 +7,29 @@ Each document is stored as bos, its tokens, eos. Split and order follow from eac
 hash, so that neither depends on the order of the source and added documents move no others.
 """
 
-import argparse
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import platform
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
+from mtp.command_line import new_parser
 from mtp.config import CorpusConfig
 from mtp.errors import BadInput, exit_cleanly
 from mtp.data.pairs import RECORD_BYTES, Pairs, PairsWriter, from_text, read_lengths
 from mtp.data.shards import ShardWriter, Split
-from mtp.files import file_sha256, sync
+from mtp.files import atomic_folder, file_sha256, locked
 from mtp.data.sources import Source, open_source, reason_to_drop
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, names_a_path, from_name, load
 
@@ -105,7 +104,8 @@ def build(
     except OSError as error:
         raise BadInput(f"{root} cannot hold corpora: {error.strerror}") from None
     if not folder.exists():
-        with _alone(root / f".{folder.name}.lock", progress):
+        waiting = partial(_log, f"waiting for another process to build {folder.name}", progress)
+        with locked(root / f".{folder.name}.lock", waiting=waiting):
             if not folder.exists():
                 _build(folder, config, source, tokenizer, progress)
     return open_corpus(folder)
@@ -149,15 +149,12 @@ def _build(
     tokenizer: Tokenizer | None,
     progress: bool,
 ) -> None:
-    making = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(making, ignore_errors=True)  # of a build that was killed
-    making.mkdir()
-    try:
-        with (making / "texts").open("w+b") as texts:
+    with atomic_folder(folder) as half:
+        with (half / "texts").open("w+b") as texts:
             documents = _Documents(texts)
             documents.collect(source, config, progress)
-            (making / "texts").unlink()  # the open file stays readable
-            manifest = _tokenize(documents, making, config, tokenizer, source.pairs, progress)
+            (half / "texts").unlink()  # the open file stays readable
+            manifest = _tokenize(documents, half, config, tokenizer, source.pairs, progress)
         manifest |= {
             "format": FORMAT,
             "config": dataclasses.asdict(config),
@@ -165,13 +162,7 @@ def _build(
             "python": platform.python_version(),
         }
         text = json.dumps(manifest | {"sha256": _digest(manifest)}, indent=2)
-        (making / "manifest.json").write_text(text + "\n")
-        sync(making / "manifest.json")
-        sync(making)
-        making.rename(folder)
-        sync(folder.parent)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+        (half / "manifest.json").write_text(text + "\n")
 
 
 class _Documents:
@@ -254,7 +245,6 @@ def _tokenize(
         tokenizer = BPE.train(map("".join, map(from_text, texts)) if pairs else texts, config.vocab)
     tokenizer.save(folder)
     (saved,) = folder.glob("tokenizer.*")
-    sync(saved)
     dtype = "uint16" if tokenizer.vocab_size <= 65_535 else "uint32"
     shards: dict[str, list[dict[str, Any]]] = {}
     records: dict[str, dict[str, Any]] = {}
@@ -293,18 +283,6 @@ def _damage(file: Path, how: str) -> str:
 
 
 @contextmanager
-def _alone(lock: Path, progress: bool) -> Iterator[None]:
-    """Hold a lock file; the system frees it when this process ends, however it ends."""
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log(f"waiting for another process to build {lock.stem[1:]}", progress)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
     """A bar of bytes (total 0: unknown) on a terminal, one line in a log."""
     if not sys.stderr.isatty():
@@ -321,12 +299,9 @@ def _log(line: str, progress: bool) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+@exit_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mtp.data.corpus",
-        description=CorpusConfig.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("mtp.data.corpus", CorpusConfig.__doc__)
     for field in dataclasses.fields(CorpusConfig):
         name = "--" + field.name.replace("_", "-")
         parser.add_argument(name, type=type(field.default), default=field.default)
@@ -335,10 +310,10 @@ def main() -> None:
     began = time.perf_counter()
     corpus = build(root=values.pop("root"), config=CorpusConfig(**values))
     seconds = time.perf_counter() - began
-    keep = ("config", "documents", "bytes", "tokens", "dtype")
-    print(json.dumps({key: corpus.manifest[key] for key in keep}, indent=2))
+    shown = ("config", "documents", "bytes", "tokens", "dtype")
+    print(json.dumps({key: corpus.manifest[key] for key in shown}, indent=2))
     print(f"{corpus.folder}: {corpus.tokenizer.name}, ready after {seconds:.1f} s")
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)()
+    main()

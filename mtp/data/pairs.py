@@ -30,7 +30,7 @@ import numpy as np
 from mtp.errors import BadInput
 from mtp.files import parse_json
 from mtp.data.shards import ShardWriter, Split
-from mtp.files import file_sha256, sync
+from mtp.files import file_sha256
 from mtp.data.tokenizer import Tokenizer
 
 RECORD_BYTES = 3 * 4  # bytes of a record in SPLIT-records.bin
@@ -168,10 +168,9 @@ class PairsWriter:
             self.bytes += len(record.completion.encode())
 
     def close(self) -> dict[str, Any]:
-        """Put the lengths on the disk; the manifest's entry of the records."""
+        """Write the lengths; returns the manifest's entry for the records."""
         lengths = np.array(self.lengths, dtype=np.uint32).reshape(-1, 3)
         self.file.write_bytes(lengths.tobytes())
-        sync(self.file)
         longest = int(lengths[:, 0].max(initial=0))
         sizes = [2**i for i in range(6, 20) if 2**i + 1 < longest]
         return {

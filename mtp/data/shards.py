@@ -1,7 +1,6 @@
 """Token shards on disk: written once, hashed as they are written, read through memory maps."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,10 +76,8 @@ class ShardWriter:
                 self.close()
 
     def close(self) -> list[dict[str, Any]]:
-        """Put the last shard on the disk; the manifest's entries of all."""
+        """Close the last shard; returns the manifest's entries for all of them."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
             name = Path(self._file.name).name
             digest = self._hash.hexdigest()

@@ -1,8 +1,8 @@
 """A folder of any format to a model, and a model to a run's folder or to a folder of any format."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mtp import checkpoint
@@ -11,7 +11,7 @@ from mtp.config import TrainConfig
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput, choose
-from mtp.files import atomic_folder
+from mtp.files import atomic_folder, must_be_writable
 from mtp.formats import hugging_face, released
 from mtp.formats.weights import build_model, model_config, read_json, read_safetensors, write_json
 from mtp.model.model import MultiTokenTransformer
@@ -62,19 +62,12 @@ def refuse_existing(dest: Path) -> None:
         raise BadInput(f"{dest} exists; choose another folder")
 
 
-@contextlib.contextmanager
-def new_folder(dest: Path) -> Iterator[Path]:
-    """A folder to write in that becomes `dest` at the end, or is gone after an error. BadInput
-    where `dest` exists or cannot be made."""
+def new_folder(dest: Path) -> AbstractContextManager[Path]:
+    """A folder to write in that becomes `dest` at the end, or disappears after an error. Raises
+    BadInput if `dest` exists or cannot be made."""
     refuse_existing(dest)
-    try:
-        making = atomic_folder(dest)
-        half = making.__enter__()
-    except OSError as error:
-        raise BadInput(f"{dest} cannot be written: {error.strerror}") from None
-    with contextlib.ExitStack() as stack:
-        stack.push(making)
-        yield half
+    must_be_writable(dest)
+    return atomic_folder(dest)
 
 
 def save_run(

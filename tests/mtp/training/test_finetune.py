@@ -368,10 +368,11 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
     ("overrides", "told"),
     {
         "more heads": (["model.n=4"], "model.n 4 parallel heads leave no trunk in 4 layers"),
-        "no heads": (["model.n=0"], "model.n is 0"),
+        "no heads": (["model.n=0"], "0 heads cannot be kept; the model has 3"),
+        "half a head": (["model.n=1.5"], "model.n is '1.5'; it must be of type int"),
         "width": (
             ["model.dim=64"],
-            "model.dim 32 -> 64: of the model of .* only n and the context",
+            "model.dim 32 -> 64: the model is the one of .*; only n, the context",
         ),
         "layers": (["model.layers=9"], "model.layers 4 -> 9"),
         "rope": (["model.rope_base=5e5"], "model.rope_base 10000.0 -> 500000.0"),
