@@ -345,7 +345,7 @@ def test_a_begun_run_needs_its_start_no_more(
     command(folder, data, *given)
     command(folder, data)
     assert "model.n 2 -> 1" in command.fails(folder, data, *given, "model.n=1")
-    assert "start is no run" in command.fails(tmp_path / "new", data, *given)
+    assert "start is not a run" in command.fails(tmp_path / "new", data, *given)
 
 
 def test_killed_before_its_first_checkpoint_it_begins_again(
@@ -377,7 +377,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
         "layers": (["model.layers=9"], "model.layers 4 -> 9"),
         "rope": (["model.rope_base=5e5"], "model.rope_base 10000.0 -> 500000.0"),
         "tokenizer": (["data.tokenizer=bpe", "data.vocab=258"], "not the one that .*=bytes"),
-        "no start": (["init=nowhere"], "nowhere is no run"),
+        "no start": (["init=nowhere"], "nowhere is not a run"),
         "no pairs": (["data.source=pairs:none.jsonl"], "none.jsonl: no such file"),
         "a batch too large": (["batch=100"], "less than one batch of 100"),
     }.values(),
