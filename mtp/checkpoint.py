@@ -90,7 +90,7 @@ def run_config(run: Path) -> TrainConfig:
 
 
 def load_weights(run: Path) -> Checkpoint:
-    """A run's newest undamaged checkpoint, without the optimizer. Raises BadInput if it has none."""
+    """A run's newest undamaged checkpoint, without the optimizer; BadInput if it has none."""
     must_be_saved(run)
     found = load(run / "checkpoint", weights_only=True)
     assert found is not None

@@ -17,7 +17,7 @@ EXECUTION = tuple(f.name for f in dataclasses.fields(Execution))
 
 
 def to_json(config: Any) -> str:
-    """The whole config as JSON. Equal configs give equal text, whether 1e6 was an int or a float."""
+    """The whole config as JSON; equal configs give equal text, whether 1e6 is an int or a float."""
     values = dataclasses.asdict(from_dict(type(config), dataclasses.asdict(config)))
     return json.dumps(values, indent=2, sort_keys=True)
 

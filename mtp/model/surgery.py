@@ -1,4 +1,4 @@
-"""Heads grown and dropped: other models grown_model of the weights of one."""
+"""Growing and dropping heads: a model with more or fewer heads from the weights of another."""
 
 import dataclasses
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def _weights_of(model: MultiTokenTransformer, n: int, path: list[int]) -> dict[s
 
 
 def dropped_config(config: ModelConfig, n: int) -> ModelConfig:
-    """The config of what `drop_heads` returns for a model of `config`. Raises BadInput as it does."""
+    """The config of what `drop_heads` returns for a model of `config`; BadInput as there."""
     if not 1 <= n <= config.n:
         raise BadInput(f"{n} heads cannot be kept; the model has {config.n}")
     path = heads.order(config, n)  # the heads that heads 1..n read through
@@ -106,8 +106,7 @@ def grow_heads(
 
 
 def grown_config(c: ModelConfig, n: int, head: str, matched: bool = False) -> ModelConfig:
-    """The config of what `grow_heads` returns for a model of config `c`. Raises BadInput as it
-    does."""
+    """The config of what `grow_heads` returns for a model of config `c`; BadInput as there."""
     choose("head type", head, HEADS)
     if c.n > 1 and c.head != head:
         raise BadInput(f"the model has {c.n} {c.head} heads; drop them before growing {head} ones")

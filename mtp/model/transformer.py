@@ -24,7 +24,7 @@ LAYER_WEIGHTS = (
 
 
 class Rope(nn.Module):
-    """Rotary positions: cosines and sines by position, in float32 whatever the type of the weights."""
+    """Rotary positions: cosines and sines by position, in float32 even if weights are not."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
