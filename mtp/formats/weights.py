@@ -1,5 +1,5 @@
-"""What all formats of checkpoints need: JSON and safetensors read with care, names of weights, and a
-model made of them."""
+"""What all checkpoint formats share: careful reading of JSON and safetensors, names of weights, and
+building a model."""
 
 import json
 from collections.abc import Callable
