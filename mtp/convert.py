@@ -24,9 +24,9 @@ from pathlib import Path
 from mtp.checkpoint import run_config
 from mtp.command_line import new_parser
 from mtp.config import TrainConfig
-from mtp.data import tokenizer
+from mtp.data.tokenizer import load, load_if_any
 from mtp.errors import exit_cleanly
-from mtp.formats.folders import FORMATS, new_folder, read, refuse_existing, save_run
+from mtp.formats.folders import FORMATS, new_folder, read_model, refuse_existing, save_run
 from mtp.head_types import HEADS
 from mtp.model.loading import load_model
 from mtp.model.surgery import drop_heads, grow_heads
@@ -36,24 +36,26 @@ from mtp.model.surgery import drop_heads, grow_heads
 def main() -> None:
     args = _parser().parse_args()
     refuse_existing(args.dest)  # before all the reading
-    text = tokenizer.load_if_any(args.source)
+    tokenizer = load_if_any(args.source)
     without = "mtp.train makes a new one"
     if args.command == "import":
-        text = tokenizer.load(args.tokenizer) if args.tokenizer else text
-        text = save_run(args.dest, read(args.source), text, TrainConfig(tokens=1e6), args.set)
+        beside = load(args.tokenizer) if args.tokenizer else tokenizer
+        new = TrainConfig(tokens=1e6)
+        tokenizer = save_run(args.dest, read_model(args.source), beside, new, args.set)
     else:
         config = run_config(args.source)
         model = load_model(args.source)
         if args.command == "export":
             with new_folder(args.dest) as folder:
-                FORMATS[args.format](folder, model, text)
+                FORMATS[args.format](folder, model, tokenizer)
             without = "the run has none"
-        elif args.command == "grow":
-            model = grow_heads(model, args.n, args.head or config.model.head, args.matched)
-            text = save_run(args.dest, model, text, config, args.set)
         else:
-            text = save_run(args.dest, drop_heads(model, args.n), text, config, args.set)
-    note = "" if text else f", without a tokenizer: {without}"
+            if args.command == "grow":
+                model = grow_heads(model, args.n, args.head or config.model.head, args.matched)
+            else:
+                model = drop_heads(model, args.n)
+            tokenizer = save_run(args.dest, model, tokenizer, config, args.set)
+    note = "" if tokenizer else f", without a tokenizer: {without}"
     print(f"{args.dest}: {args.command} of {args.source}{note}")
 
 

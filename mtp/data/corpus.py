@@ -1,10 +1,11 @@
-"""Documents of a named source -> filtered, split, tokenized, memory-mapped shards.
+"""Building and opening corpora: documents of a source become filtered, split and tokenized shards.
 
     python -m mtp.data.corpus --source stdlib --tokenizer bpe --vocab 2048
 
 A corpus is a folder: manifest.json, the tokenizer, train-00000.bin .., validation-00000.bin ...
-Each document is stored as bos, its tokens, eos. Split and order follow from each document's own
-hash, so that neither depends on the order of the source and added documents move no others.
+Each document is stored as bos, its tokens, eos. The hash of a document decides its split and its
+place in the order, so that neither depends on the order of the source, and new documents do not
+move others.
 """
 
 import dataclasses
@@ -33,14 +34,14 @@ from mtp.files import atomic_folder, file_sha256, locked
 from mtp.data.sources import Source, open_source, reason_to_drop
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, names_a_path, from_name, load
 
-FORMAT = 1  # of the folder; part of its name
-BPE_SAMPLE = 20_000_000  # bytes of train text that a BPE is trained on
-VERIFY_BYTES = 200_000_000  # shards up to this size in all are hashed when opened
+FORMAT = 1  # version of the folder's format, which is part of its name
+BPE_SAMPLE = 20_000_000  # bytes of training text that a BPE is trained on
+VERIFY_BYTES = 200_000_000  # shards are hashed when opened if they have at most so many bytes
 SPLITS = ("train", "validation")
 
 
 class Corpus:
-    """A built corpus: folder, manifest, tokenizer, train and validation."""
+    """An opened corpus: its folder, manifest, tokenizer, and the splits train and validation."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], tokenizer: Tokenizer) -> None:
         self.folder, self.manifest, self.tokenizer = folder, manifest, tokenizer
@@ -56,9 +57,9 @@ class Corpus:
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """Load a built corpus; BadInput names a file that is missing or was altered.
+    """Open a built corpus. BadInput names a file that is missing or was altered.
 
-    Sizes are always checked, hashes of shards up to VERIFY_BYTES in all.
+    Sizes are always checked; shards are hashed if they have at most VERIFY_BYTES in all.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
@@ -120,7 +121,7 @@ def open_if_built(config: CorpusConfig, root: Path = Path("data")) -> Corpus | N
 def _resolve(
     config: CorpusConfig, root: Path, saved_tokenizer: Tokenizer | None = None
 ) -> tuple[Path, Source, Tokenizer | None]:
-    """The folder of a config's corpus, its source, and its tokenizer (None: to be trained)."""
+    """The folder of a config's corpus, its source, and its tokenizer (None: one to be trained)."""
     if not 0 <= config.validation < 1:
         raise BadInput(f"validation is {config.validation}; it must be at least 0 and below 1")
     if config.max_mb < 0:
@@ -133,7 +134,7 @@ def _resolve(
     identity = dataclasses.asdict(config) | {"format": FORMAT, "source": source.identity}
     if isinstance(tokenizer, LlamaTokenizer):
         identity["tokenizer"] = file_sha256(tokenizer.file)
-    elif isinstance(tokenizer, BPE):  # of another run
+    elif isinstance(tokenizer, BPE):  # another run's
         identity["tokenizer"] = _digest([tokenizer.inner.to_str(), tokenizer.names])
     if tokenizer is None:
         BPE.check(config.vocab)  # now, not after the source is read
@@ -166,7 +167,8 @@ def _build(
 
 
 class _Documents:
-    """Fit documents, spooled to a file so that they can be taken in hash order."""
+    """The documents that pass the filters, spooled to a file so that they can be read in hash
+    order."""
 
     def __init__(self, texts: BinaryIO) -> None:
         self.texts = texts
@@ -181,7 +183,7 @@ class _Documents:
                 self.counts["seen"] += 1
                 bar.update(len(document.content))
                 key = hashlib.sha256(document.content).digest()
-                if document.group is not None:  # what decides whether it is held out
+                if document.group is not None:  # the group decides whether it is held out
                     key = key[:-8] + hashlib.sha256(document.group).digest()[-8:]
                 reason = "duplicates" if key in self.spans else reason_to_drop(document)
                 if reason:
@@ -199,14 +201,14 @@ class _Documents:
             raise BadInput(f"source {config.source} leaves no documents to train on ({found})")
 
     def _split(self, config: CorpusConfig) -> None:
-        """In hash order, up to max_mb, to train or validation."""
+        """Assign documents to train or validation, in hash order, up to max_mb."""
         total = 0
         for number, key in enumerate(sorted(self.spans)):
             total += self.spans[key][1]
             if config.max_mb and total > config.max_mb * 1e6:
                 self.counts["beyond_max_mb"] = len(self.spans) - number
                 return
-            # by the hash's other end: its front already decides what max_mb keeps
+            # the end of the hash decides, since its front decides what max_mb keeps
             held_out = int.from_bytes(key[-8:]) < config.validation * 2**64
             self.keys["validation" if held_out else "train"].append(key)
 
@@ -214,7 +216,7 @@ class _Documents:
         return sum(self.spans[key][1] for key in self.keys[split])
 
     def read(self, split: str, limit: int | None = None) -> Iterator[list[str]]:
-        """The texts of a split in batches of a few megabytes, until `limit` bytes in all."""
+        """The texts of a split, in batches of a few megabytes, up to `limit` bytes in all."""
         batch, size, total = [], 0, 0
         for key in self.keys[split]:
             start, length = self.spans[key]
@@ -237,7 +239,7 @@ def _tokenize(
     pairs: bool,
     progress: bool,
 ) -> dict[str, Any]:
-    """Write the tokenizer and the shards; returns their part of the manifest."""
+    """Write the tokenizer and the shards. Returns their part of the manifest."""
     if tokenizer is None:
         sample = documents.read("train", BPE_SAMPLE)
         _log(f"training bpe-{config.vocab}", progress)
@@ -279,12 +281,12 @@ def _digest(value: Any) -> str:
 
 
 def _damage(file: Path, how: str) -> str:
-    return f"corpus file {file} {how}; delete {file.parent} to have it built again"
+    return f"corpus file {file} {how}; delete {file.parent} to build it again"
 
 
 @contextmanager
 def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
-    """A bar of bytes (total 0: unknown) on a terminal, one line in a log."""
+    """A progress bar of bytes on a terminal, or one line in a log. A total of 0 is unknown."""
     if not sys.stderr.isatty():
         _log(f"{title}, {total / 1e6:.1f} MB" if total else title, progress)
         progress = False

@@ -35,7 +35,7 @@ PARTS = {
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file; BadInput where there is none."""
+    """The object in a JSON file. Raises BadInput if the file has none."""
     try:
         values = parse_json(file.read_bytes())
     except OSError as error:
@@ -43,7 +43,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise BadInput(f"{file} is torn or no JSON object")
+        raise BadInput(f"{file} is torn or not a JSON object")
     return values
 
 
@@ -52,7 +52,7 @@ def write_json(file: Path, values: dict[str, Any]) -> None:
 
 
 def layer_part(name: str) -> str:
-    """wq of layers.3.attention.wq.weight."""
+    """The last part of a weight's name: wq for layers.3.attention.wq.weight."""
     return name.removesuffix(".weight").rpartition(".")[2]
 
 
@@ -63,7 +63,7 @@ def required(file: Path, values: dict[str, Any], key: str) -> Any:
 
 
 def model_config(file: Path, values: dict[str, Any]) -> ModelConfig:
-    """A config from the fields that `file` gave; BadInput names both."""
+    """A config from the values in `file`. BadInput names the file and the field."""
     try:
         return from_dict(ModelConfig, values)
     except BadInput as error:
@@ -76,8 +76,9 @@ def build_model(
     names_of: Callable[[ModelConfig], dict[str, str]] | None,
     found: dict[str, Tensor],
 ) -> MultiTokenTransformer:
-    """The model of the weights `found`, which it takes out; `names_of` a config gives their names
-    by ours, None: they are the same. BadInput where they do not fit or are no numbers."""
+    """The model with the weights `found`, which are removed from that dictionary. `names_of` maps a
+    config to our names and theirs; None if they are the same. Raises BadInput if the weights do not
+    fit or are not finite."""
     held = count_layers(found, (*PARTS, *PARTS.values()))
     shapes, weights = shapes_of(config, held, len(found), folder), dict[str, Tensor]()
     names = names_of(config) if names_of else {name: name for name in shapes}
@@ -90,11 +91,11 @@ def build_model(
                 f"its config wants {shapes[ours]}"
             )
         choose(f"type of weight {theirs!r} of {folder}:", str(weight.dtype), map(str, TYPES))
-        if not weight.isfinite().all():  # it would score, as if it knew nothing
+        if not weight.isfinite().all():  # the model would run, but would know nothing
             raise BadInput(f"weight {theirs!r} of {folder} is not finite; export the model again")
         weights[ours] = weight.float()
     if found:
-        raise BadInput(f"{folder} has a weight {min(found)!r} that its config has no place for")
+        raise BadInput(f"{folder} has a weight {min(found)!r} that its config does not mention")
     return with_weights(config, weights, folder)
 
 

@@ -70,7 +70,7 @@ def check_corpus(folder: Path, corpus: Corpus) -> None:
     file = folder / "corpus"
     if file.exists() and (there := file.read_text()) != corpus.folder.name:
         raise BadInput(
-            f"{folder} was trained on corpus {there}; its source now gives {corpus.folder.name}. "
+            f"{folder} was trained on corpus {there}; its source gives {corpus.folder.name} now. "
             f"Delete {folder} to train anew, or restore the source"
         )
 

@@ -130,7 +130,7 @@ def test_an_epoch_has_every_record_once_and_resumes() -> None:
     resumed.load_state(part.state())
     for ours, theirs in zip(resumed.next(), part.next(), strict=True):
         assert torch.equal(ours, theirs)
-    with pytest.raises(BadInput, match="10 windows of 12 tokens, less than one batch of 11"):
+    with pytest.raises(BadInput, match="10 windows of 12 tokens, fewer than one batch of 11"):
         Batches(split, 11, 12, 2, seed=3)
 
 
@@ -263,7 +263,7 @@ def test_a_table_of_another_form_is_told(tmp_path: Path) -> None:
         entry["sha256"] = file_sha256(file)
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": digest}))
-    with pytest.raises(BadInput, match=r"records.bin has the wrong size; delete .* built again"):
+    with pytest.raises(BadInput, match=r"records.bin has the wrong size; delete .* to build it again"):
         open_corpus(folder)
 
 

@@ -13,7 +13,7 @@ from mtp.config import ModelConfig
 from mtp.data.tokenizer import ByteTokenizer, load
 from mtp.errors import BadInput
 from mtp.formats import folders
-from mtp.formats.folders import read
+from mtp.formats.folders import read_model
 from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads, grow_heads
@@ -86,7 +86,7 @@ def test_a_context_beyond_all_memory_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"context": 10**13}))
     with refused("config.json", "model.context is 10000000000000", "at most"):
-        read(tmp_path)
+        read_model(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_layers_and_heads_beyond_the_weights_are_refused(
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: 10**9}))
     with refused(str(tmp_path), told):
-        read(tmp_path)
+        read_model(tmp_path)
 
 
 @pytest.mark.parametrize("head", TYPES)
 def test_all_heads_round_trip(head: str, tmp_path: Path) -> None:
     model = our_model(head, kv_heads=2, extra_layers=1, rope_scaling="linear:2")
     folders.write_all(tmp_path, model, ByteTokenizer())
-    assert_equal_models(read(tmp_path), model)
+    assert_equal_models(read_model(tmp_path), model)
     assert isinstance(load(tmp_path), ByteTokenizer)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtp.formats import released
-from mtp.formats.folders import read
+from mtp.formats.folders import read_model
 from tests.mtp.formats.test_folders import (
     TOKENS,
     assert_equal_models,
@@ -114,7 +114,7 @@ def test_a_released_model_says_what_its_own_formulas_say(
 ) -> None:
     weights, params = released_model(n, kv, rope_theta=base)
     save_released(tmp_path, weights, params)
-    model = read(tmp_path)
+    model = read_model(tmp_path)
     assert (model.config.n, model.config.head, model.config.context) == (n, "parallel", 4096)
     expected = metas_forward(weights, params, TOKENS)
     with torch.no_grad():
@@ -131,14 +131,14 @@ def test_model_parallel_shards_are_joined(by: int, tmp_path: Path) -> None:
     }
     save_released(tmp_path / "one", padded, params)
     save_released(tmp_path / "two", padded, params, shards=2, by=by)
-    assert_equal_models(read(tmp_path / "one"), read(tmp_path / "two"))
+    assert_equal_models(read_model(tmp_path / "one"), read_model(tmp_path / "two"))
 
 
 def test_a_released_model_without_n_is_counted(tmp_path: Path) -> None:
     weights, params = released_model(3)
     del params["n_future_tokens"]
     save_released(tmp_path, weights, params)
-    assert read(tmp_path).config.n == 3
+    assert read_model(tmp_path).config.n == 3
 
 
 RELEASED: dict[str, dict[str, Any]] = {
@@ -156,7 +156,7 @@ RELEASED: dict[str, dict[str, Any]] = {
 def test_the_released_format_round_trips(variant: str, tmp_path: Path) -> None:
     model = our_model(**RELEASED[variant])
     released.write_released(tmp_path, model, None)
-    again = read(tmp_path)
+    again = read_model(tmp_path)
     assert torch.equal(logits(again), logits(model))
     params = json.loads((tmp_path / "params.json").read_text())
     weights = torch.load(tmp_path / "consolidated.00.pth", weights_only=True)
@@ -205,7 +205,7 @@ def test_a_hostile_pickle_is_refused_and_does_nothing(legacy: bool, tmp_path: Pa
     evil = weights | {"evil": Hostile(proof)}
     torch.save(evil, file, _use_new_zipfile_serialization=not legacy)
     with refused("consolidated.00.pth", "refused"):
-        read(tmp_path)
+        read_model(tmp_path)
     assert not proof.exists()
     torch.load(file, weights_only=False)  # it was a real one
     assert proof.exists()
@@ -272,8 +272,8 @@ BAD_RELEASED: dict[str, tuple[Any, list[str]]] = {
 @pytest.mark.parametrize("case", BAD_RELEASED)
 def test_a_bad_released_folder_is_told_in_one_line(case: str, tmp_path: Path) -> None:
     save_released(tmp_path / "released", *released_model())
-    read(tmp_path / "released")
+    read_model(tmp_path / "released")
     change, told = BAD_RELEASED[case]
     change(tmp_path / "released")
     with refused(str(tmp_path / "released"), *told):
-        read(tmp_path / "released")
+        read_model(tmp_path / "released")

@@ -379,7 +379,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
         "tokenizer": (["data.tokenizer=bpe", "data.vocab=258"], "not the one that .*=bytes"),
         "no start": (["init=nowhere"], "nowhere is not a run"),
         "no pairs": (["data.source=pairs:none.jsonl"], "none.jsonl: no such file"),
-        "a batch too large": (["batch=100"], "less than one batch of 100"),
+        "a batch too large": (["batch=100"], "fewer than one batch of 100"),
     }.values(),
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
