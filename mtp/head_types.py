@@ -30,7 +30,8 @@ class HeadType:
                         n layers from the trunk (parameter matching)
     shared_unembedding  all heads share one unembedding matrix; otherwise each has its own
     grown_from          what a new head of a trained model starts as (mtp/model/surgery.py):
-                          module        a fresh module that passes its input on unchanged
+                          module        a module that gives the last head's latent: a copy of its
+                                        module, or a fresh one that passes its input on unchanged
                           unembedding   a copy of the last head's unembedding
                           head          a copy of the last head's layer
                           silent head   such a copy that writes nothing to the residual stream

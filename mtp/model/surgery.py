@@ -65,7 +65,7 @@ def grow_heads(
     At first a new head gives the outputs of the last existing head; training on another token makes
     it different. (The paper does not say how new heads start.) A new head starts with
 
-        linear       the identity as W_i
+        linear       a copy of the last W_i, or the identity after head 1
         replicated   a copy of the last U_i
         parallel     a copy of the last head's layer
         causal       such a copy with wo and w2 zero, so that it passes on the latent that it reads
@@ -78,22 +78,27 @@ def grow_heads(
     """
     c, grown = model.config, grown_config(model.config, n, head, matched)
     weights: dict[str, Tensor] = dict(model.state_dict())
-    if c.n == 1:  # one head may become any type: rename its layers as the new type does
+    if c.n == 1 and c.head != head:  # rename the layers as the new type does
+        if not HEADS[c.head].is_layer and weights_of_layer(weights, "heads.0"):
+            raise BadInput(f"the model's {c.head} head has weights that {head} heads cannot take")
         c = _as_type(c, head)
+        renamed = {}
         for old, now in zip(layer_names(model.config), layer_names(c), strict=True):
-            weights |= {
-                now + name.removeprefix(old): w
-                for name, w in weights_of_layer(weights, old).items()
-            }
+            for name in weights_of_layer(weights, old):
+                renamed[now + name.removeprefix(old)] = weights.pop(name)
+        weights |= renamed
+        if HEADS[head].grown_from == "module":
+            weights |= _weights_that_pass_on(grown, 1, weights[NORM])
     trunk, last = grown.trunk_layers, f"heads.{c.n - 1}"
     for i in range(c.n, n):  # head i + 1
         start = HEADS[head].grown_from
         if start == "unembedding":
             weights[f"unembeddings.{i}.weight"] = weights[f"unembeddings.{c.n - 1}.weight"]
         elif start == "module":
-            for name, weight in _weights_that_pass_on(c).items():
-                like = weights.get(f"{last}.{name}", weight.to(weights[NORM]))
-                weights[f"heads.{i}.{name}"] = like
+            beside = heads.parent(grown, i + 1) == heads.parent(grown, c.n)  # reads the same latent
+            copied = weights_of_layer(weights, last) if beside else {}
+            new = {f"heads.{i}" + name.removeprefix(last): w for name, w in copied.items()}
+            weights |= new or _weights_that_pass_on(grown, i + 1, weights[NORM])
         else:
             source = f"trunk.{trunk + n - 1 - i}" if start == "trunk" else last
             for name, weight in weights_of_layer(weights, source).items():
@@ -129,10 +134,13 @@ def weights_of_layer(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]
     return {key: w for key, w in weights.items() if key.startswith(f"{name}.")}
 
 
-def _weights_that_pass_on(config: ModelConfig) -> dict[str, Tensor]:
-    """The weights with which a head's module returns its input unchanged."""
-    module = MODULES[HEADS[config.head].module](config, 2)
+def _weights_that_pass_on(config: ModelConfig, i: int, like: Tensor) -> dict[str, Tensor]:
+    """The weights of head i with which its module returns its input unchanged, of the type and on
+    the device of `like`."""
+    module = MODULES[HEADS[config.head].module](config, i)
+    if not any(True for _ in module.parameters()):
+        return {}
     if not isinstance(pass_on := getattr(module, "pass_on", None), Callable):
         raise BadInput(f"{config.head} heads cannot be grown: their module has no pass_on()")
     pass_on()
-    return dict(module.state_dict())
+    return {f"heads.{i - 1}.{name}": w.to(like) for name, w in module.state_dict().items()}

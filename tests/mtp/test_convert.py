@@ -23,9 +23,16 @@ from mtp.model.surgery import drop_heads
 from mtp.overrides import from_dict, override, to_json
 from mtp.training.run import train
 from mtp.training.trainer import Trainer
-from tests.mtp.formats.test_folders import TOKENS, assert_equal_models, logits, our_model
-from tests.mtp.formats.test_hugging_face import from_pretrained, their_model
-from tests.mtp.formats.test_released import released_model, save_released
+from tests.mtp.formats.helpers import (
+    TOKENS,
+    assert_equal_models,
+    from_pretrained,
+    logits,
+    our_model,
+    released_model,
+    save_released,
+    their_model,
+)
 
 NO_TOKENIZER = ("--set", "data.tokenizer=bpe")  # that comes with the weights
 
@@ -220,7 +227,8 @@ def test_a_run_never_goes_on_in_other_tokens(command: Command, texts: Path) -> N
         there["data"] |= {"tokenizer": name, "vocab": 400}
         Path("one/config.json").write_text(json.dumps(there))
         code, _, told = command.run("mtp.train", "--run", "one")
-        assert code == 2 and f"data.tokenizer={name} is not the tokenizer of the weights in one" in told, told
+        assert code == 2, told
+        assert f"data.tokenizer={name} is not the tokenizer of the weights in one" in told
         assert same_tokenizer(load(Path("one")), bpe)
 
 
@@ -283,7 +291,10 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
         ["export", "causal", "out", "--format", "released"],
         ["released", "causal"],
     ),
-    "a tokenizer of another kind": (["export", "unigram", "out"], ["tokenizer.model", "is not a BPE"]),
+    "a tokenizer of another kind": (
+        ["export", "unigram", "out"],
+        ["tokenizer.model", "is not a BPE"],
+    ),
     "a tokenizer that is torn": (["import", "torn", "out"], ["tokenizer.json", "not a tokenizer"]),
 }
 

@@ -20,7 +20,7 @@ from mtp.model.surgery import grow_heads
 from mtp.overrides import from_dict, to_json
 from mtp.training.finetune import override_from_start, save_start_weights
 from tests.conftest import Cli, Said
-from tests.mtp.training.test_finetune import SHAPE, a_run
+from tests.mtp.training.helpers import SHAPE, a_run
 
 HEADS = ["parallel", "linear", "parallel", "parallel +3 layers"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.mtp.training.test_resume import fails
+from tests.mtp.training.helpers import fails
 
 from mtp.config import CorpusConfig
 from mtp.data import sources

@@ -12,7 +12,7 @@ from mtp.decoding.generate import generate
 from mtp.decoding.sampling import Sampling, choose_token
 from mtp.decoding.trees import Tree, best_tree, chain
 from mtp.errors import BadInput
-from tests.mtp.decoding.test_generate import random_model
+from tests.mtp.decoding.helpers import random_model
 
 VOCAB, NEW, DRAWS = 4, 4, 8000
 TREE = Tree(((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)))

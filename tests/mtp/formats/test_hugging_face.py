@@ -15,16 +15,17 @@ from mtp.decoding.generate import generate
 from mtp.decoding.trees import Tree
 from mtp.formats import hugging_face
 from mtp.formats.folders import read_model
+from mtp.head_types import HEADS
 from mtp.model.surgery import grow_heads
-from tests.mtp.formats.test_folders import (
-    HEADS,
+from tests.mtp.formats.helpers import (
     TOKENS,
     assert_equal_models,
     cut,
+    from_pretrained,
     logits,
     our_model,
-    randomise,
     refused,
+    their_model,
     write,
 )
 
@@ -50,22 +51,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "narrow heads": {"head_dim": 8},
     "odd width": {"intermediate_size": 37},
 }
-
-
-def their_model(**changes: Any) -> Any:
-    """A small LlamaForCausalLM with random weights, norms included."""
-    transformers = pytest.importorskip("transformers", reason="the bench extra is not installed")
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    shape = {
-        "vocab_size": 97, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
-        "num_attention_heads": 4, "max_position_embeddings": 128,
-        "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    made = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(shape | changes)))
-    randomise(made)
-    return made.eval()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -146,13 +131,6 @@ OURS: dict[str, dict[str, Any]] = {
     "llama3": {"rope_scaling": "llama3:8,1,4,32", "rope_base": 5e5, "kv_heads": 1},
     "wide": {"head_dim": 24, "norm_eps": 1e-3, "extra_layers": 2, "hidden": 40},
 }
-
-
-def from_pretrained(folder: Path) -> Any:
-    transformers = pytest.importorskip("transformers", reason="the bench extra is not installed")
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    return transformers.AutoModelForCausalLM.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("variant", OURS)

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from mtp.formats import released
 from mtp.formats.folders import read_model
-from tests.mtp.formats.test_folders import (
+from tests.mtp.formats.helpers import (
     TOKENS,
     assert_equal_models,
     cut,
     logits,
     our_model,
     refused,
+    released_model,
+    save_released,
     write,
 )
 
@@ -62,50 +64,6 @@ def metas_forward(weights: dict[str, Tensor], params: dict[str, Any], tokens: Te
     names = [f"layers.{layers - 1}", *(f"extra_heads.{i}" for i in range(n - 1))]
     latents = [norm(block(z, name), w["norm.weight"]) for name in names]
     return torch.stack(latents) @ w["output.weight"].T
-
-
-def released_model(n: int = 3, kv: int = 4, **params: Any) -> tuple[dict[str, Tensor], Any]:
-    """Random weights under Meta's names, and their params.json."""
-    D, F, V, L, E = 32, 88, 97, 5, 8
-    g = torch.Generator().manual_seed(n)
-
-    def matrix(rows: int, columns: int) -> Tensor:
-        return torch.randn(rows, columns, generator=g) * columns**-0.5
-
-    def gain() -> Tensor:
-        return torch.rand(D, generator=g) + 0.5
-
-    weights = {"tok_embeddings.weight": matrix(V, D), "output.weight": matrix(V, D)}
-    weights |= {"norm.weight": gain(), "rope.freqs": torch.ones(4)}
-    names = [f"layers.{i}" for i in range(L - n + 1)] + [f"extra_heads.{i}" for i in range(n - 1)]
-    for name in names:
-        shapes = {"wq": (D, D), "wk": (kv * E, D), "wv": (kv * E, D), "wo": (D, D)}
-        weights |= {f"{name}.attention.{k}.weight": matrix(*s) for k, s in shapes.items()}
-        shapes = {"w1": (F, D), "w2": (D, F), "w3": (F, D)}
-        weights |= {f"{name}.feed_forward.{k}.weight": matrix(*s) for k, s in shapes.items()}
-        weights |= {f"{name}.{k}_norm.weight": gain() for k in ("attention", "ffn")}
-    values = {"dim": D, "n_layers": L, "n_heads": 4, "vocab_size": -1, "multiple_of": 8}
-    values |= {"norm_eps": 1e-5, "n_future_tokens": n} | params
-    if kv != 4:
-        values["n_kv_heads"] = kv
-    return weights, values
-
-
-def save_released(
-    folder: Path, weights: dict[str, Tensor], params: Any, shards: int = 1, by: int = 1
-) -> None:
-    """Write them cut into `shards`, the embedding along `by`: 1 as Llama 2's, 0 as Llama 3's."""
-    folder.mkdir(exist_ok=True)
-    (folder / "params.json").write_text(json.dumps(params))
-    axes = {"wo": 1, "w2": 1, "tok_embeddings": by}
-    for i in range(shards):
-        part = {
-            name: w
-            if w.dim() == 1
-            else w.tensor_split(shards, axes.get(name.split(".")[-2], 0))[i].clone()
-            for name, w in weights.items()
-        }
-        torch.save(part, folder / f"consolidated.{i:02}.pth")
 
 
 @pytest.mark.parametrize(("n", "kv", "base"), [(1, 4, 1e4), (4, 4, 1e4), (3, 2, 5e5)])

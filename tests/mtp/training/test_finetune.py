@@ -17,11 +17,10 @@ import torch
 
 from mtp import checkpoint, convert
 from mtp import train as train_command
-from mtp.checkpoint import Checkpoint
 from mtp.config import ModelConfig, TrainConfig
 from mtp.data.batches import IGNORE
 from mtp.data.pairs import Pairs
-from mtp.data.tokenizer import BPE, ByteTokenizer, Tokenizer, load
+from mtp.data.tokenizer import BPE, ByteTokenizer, load
 from mtp.errors import BadInput
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
@@ -31,25 +30,16 @@ from mtp.training.finetune import override_from_start, save_start_weights
 from mtp.training.run import claim_folder, train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
-from tests.mtp.training.test_parallel import on_two
-from tests.mtp.training.test_train import Make, assert_same_run, rows, status, trainer
-
-SHAPE = {"dim": 32, "layers": 4, "attn_heads": 2, "vocab": 258, "n": 3, "context": 48}
-
-
-def a_run(
-    folder: Path, seed: int = 0, tokenizer: Tokenizer | None = None, **model: Any
-) -> MultiTokenTransformer:
-    """A finished run's folder, as mtp.train leaves it, and its model."""
-    torch.manual_seed(seed)
-    made = MultiTokenTransformer(from_dict(ModelConfig, SHAPE | model))
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=made.config)))
-    (tokenizer or ByteTokenizer()).save(folder)
-    weights = {name: w.detach() for name, w in made.named_parameters()}
-    moments = {f"exp_avg.{name}": w for name, w in weights.items()}
-    checkpoint.save(folder / "checkpoint", Checkpoint(7, weights, moments, {"step": 7}))
-    return made
+from tests.mtp.training.helpers import (
+    SHAPE,
+    Make,
+    a_run,
+    assert_same_run,
+    on_two,
+    rows,
+    status,
+    trainer,
+)
 
 
 @pytest.fixture(scope="module")
