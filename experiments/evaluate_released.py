@@ -104,7 +104,7 @@ def imported(folder: Path, name: str, runs: Path) -> Path:
     if text is None:
         raise BadInput(f"{folder} has no tokenizer.model; it belongs beside the four checkpoints")
     print(f"importing {name}", flush=True)
-    model = folders.read(folder / name)
+    model = folders.read_model(folder / name)
     if f"{model.config.n}" != name.rpartition("_")[2]:
         raise BadInput(f"{folder / name} has {model.config.n} heads; its name says otherwise")
     folders.save_run(dest, model, text, TrainConfig(tokens=1e6), [])

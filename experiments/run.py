@@ -25,7 +25,7 @@ from mtp.errors import BadInput
 from mtp.hardware import default_device
 from mtp.training.engine import auto_precision
 from mtp.training.progress import read_status
-from mtp.training.run import tokenizer_of
+from mtp.training.run import saved_tokenizer
 
 
 def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Namespace) -> None:
@@ -64,10 +64,10 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     for config in todo:
         kept = own.get(config.data)
         if names_a_path(config.data.tokenizer):
-            kept = kept or tokenizer_of(run_folder(config, args.runs))
+            kept = kept or saved_tokenizer(run_folder(config, args.runs))
         own[config.data] = kept
     for data, tokenizer in own.items():
-        build(data, args.data, own=tokenizer)
+        build(data, args.data, saved_tokenizer=tokenizer)
     precision = study_precision(configs, args.runs) if args.launcher != "slurm" else ""
     names = {run_name(config) for config in configs}
     for part in bases_first(todo):

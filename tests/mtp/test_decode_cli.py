@@ -270,8 +270,8 @@ def test_a_prompt_that_is_no_utf8_is_told(say: Say) -> None:
 
 
 def test_folders_without_a_trained_run_are_told(say: Say, run: Path, tmp_path: Path) -> None:
-    one_line(say(checkpoint=tmp_path / "none"), str(tmp_path / "none"), "is no run")
-    one_line(say(checkpoint=run / "config.json"), "is no run")
+    one_line(say(checkpoint=tmp_path / "none"), str(tmp_path / "none"), "is not a run")
+    one_line(say(checkpoint=run / "config.json"), "is not a run")
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     for name in ("config.json", "tokenizer.json"):
@@ -285,5 +285,5 @@ def test_folders_without_a_trained_run_are_told(say: Say, run: Path, tmp_path: P
 
 def test_as_a_process_errors_have_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(command(tmp_path, PROMPT), capture_output=True, text=True)
-    one_line(Said(done.returncode, done.stdout, done.stderr), str(tmp_path), "is no run")
+    one_line(Said(done.returncode, done.stdout, done.stderr), str(tmp_path), "is not a run")
     assert done.stdout == ""

@@ -27,7 +27,7 @@ from mtp.decoding.generate import Generation, generate, stream
 from mtp.decoding.trees import Tree, best_tree, chain
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
-from tests.mtp.decoding.test_generate import clockwork, trained
+from tests.mtp.decoding.helpers import clockwork, trained
 
 PROMPTS = [[1, 2, 3], [12, 3], [7], [13, 14, 2, 15], [4, 5]]
 

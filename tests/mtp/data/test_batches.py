@@ -138,7 +138,7 @@ def test_ranks_share_a_batch() -> None:
 
 def test_bad_input() -> None:
     split = numbered([30] * 3)
-    with pytest.raises(BadInput, match="12 windows of 8 tokens, less than one batch of 13"):
+    with pytest.raises(BadInput, match="12 windows of 8 tokens, fewer than one batch of 13"):
         Batches(split, 13, 8, 2, seed=0)
     with pytest.raises(BadInput, match="batch 4 does not divide over 3"):
         Batches(split, 4, 8, 2, seed=0, world=3)

@@ -206,7 +206,7 @@ def test_a_killed_build_leaves_no_corpus(tmp_path: Path) -> None:
     path, root = write_files(tmp_path / "texts", 100, words=1500), tmp_path / "data"
     config = config_of(path, tokenizer="bpe", vocab=400, validation=0.02)
     killed = 0
-    for sign in (".*.tmp", ".*.tmp/train-00000.bin", ".*.tmp/manifest.json"):
+    for sign in (".half-*", ".half-*/train-00000.bin", ".half-*/manifest.json"):
         process = subprocess.Popen(command(root, config), stderr=subprocess.DEVNULL)
         while process.poll() is None and not list(root.glob(sign)):
             time.sleep(0.001)
@@ -218,7 +218,7 @@ def test_a_killed_build_leaves_no_corpus(tmp_path: Path) -> None:
     assert killed >= 2
     corpus = build(config, root, False)
     assert corpus.manifest["documents"]["seen"] == 100
-    assert not list(root.glob(".*.tmp"))
+    assert not list(root.glob(".half-*"))
 
 
 def test_two_builds_at_once_end_well(tmp_path: Path) -> None:

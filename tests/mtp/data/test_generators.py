@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.mtp.training.test_resume import fails
+from tests.mtp.training.helpers import fails
 
 from mtp.config import CorpusConfig
 from mtp.data import sources
@@ -235,7 +235,7 @@ def test_polynomials_are_a_source(tmp_path: Path) -> None:
     [
         ("python:nope", "there is no module nope"),
         ("python:json", "module json has no function documents"),
-        ("python:synthetic.polynomials?p=7,p=7", "'p=7' is not NAME=VALUE, or comes twice"),
+        ("python:synthetic.polynomials?p=7,p=7", "'p=7' is not NAME=VALUE, or NAME comes twice"),
         ("python:synthetic.polynomials?q=7", "unknown option 'q'; choose from: p, d, ops"),
     ],
 )

@@ -116,7 +116,7 @@ def test_what_the_context_cuts_is_counted() -> None:
     assert split.cuts(11) == (0, 0, pytest.approx((6 + 5 + 11) / 33))
     assert split.cuts(10)[:2] == (1, 0) and split.cuts(5)[:2] == (2, 0)
     assert split.cuts(4) == (2, 1, 1.0)
-    assert "3 records; a context of 5 cuts 2 prompts and 0 completions" in split.told(5)
+    assert "3 records; a context of 5 cuts 2 prompts and 0 completions" in split.summary(5)
 
 
 def test_an_epoch_has_every_record_once_and_resumes() -> None:
@@ -130,7 +130,7 @@ def test_an_epoch_has_every_record_once_and_resumes() -> None:
     resumed.load_state(part.state())
     for ours, theirs in zip(resumed.next(), part.next(), strict=True):
         assert torch.equal(ours, theirs)
-    with pytest.raises(BadInput, match="10 windows of 12 tokens, less than one batch of 11"):
+    with pytest.raises(BadInput, match="10 windows of 12 tokens, fewer than one batch of 11"):
         Batches(split, 11, 12, 2, seed=3)
 
 
@@ -263,7 +263,7 @@ def test_a_table_of_another_form_is_told(tmp_path: Path) -> None:
         entry["sha256"] = file_sha256(file)
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": digest}))
-    with pytest.raises(BadInput, match=r"records.bin has the wrong size; delete .* built again"):
+    with pytest.raises(BadInput, match=r"records.bin has the wrong size; delete .* to build it again"):
         open_corpus(folder)
 
 

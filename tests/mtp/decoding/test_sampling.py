@@ -12,7 +12,7 @@ from mtp.decoding.generate import generate
 from mtp.decoding.sampling import Sampling, choose_token
 from mtp.decoding.trees import Tree, best_tree, chain
 from mtp.errors import BadInput
-from tests.mtp.decoding.test_generate import random_model
+from tests.mtp.decoding.helpers import random_model
 
 VOCAB, NEW, DRAWS = 4, 4, 8000
 TREE = Tree(((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)))
@@ -142,7 +142,7 @@ def test_the_best_tree_has_the_most_frequent_paths_and_the_chain() -> None:
     assert best_tree(ranks, 3, 5).paths == ((), (0,), (1,), (0, 0), (1, 0))
     assert best_tree(ranks, 3, 6).paths == ((), (0,), (1,), (0, 0), (1, 0), (1, 2))
     assert best_tree([(4, 4)] * 9, 3, 4).paths == ((), (0,), (4,), (0, 0)), "the chain stays"
-    with pytest.raises(BadInput, match="2 nodes does not hold the chain of k=3"):
+    with pytest.raises(BadInput, match="2 nodes cannot contain the chain of k=3"):
         best_tree(ranks, 3, 2)
 
 

@@ -17,7 +17,7 @@ from mtp.overrides import from_dict
 from mtp.training.finetune import override_from_start
 from mtp.training.run import train
 from tests.conftest import BENCHMARK_DATA
-from tests.mtp.training.test_train import rows
+from tests.mtp.training.helpers import rows
 
 FILES = {
     "MBPP": Path(os.environ.get("MBPP", BENCHMARK_DATA / "mbpp/mbpp.jsonl")),
