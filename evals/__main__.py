@@ -18,6 +18,7 @@ import pandas as pd
 from evals.benchmarks.registry import BENCHMARKS, chosen
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
+from mtp.command_line import new_parser
 from mtp.errors import BadInput, exit_cleanly
 from mtp.files import locked, must_be_writable, write_atomically
 from mtp.hardware import default_device, device_name
@@ -29,10 +30,8 @@ NUMBERS = {"value": float, "low": float, "high": float, "count": int}
 WHOSE = ["benchmark", "variant", "checkpoint"]
 
 
-def parser(prog: str) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser(module: str) -> argparse.ArgumentParser:
+    made = new_parser(module, __doc__)
     say = made.add_argument
     say("--checkpoint", type=Path, nargs="+", required=True, help="runs, or files in RUN/kept")
     say("--benchmarks", required=True, help=f"of {', '.join(BENCHMARKS)}; with commas between")
@@ -55,7 +54,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 
 def evaluate(args: argparse.Namespace) -> pd.DataFrame:
-    """Measure, write OUT/results.csv, print the table; all rows of OUT."""
+    """Measure, write OUT/results.csv and print the table. Returns all rows of OUT."""
     wanted = chosen(args.benchmarks, args.variant)
     options = Options(
         out=args.out,
@@ -130,7 +129,7 @@ def read(file: Path) -> pd.DataFrame:
 
 
 def measured(rows: pd.DataFrame, found: Sequence[Measured]) -> pd.Series:
-    """Which rows are of a benchmark, variant and checkpoint that are among the found."""
+    """Which rows belong to a benchmark, variant and checkpoint that was just measured."""
     now = {(row.benchmark, row.variant, row.checkpoint) for row in found}
     return pd.Series(
         [key in now for key in zip(*(rows[n] for n in WHOSE), strict=True)], rows.index, bool
@@ -153,7 +152,7 @@ def table(rows: pd.DataFrame) -> str:
 
 @exit_cleanly
 def main() -> None:
-    evaluate(parser("python -m evals").parse_args())
+    evaluate(parser("evals").parse_args())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The harness brings prompts, data (from the Hugging Face hub, unless a task's yam
 scores; the model gives likelihoods by head 1 and greedy or sampled text by all heads.
 """
 
-import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from evals.harness.generation import completions
 from evals.harness.likelihood import Request, likelihoods, request, windows
+from mtp.command_line import new_parser
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
 from mtp.decoding.sampling import Sampling
@@ -39,7 +39,7 @@ SAMPLING = ("temperature", "top_k", "top_p")
 
 
 class MultiTokenLM(LM):
-    """A model and its tokenizer as the harness wants them."""
+    """A model and its tokenizer behind the harness's interface."""
 
     def __init__(self, model: MultiTokenTransformer, text: Tokenizer) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class MultiTokenLM(LM):
         return found
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The harness's generation arguments as ours; BadInput for unknown ones."""
+        """The harness's generation arguments as ours. Raises BadInput for unknown ones."""
         for key in given:
             choose("generation argument", key, ("until", "max_gen_toks", "do_sample", *SAMPLING))
         stops = given.get("until") or []
@@ -111,7 +111,7 @@ def evaluate(model: LM, tasks: Iterable[Any], **options: Any) -> dict[str, Any]:
 @exit_cleanly
 def main() -> None:
     """Run tasks of lm-evaluation-harness on a trained model."""
-    parser = argparse.ArgumentParser(prog="python -m evals.lm_eval", description=main.__doc__)
+    parser = new_parser("evals.lm_eval", __doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a run's folder")
     parser.add_argument("--tasks", required=True, help="the harness's names, with commas between")
     parser.add_argument("--num-fewshot", type=int, help="solved examples (default: the task's)")

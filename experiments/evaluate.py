@@ -129,7 +129,7 @@ def labels(order: list[tuple[str, str, str]], kind: Kind) -> list[str]:
 
 @exit_cleanly
 def main() -> None:
-    args = command.parser("python -m experiments.evaluate").parse_args()
+    args = command.parser("experiments.evaluate").parse_args()
     rows = command.evaluate(args)
     for file in save(figure(rows), args.out / "results"):
         print(file)

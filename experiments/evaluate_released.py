@@ -37,6 +37,7 @@ from evals.probes.domains import domains
 from evals.probes.speculation import side_by_side
 from experiments import figures, results
 from experiments.decoding_speed import ways_of
+from mtp.command_line import new_parser
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data import tokenizer
 from mtp.data.corpus import build
@@ -260,11 +261,7 @@ def decoding_panel(axes: Axes, rows: pd.DataFrame, paper: pd.DataFrame) -> None:
 
 @exit_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.evaluate_released",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("experiments.evaluate_released", __doc__)
     say = parser.add_argument
     say("--checkpoints", type=Path, required=True, metavar="FOLDER", help="the download")
     say("--scale", default="paper", help=f"{', '.join(SCALES)} (default: paper)")

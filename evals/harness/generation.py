@@ -1,5 +1,5 @@
-"""Answers that a model writes to prompts, each up to a stop text, with heads that draft; and the many
-answers to a benchmark's prompts, drawn in batches and kept in a journal.
+"""Answers that a model writes to prompts: each up to a stop text, with heads that draft; and the
+many answers to a benchmark's prompts, drawn in batches and kept in a journal.
 
 The batches follow from the prompts, the protocol and the seed alone, and each has random numbers of
 its own. So a run that was killed makes the missing batches and ends with the answers of a run that
@@ -71,8 +71,8 @@ def completions(
     k: int | None = None,
     batch: int = BATCH,
 ) -> list[str]:
-    """`answers` to any number of texts, in batches of like lengths. A prompt too long for the model
-    loses tokens at its beginning."""
+    """`answers` for any number of texts, in batches of similar lengths. A prompt that is too long
+    for the model loses tokens at its beginning."""
     left = model.config.context - max_new
     if max_new < 1 or left < 1:
         raise BadInput(
@@ -106,8 +106,8 @@ def draw(
     k: int | None = None,
     seed: int = 0,
 ) -> dict[str, list[str]]:
-    """`protocol.samples` answers to each prompt, by the problem's id; what `journal` has already is
-    not drawn again."""
+    """`protocol.samples` answers to each prompt, by the problem's id. Answers that are already in
+    the `journal` are not drawn again."""
     journal.check("an answer", has(problem=str, sample=int, answer=str))
     have = {(record["problem"], record["sample"]): record["answer"] for record in journal.records}
     order = sorted(asked, key=lambda name: (len(asked[name].tokens), name))  # little padding
@@ -137,7 +137,7 @@ def protocol_answers(
     k: int | None,
     seed: int,
 ) -> list[str]:
-    """One answer to each prompt, as the protocol has it."""
+    """One answer to each prompt, with the protocol's stops, length and sampling."""
     stops, max_new, how = protocol.stops, protocol.max_new, sampling(protocol, seed)
     return answers(model, text, prompts, stops, max_new, sampling=how, k=k)
 

@@ -1,8 +1,8 @@
-"""A file of records that grows as work is done, and from which the work goes on.
+"""A file of records that grows as work is done, and from which interrupted work continues.
 
 The first line says what the records are of. A killed writer leaves at most a torn last line, and a
-power cut one with zeros in it; both are dropped. A file whose first line says something else, or
-with any other line that is no record, is refused and stays as it is.
+power cut may leave one with zeros in it; both are dropped. A file is refused and left alone if its
+first line says something else, or if any other line is not a record.
 """
 
 import fcntl
@@ -17,13 +17,13 @@ from mtp.files import parse_json
 
 
 def header(file: Path) -> dict[str, Any]:
-    """What a file's records are of; nothing where it has none."""
+    """What a file's records are of; empty if it does not say."""
     try:
         with file.open("rb") as lines:
             line = lines.readline()
         return dict(parse_json(line)) if line.endswith(b"\n") else {}
     except (OSError, ValueError, TypeError):
-        return {}  # Journal tells what is wrong
+        return {}  # Journal reports what is wrong
 
 
 def has(**kinds: type) -> Callable[[Mapping[str, Any]], bool]:
@@ -55,11 +55,13 @@ class Journal:
         self.stream.flush()
 
     def check(self, kind: str, is_one: Callable[[dict[str, Any]], bool]) -> None:
-        """BadInput names the first record that is none of this kind: a whole line may still be of
-        something else."""
+        """Raise BadInput that names the first record which is not of this kind: a whole line may be
+        of something else."""
         for number, record in enumerate(self.records, 2):
             if not is_one(record):
-                raise BadInput(f"{self.file} line {number} is no record of {kind}; delete the file")
+                raise BadInput(
+                    f"{self.file} line {number} is not a record of {kind}; delete the file"
+                )
 
     def __enter__(self) -> "Journal":
         return self
@@ -104,4 +106,4 @@ class Journal:
         self.records = found[1:]
 
     def _no_record(self, number: int) -> BadInput:
-        return BadInput(f"{self.file} line {number} is no record; move the file away")
+        return BadInput(f"{self.file} line {number} is not a record; move the file away")

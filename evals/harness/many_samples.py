@@ -1,7 +1,7 @@
-"""Benchmarks whose answers are drawn, each right or wrong: pass@k.
+"""Benchmarks with many sampled answers to each problem, each right or wrong: pass@k.
 
-OUT/CHECKPOINT/BENCHMARK-VARIANT-T0.2.jsonl has the answers, and -verdicts.jsonl what came of those
-that are programs; both are gone on with where they end.
+OUT/CHECKPOINT/BENCHMARK-VARIANT-T0.2.jsonl has the answers, and -verdicts.jsonl the verdicts on
+answers that are programs. Interrupted work continues from both.
 """
 
 import dataclasses
@@ -37,14 +37,14 @@ MakeJob = Callable[[Problem, str, Protocol], Job]
 @dataclass(frozen=True)
 class Check:
     """How answers are judged. verdicts: of (problem, answer) pairs, in their order; "passed" is
-    right. job: answers are programs, and what the sandbox runs of one."""
+    right. job: if answers are programs, what the sandbox runs for one."""
 
     verdicts: Callable[[Asked, Protocol, bool], Iterator[str]]
     job: MakeJob | None = None
 
 
 def by_tests(job: MakeJob) -> Check:
-    """Answers are programs, or parts of some: run in the sandbox."""
+    """Answers are programs, or parts of programs, that run in the sandbox."""
 
     def verdicts(asked: Asked, protocol: Protocol, allow_unsandboxed: bool) -> Iterator[str]:
         jobs = (job(problem, answer, protocol) for problem, answer in asked)
@@ -65,8 +65,8 @@ def by_rule(right: Callable[[Problem, str], bool]) -> Check:
 
 @dataclass(frozen=True)
 class Sampled:
-    """variants: its protocols, the first unless told; load: its data, `other` that of a variant
-    with its own."""
+    """variants: its protocols, the first is the default; load: its data, `other` the data of a
+    variant that has its own."""
 
     name: str
     variants: tuple[Protocol, ...]
@@ -79,7 +79,8 @@ class Sampled:
         return protocols.variant(self.variants, variant)
 
     def data(self, protocol: Protocol, options: Options) -> Dataset:
-        """A variant's problems; BadInput without any, or without a sandbox for their programs."""
+        """The problems of a variant. Raises BadInput if there are none, or no sandbox for their
+        programs."""
         if self.check.job:
             check_available(options.allow_unsandboxed)
         load = self.other.get(protocol.variant, self.load)
@@ -113,8 +114,8 @@ class Sampled:
         options: Options,
         judge: Mapping[str, str | int],
     ) -> tuple["Passed", list[tuple[str, float]]]:
-        """What passed at each temperature; numbers on the prompts. judge: what verdicts depend on
-        beside the answers; nothing where a rule gives them, which costs no more than keeping."""
+        """What passed at each temperature, and numbers on the prompts. judge: what verdicts depend
+        on beside the answers; empty if a rule gives them, which costs no more than keeping them."""
         model, weights = candidate.model(), candidate.weights()
         made = prompts(data, protocol, candidate.text, candidate.config.context)
         asked = {name: prompt for name, prompt in made.items() if prompt}
@@ -169,7 +170,7 @@ def digest(answer: str) -> str:
 
 
 def jobs_sha256(job: MakeJob, data: Dataset, protocol: Protocol) -> str:
-    """What tells the programs and tests that are made of answers from those of another version."""
+    """Distinguishes the programs and tests made of answers from those of another version."""
     made = hashlib.sha256()
     for problem in data.problems:
         made.update(repr(job(problem, PROBE, protocol)).encode(errors="surrogatepass"))
@@ -177,7 +178,7 @@ def jobs_sha256(job: MakeJob, data: Dataset, protocol: Protocol) -> str:
 
 
 def at_temperature(protocol: Protocol, temperature: float) -> Protocol:
-    """Greedy answers are all alike, so one is enough."""
+    """A protocol at a temperature. One greedy answer is enough, since all are alike."""
     if temperature == 0:
         return dataclasses.replace(protocol, temperature=0.0, samples=1, top_p=1.0)
     return dataclasses.replace(protocol, temperature=temperature)
@@ -197,8 +198,8 @@ class Teller:
     first: str
 
     def rows(self, passed: Passed, first: Passed | None) -> list[Measured]:
-        """pass@k at each temperature and at chosen ones, of all problems and of each group; the
-        same minus the first candidate's, if this is another one."""
+        """pass@k at each temperature and at the chosen ones, of all problems and of each group; and
+        the differences to the first candidate, if this is another one."""
         rows = []
         groups = sorted({problem.group for problem in self.data.problems} - {""})
         for k in pass_at_k.KS:
@@ -245,13 +246,13 @@ class Teller:
         used: Sequence[int] = (),
         count: int | None = None,
     ) -> Measured:
-        """`used`: the temperatures it was measured at, or chosen among."""
+        """`used`: the temperatures it was measured at, or chosen from."""
         low = high = None
         if isinstance(value, pass_at_k.Estimate):
             value, low, high = value
         grid = [self.grid[i] for i in used or range(len(self.grid))]
         at = at_temperature(self.protocol, grid[0]) if len(grid) == 1 else self.protocol
-        told = json.loads(at.text()) | ({"temperature": grid} if len(grid) > 1 else {})
+        record = json.loads(at.text()) | ({"temperature": grid} if len(grid) > 1 else {})
         return Measured(
             self.protocol.benchmark,
             self.protocol.variant,
@@ -262,6 +263,6 @@ class Teller:
             low,
             high,
             len(self.data.problems) if count is None else count,
-            json.dumps(told, sort_keys=True),
+            json.dumps(record, sort_keys=True),
             self.data.origin,
         )

@@ -1,16 +1,16 @@
 """pass@k over problems and temperatures: means, choices of a temperature, bootstrap intervals.
 
-The paper chooses the temperature for each model, data set and k by the score it reports (an oracle,
-Table S12). That is too high wherever scores are noisy, so beside it stands an honest choice: in
-each of five parts of the problems, the temperature that is best on the other four.
+The paper chooses the temperature for each model, data set and k by the score that it reports (an
+oracle, Table S12). This is too high where scores are noisy. So an honest choice is given beside it:
+in each of five parts of the problems, the temperature that is best on the other four.
 
-Intervals are of 90%, over problems drawn anew with replacement, the temperature chosen anew in each
-draw. The draws depend on the number of problems alone, so that two models meet the same ones and
+Intervals are 90%, over problems drawn anew with replacement; the temperature is chosen anew in each
+draw. The draws depend on the number of problems only, so that two models get the same ones and
 differences are paired. An oracle's interval does not cover the true value of any one temperature:
-it is too high by as much as the oracle is, and more.
+it is at least as much too high as the oracle.
 
-Problems that all score the same, such as none solved, are no proof that others would: where draws
-do not differ, Wilson's bound tells how many of another score may have been missed.
+If all problems score the same, such as none solved, this does not prove that others would. Where
+draws do not differ, Wilson's bound says how many of another score may have been missed.
 """
 
 import math
@@ -47,12 +47,13 @@ Choice = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def table(passed: Sequence[Sequence[tuple[int, int]]], k: int) -> np.ndarray:
-    """pass@k of each problem (T, P), from (samples, of which passed) at each temperature."""
+    """pass@k of each problem (T, P), from (samples, passed samples) at each temperature."""
     return np.array([[pass_at_k(n, c, k) for n, c in problems] for problems in passed])
 
 
 def resamples(problems: int) -> Iterator[np.ndarray]:
-    """Problems drawn anew (TIMES, P), the same for the same number, in parts that fit in memory."""
+    """Problems drawn anew (TIMES, P), the same for the same number of problems, in parts that fit
+    in memory."""
     rng, rows = np.random.default_rng(problems), max(1, PART // problems)
     for start in range(0, TIMES, rows):
         yield rng.integers(problems, size=(min(rows, TIMES - start), problems))
@@ -69,15 +70,15 @@ def oracle(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 def cross_validated(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """The mean of what each problem has at the temperature chosen without its part."""
+    """The mean of each problem's score at the temperature that was chosen without its part."""
     return held_out(scores, draws).mean(-1)
 
 
 def held_out(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """(T, P) and draws (R, P) -> (R, P), the scores of drawn problems. In each draw a temperature
-    is chosen for each part by the others. A problem keeps its part, so that it has no say in its
-    own temperature however often it is drawn. The first of equally good temperatures is taken, also
-    where there is nothing to choose by."""
+    """(T, P) and draws (R, P) -> (R, P), the scores of drawn problems. In each draw, each part's
+    temperature is chosen by the other parts. A problem keeps its part, so that it has no influence
+    on its own temperature however often it is drawn. Of equally good temperatures the first is
+    taken, also if there is nothing to choose by."""
     temperatures, problems = scores.shape
     part = np.random.default_rng(0).permutation(problems) % FOLDS
     others = part != np.arange(FOLDS)[:, None]
@@ -91,7 +92,8 @@ def held_out(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 def held_out_in(inside: np.ndarray) -> Choice:
-    """`cross_validated` for the mean of some problems (P,); all choose. nan where none is drawn."""
+    """`cross_validated` for the mean of some problems (P,); all problems choose. nan where none of
+    them is drawn."""
 
     def choice(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
         drawn = inside[draws]
@@ -105,7 +107,8 @@ CHOICES: dict[str, Choice] = {"oracle": oracle, "cross-validated": cross_validat
 
 
 def estimate(scores: np.ndarray, choice: Choice, count: int | None = None) -> Estimate:
-    """A statistic of shares (T, P) and its interval. count: problems it is of, if not all."""
+    """A statistic of shares (T, P) and its interval. count: the number of problems it is of, if not
+    all."""
     problems = scores.shape[1]
     return _interval(lambda draws: choice(scores, draws), problems, count or problems, 0)
 
@@ -125,7 +128,8 @@ def difference(ours: np.ndarray, theirs: np.ndarray, choice: Choice) -> Estimate
 def _interval(
     statistic: Callable[[np.ndarray], np.ndarray], problems: int, count: int, lowest: float
 ) -> Estimate:
-    """count: problems that a value is the mean of; their scores are from `lowest` to 1."""
+    """count: the number of problems whose mean a value is; their scores are between `lowest` and
+    1."""
     value = float(statistic(np.arange(problems)[None])[0])
     values = np.concatenate([statistic(draws) for draws in resamples(problems)])
     low, high = map(float, np.nanquantile(values, (0.05, 0.95)))

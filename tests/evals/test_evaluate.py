@@ -114,7 +114,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
         verdicts.write_text(whole.decode() + line + "\n")
         said = say(*args)
         number = whole.count(b"\n") + 1
-        wanted = f"{verdicts} line {number} is no record of a verdict; delete the file"
+        wanted = f"{verdicts} line {number} is not a record of a verdict; delete the file"
         assert said.code == 2 and wanted in said.err and said.err.count("\n") == 1, said.err
     verdicts.write_bytes(whole)
     # Another protocol does not take these answers for its own.

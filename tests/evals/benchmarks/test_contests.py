@@ -303,9 +303,12 @@ def test_a_training_set_that_cannot_be_read_is_told(
     solutions = {"language": [3], "solution": [None]}
     wrong.write_text(json.dumps(CONTEST) + "\n" + json.dumps(CONTEST | {"solutions": solutions}))
     for args, told in (
-        (("--train", train, "--pairs", made), "line 2 is no JSON record"),
-        (("--train", deep, "--pairs", made), f"{deep} line 2 is no JSON record"),
-        (("--train", wrong, "--pairs", made), f"{wrong}: problem 1 has a solution that is no text"),
+        (("--train", train, "--pairs", made), "line 2 is not a JSON record"),
+        (("--train", deep, "--pairs", made), f"{deep} line 2 is not a JSON record"),
+        (
+            ("--train", wrong, "--pairs", made),
+            f"{wrong}: problem 1 has a solution that is not a text",
+        ),
         (("--train", tmp_path / "none", "--pairs", made), "cannot be read: No such file"),
         (("--train", train, "--pairs", tmp_path / "none" / "p"), "cannot be written: No such file"),
         (("--pairs", made), "or --train FILE"),
@@ -333,10 +336,10 @@ def test_both_are_read_from_files(
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"time_limit": 2.0}, "has a time_limit that is none of seconds and nanos: 2.0"),
+        ({"time_limit": 2.0}, "has a time_limit that is not of seconds and nanos: 2.0"),
         ({"time_limit": {"seconds": "2"}}, "has a time_limit that is none of"),
-        ({"private_tests": {"input": [1], "output": ["1"]}}, "has a test that is no text"),
-        ({"generated_tests": {"input": ["1"], "output": [None]}}, "has a test that is no text"),
+        ({"private_tests": {"input": [1], "output": ["1"]}}, "has a test that is not a text"),
+        ({"generated_tests": {"input": ["1"], "output": [None]}}, "has a test that is not a text"),
         ({"private_tests": {"input": ["1"], "output": []}}, "private_tests has 1 input and 0 outp"),
         ({"time_limit": json.loads(DEEP)}, r"has a time_limit that is .*\[\.\.\.\]+$"),
         ({"time_limit": {"seconds": 10**400}}, "has a time_limit that is none of"),
