@@ -71,8 +71,8 @@ OPERATORS = {"-": "negation", "+": "addition", "*": "multiplication", "o": "comp
 
 
 def arithmetic(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
-    """Exact match per number of operations, up to twice those of training; and per operator where
-    there is but one."""
+    """Exact match by number of operations, up to twice those of training; and by operator for
+    single operations."""
     task, count = polynomials.task_of(corpus), 40 if scale == "smoke" else 2000
     rows = []
     for m in range(1, 2 * task.ops + 1):
@@ -91,8 +91,8 @@ def arithmetic(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list
 
 
 def effective(found: list[tuple[str, bool]]) -> int:
-    """How many answers an interval may count on: in a small ring questions come more than once, and
-    w of the same count as one (Kish's effective sample size)."""
+    """How many answers an interval may count: in a small ring questions repeat, and w answers to
+    the same question count as one (Kish's effective sample size)."""
     times = Counter(question for question, _ in found).values()
     return round(sum(times) ** 2 / sum(w * w for w in times)) if found else 0
 
@@ -101,7 +101,8 @@ STYLES = {1: (figures.BLUE, "o"), 2: (figures.ORANGE, "s"), 4: (figures.GREEN, "
 
 
 def by_length(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """The rows of a metric per number of operations, which becomes a column m."""
+    """The rows of a metric that is measured by number of operations, with that number as a column
+    m."""
     m = rows.metric.str.extract(rf"^{metric}, m=(\d+) \(%\)$")[0]
     return rows[m.notna()].assign(m=pd.to_numeric(m.dropna()))
 
@@ -130,7 +131,7 @@ def accuracy_panel(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, lab
 
 
 def mark_domain(axes: Axes, rows: pd.DataFrame) -> None:
-    """What is trained and what is beyond, and what a constant answer gets."""
+    """Mark where training ends, and what a constant answer gets."""
     axes.axvline(option(rows, "ops", 5) + 0.5, color=figures.GREY, linewidth=1, linestyle=":")
     constant = by_length(rows, "accuracy of the commonest answer").groupby("m").value.mean()
     axes.plot(

@@ -1,5 +1,4 @@
-"""The four models that the paper's authors released, on the benchmarks of its Table 1, and as their
-own draft models (Table S2).
+"""The four models that the paper's authors released: the benchmarks of Table 1, and Table S2.
 
     make evaluate-released CHECKPOINTS=FOLDER DATA_DIR=data/benchmarks
 
@@ -9,12 +8,12 @@ FOLDER is a download of facebook/multi-token-prediction:
     tokenizer.model                             Llama 2's, for all of them
 
 Each is imported once, to runs/released/NAME; answers are kept beside them. Models of equal training
-are measured side by side, n=1 first, so that paired differences are told too. Nothing is done
-twice: the same command goes on.
+are measured side by side, n=1 first, so that paired differences are reported too. Nothing is done
+twice: the same command continues.
 
 The paper gives neither its prompts nor its code prompts of Table S2. Ours are the default variants
 of the benchmarks, and functions of the standard library, which the models may well have seen.
-`--scale smoke` tries the way with a few problems and short answers.
+`--scale smoke` tries the path with a few problems and short answers.
 """
 
 import argparse
@@ -80,7 +79,7 @@ SCALES = {
 
 
 def check(folder: Path) -> None:
-    """BadInput that names what a download lacks."""
+    """Raise BadInput that names the files which a download lacks."""
     names = [name for pair in NAMES.values() for name in pair]
     lack = [
         name
@@ -96,8 +95,8 @@ def check(folder: Path) -> None:
 
 
 def imported(folder: Path, name: str, runs: Path) -> Path:
-    """The run of a checkpoint, made if it is not there. BadInput where the files are no such model,
-    or there is no tokenizer in either folder."""
+    """The run of a checkpoint, imported if it does not exist yet. Raises BadInput if the files are
+    not such a model, or if neither folder has a tokenizer."""
     dest = runs / name
     if dest.exists():
         return dest
@@ -121,9 +120,9 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     text = tokenizer.saved_name(candidate.text, candidate.folder)
     corpus = build(CorpusConfig("stdlib", text, max_mb=scale.max_mb, validation=0.5), data)
     prompts = domains(corpus, scale.prompt, scale.prompts)["code"]
-    told = f"functions of the standard library of Python {corpus.manifest['python']}"
+    data = f"functions of the standard library of Python {corpus.manifest['python']}"
     asked = {"prompt": scale.prompt, "new": scale.new, "batch": scale.batch, "k": "1..n"}
-    kept = asked | {"repeats": scale.repeats, "data": told, "weights": candidate.weights()}
+    kept = asked | {"repeats": scale.repeats, "data": data, "weights": candidate.weights()}
     with Journal(out / candidate.name / "decoding.jsonl", kept) as journal:
         journal.check("decoding speeds", is_speeds)
         if not journal.records:
@@ -139,7 +138,7 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     protocol, count = json.dumps(asked), len(prompts)
     return [
         Measured("decoding", "code", candidate.name, metric, "0", value, None, None, count,
-                 protocol, told)
+                 protocol, data)
         for metric, value in values.items()
     ]  # fmt: skip
 

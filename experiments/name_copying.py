@@ -67,8 +67,8 @@ NAMES = "second tokens of names (%)"
 
 
 def names(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
-    """At the last step: accuracy on held-out names, with its interval over stories and baselines,
-    and on any pieces."""
+    """At the last step: accuracy on held-out names, with its interval over stories and its
+    baselines, and on names of any pieces."""
     asked = asked_names(model, corpus, scale)
     right = induction.answers(model, asked)
     stories_: dict[int, list[bool]] = {}
@@ -82,7 +82,7 @@ def names(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Meas
         Measure(f"{NAMES}, by chance", 100 / corpus.tokenizer.vocab_size, len(asked)),
     ]
     asked = induction.questions(corpus, model.config.context, stories_of(scale), held_out=False)
-    # Of held-out names they could know none: no such pair stands in the training text.
+    # They could know none of the held-out names: no such pair is in the training text.
     rows.append(
         share(f"{NAMES}, n-grams of the training text", induction.by_ngrams(corpus.train, asked))
     )
@@ -100,7 +100,8 @@ def stories_of(scale: str) -> int:
 def asked_names(
     model: MultiTokenTransformer, corpus: Corpus, scale: str
 ) -> list[induction.Question]:
-    """Held-out names; of any pieces, as in the paper, where the corpus has too few of them."""
+    """Held-out names; or names of any pieces, as in the paper, if the corpus has too few of
+    them."""
     held_out = induction.has_held_out(corpus)
     return induction.questions(corpus, model.config.context, stories_of(scale), held_out)
 

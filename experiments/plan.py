@@ -37,6 +37,6 @@ def show_plan(study: Study, label: str, configs: list[TrainConfig], data: Path) 
 
 
 def corpus_tokens(config: TrainConfig, data: Path) -> float:
-    """Tokens of a pass over a config's corpus; nan where it is not built yet."""
+    """Tokens of a pass over a config's corpus; nan if it is not built yet."""
     corpus = open_if_built(config.data, data)
     return epoch_tokens(corpus.train, config.model.context) if corpus else float("nan")

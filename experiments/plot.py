@@ -24,7 +24,7 @@ def plot(study: Study, file: Path, root: Path) -> None:
 
 
 def varies(rows: pd.DataFrame, column: str, index: list[str]) -> bool:
-    """Whether rows of one group differ in a column: then no mean may be taken over it."""
+    """Whether rows of one group differ in a column; then they have no common mean."""
     return bool((rows.groupby(index)[column].nunique() > 1).any())
 
 
@@ -36,7 +36,7 @@ def plot_all(root: Path) -> None:
 
 
 def draw_evaluations(root: Path) -> None:
-    """The figures of rows that `make evaluate` and `make evaluate-released` have written."""
+    """Draw the figures of rows that `make evaluate` and `make evaluate-released` have written."""
     for file in sorted(root.glob("*/results.csv")):
         if len(evaluate.shown(rows := read(file))):
             save(evaluate.figure(rows), file.with_suffix(""))

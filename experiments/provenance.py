@@ -60,7 +60,7 @@ def precision_of(folder: Path, device: str = "") -> str:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The runs of a SCALE.json; none where there is no such file."""
+    """The runs of a SCALE.json; none if there is no such file. Raises BadInput if it is torn."""
     if not file.exists():
         return {}
     try:

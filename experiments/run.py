@@ -121,7 +121,7 @@ def bases_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
 
 
 def watch(launched: Launcher, folders: list[Path], study: Study) -> None:
-    """A bar over all runs' steps, or a plain line every half minute where there is no terminal."""
+    """Show a bar over all runs' steps, or a plain line every half minute without a terminal."""
     terminal = sys.stderr.isatty()
     bar = tqdm(
         total=len(folders), unit="run", disable=not terminal,

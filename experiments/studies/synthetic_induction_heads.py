@@ -2,7 +2,7 @@
 
 One run of each n, of its largest size. Where a name begins again, how much does each attention head
 on the way to the next token look at what followed that beginning before (prefix matching)? And what
-does the strongest one look at in a stretch of one story? In the paper's figures there is no
+does the strongest one look at in a stretch of one story? The paper's figures show no
 attention.
 """
 
@@ -130,8 +130,8 @@ def look_panel(axes: Axes, rows: pd.DataFrame, n: int) -> None:
     """The strongest head's weights, row t over what token t looks at; the tokens as labels."""
     words: dict[int, str] = {}
     for name in rows.metric:
-        if told := re.fullmatch(r"token (\d+) (.*)", name):
-            words[int(told[1])] = ast.literal_eval(told[2]).strip()
+        if token := re.fullmatch(r"token (\d+) (.*)", name):
+            words[int(token[1])] = ast.literal_eval(token[2]).strip()
     parts = rows.metric.str.extract(r"^strongest head, token (\d+) looks at (\d+)$").astype(float)
     kept = rows.assign(t=parts[0], s=parts[1]).dropna(subset=["t"])
     again = rows.metric.str.extract(r"^a name begins again at (\d+)$")[0].dropna().astype(int)
