@@ -10,7 +10,7 @@ def base(scale: str) -> TrainConfig:
     if scale == "smoke":
         return TrainConfig(
             model=ModelConfig(dim=32, layers=9, attn_heads=2, vocab=300, context=32),
-            data=CorpusConfig(vocab=300, max_mb=0.3, validation=0.2),
+            data=CorpusConfig(vocab=300, max_mb=0.15, validation=0.2),
             batch=4, tokens=2_560, lr=3e-3, warmup=5, log_every=5,
         )  # fmt: skip
     if scale == "cpu":

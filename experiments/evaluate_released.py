@@ -120,9 +120,9 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     text = tokenizer.saved_name(candidate.text, candidate.folder)
     corpus = build(CorpusConfig("stdlib", text, max_mb=scale.max_mb, validation=0.5), data)
     prompts = domains(corpus, scale.prompt, scale.prompts)["code"]
-    data = f"functions of the standard library of Python {corpus.manifest['python']}"
+    origin = f"functions of the standard library of Python {corpus.manifest['python']}"
     asked = {"prompt": scale.prompt, "new": scale.new, "batch": scale.batch, "k": "1..n"}
-    kept = asked | {"repeats": scale.repeats, "data": data, "weights": candidate.weights()}
+    kept = asked | {"repeats": scale.repeats, "data": origin, "weights": candidate.weights()}
     with Journal(out / candidate.name / "decoding.jsonl", kept) as journal:
         journal.check("decoding speeds", is_speeds)
         if not journal.records:
@@ -138,7 +138,7 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     protocol, count = json.dumps(asked), len(prompts)
     return [
         Measured("decoding", "code", candidate.name, metric, "0", value, None, None, count,
-                 protocol, data)
+                 protocol, origin)
         for metric, value in values.items()
     ]  # fmt: skip
 

@@ -28,7 +28,7 @@ Made = Callable[..., Said]
 @pytest.fixture
 def made(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, Made]:
     """The shared folder, and a function that runs a study in it at smoke scale. The first call
-    makes all there is: sweep-n by the local launcher, the two others by debug."""
+    runs all three sweeps, in this process (tests of the local launcher are in launch/)."""
     folder = tmp_path_factory.getbasetemp() / "study"
 
     def run(study: str, *args: str, command: str = "run") -> Said:
@@ -37,12 +37,8 @@ def made(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tupl
 
     if not folder.exists():
         folder.mkdir()
-        for study, launcher in (
-            ("sweep-n", "local"),
-            ("sweep-heads", "debug"),
-            ("sweep-bytes", "debug"),
-        ):
-            said = run(study, "--launcher", launcher)
+        for study in ("sweep-n", "sweep-heads", "sweep-bytes"):
+            said = run(study, "--launcher", "debug")
             (folder / f"{study}.out").write_text(said.out)
             assert said.code == 0, said
     return folder, run
