@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import StringIO
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mtp.decoding.sampling import Sampling
 from mtp.model.loading import load_model
 from mtp.training.run import train
 from tests.conftest import Said
+from tests.mtp.helpers import start_command
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GREEN, PLAIN = "\033[32m", "\033[0m"
@@ -34,7 +36,7 @@ def run(
 ) -> Path:
     """A run whose drafts are right now and then."""
     folder = tmp_path_factory.mktemp("decode") / "run"
-    train(make_config(model=MODEL, tokens=150 * 4 * 64, lr=1e-2), folder, data)
+    train(make_config(model=MODEL, tokens=100 * 4 * 64, lr=1e-2), folder, data)
     return folder
 
 
@@ -167,23 +169,22 @@ def test_no_color_is_respected(
     assert say(terminal=True).out == (coloured(run) if colours else expected(run)[0])
 
 
-def test_as_a_process_on_a_terminal(run: Path) -> None:
+def test_as_a_process_on_a_terminal(
+    run: Path, tmp_path: Path, processes: ForkServerContext
+) -> None:
     ours, theirs = pty.openpty()
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    with subprocess.Popen(
-        command(run, PROMPT), stdout=theirs, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        os.close(theirs)
-        said = b""
-        try:
-            while part := os.read(ours, 4096):
-                said += part
-        except OSError:  # how Linux says that nobody writes any more
-            pass
-        finally:
-            os.close(ours)
-        assert process.wait() == 0
-    assert said.decode().replace("\r\n", "\n") == coloured(run).replace("\r\n", "\n")
+    arguments = command(run, PROMPT)[3:]
+    process = start_command(
+        processes, "mtp.decode", arguments, os.ttyname(theirs), tmp_path / "stderr"
+    )
+    printed = b""
+    while not printed.endswith(b"\n"):
+        printed += os.read(ours, 4096)
+    process.join()
+    os.close(ours)
+    os.close(theirs)
+    assert process.exitcode == 0
+    assert printed.decode().replace("\r\n", "\n") == coloured(run).replace("\r\n", "\n")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -283,7 +284,11 @@ def test_folders_without_a_trained_run_are_told(say: Say, run: Path, tmp_path: P
     one_line(say(checkpoint=fresh), "tokenizer.json", str(fresh))
 
 
-def test_as_a_process_errors_have_no_traceback(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path, PROMPT), capture_output=True, text=True)
-    one_line(Said(done.returncode, done.stdout, done.stderr), str(tmp_path), "is not a run")
-    assert done.stdout == ""
+def test_as_a_process_errors_have_no_traceback(
+    tmp_path: Path, processes: ForkServerContext
+) -> None:
+    out, err = tmp_path / "stdout", tmp_path / "stderr"
+    process = start_command(processes, "mtp.decode", command(tmp_path, PROMPT)[3:], out, err)
+    process.join()
+    one_line(Said(process.exitcode or 0, "", err.read_text()), str(tmp_path), "is not a run")
+    assert out.read_text() == ""
