@@ -164,7 +164,7 @@ def test_trained_drafts_are_accepted_none_some_and_all(head: str, dtype: torch.d
 
 
 @pytest.mark.parametrize("head", TYPES)
-def test_without_its_extra_heads_the_model_says_the_same(head: str) -> None:
+def test_dropping_the_extra_heads_does_not_change_the_output(head: str) -> None:
     for model in (trained(head), random_model(3, head=head, n=4)):
         tokens = generate(model, PROMPTS, 20).tokens
         assert generate(drop_heads(model), PROMPTS, 20, k=1).tokens == tokens
@@ -378,7 +378,7 @@ def test_compiled_passes_need_a_compiler(monkeypatch: pytest.MonkeyPatch) -> Non
         generate(trained("parallel"), PROMPTS, 4, compiled=True)
 
 
-def test_importing_it_imports_no_compiler() -> None:
+def test_importing_decode_does_not_import_the_compiler() -> None:
     """torch._dynamo takes seconds to import."""
     code = "import sys, mtp.decode; sys.exit('torch._dynamo' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=120)

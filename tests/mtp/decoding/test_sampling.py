@@ -79,7 +79,7 @@ def test_outputs_have_the_models_own_distribution(way: str, law: str) -> None:
     assert p_value(counts, expected) > 1e-3
     if way != "k=1":  # some drafts were accepted, and not all
         assert accepted[1] > 0.1 * accepted[0] and accepted[-1] < 0.9 * accepted[0]
-    # the same draws are told apart from a distribution that is a little off
+    # the test would notice a distribution that is a little off
     other = Sampling(LAWS[law].temperature * 1.15, LAWS[law].top_k, LAWS[law].top_p)
     assert p_value(counts, exact(model, other) * DRAWS) < 1e-3
 
@@ -155,6 +155,6 @@ def test_the_best_tree_has_the_most_frequent_paths_and_the_chain() -> None:
 
 
 @pytest.mark.parametrize("paths", [((0,),), ((), (0, 0)), ((), (0,), (0,)), (), ((), (0, 0), (0,))])
-def test_what_is_no_tree_is_told(paths: tuple[tuple[int, ...], ...]) -> None:
+def test_what_is_not_a_tree_is_refused(paths: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(BadInput, match="tree"):
         Tree(paths)

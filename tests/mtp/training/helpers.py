@@ -78,14 +78,14 @@ def a_run(
 ) -> MultiTokenTransformer:
     """A finished run's folder, as mtp.train leaves it, and its model."""
     torch.manual_seed(seed)
-    made = MultiTokenTransformer(from_dict(ModelConfig, SHAPE | model))
+    built = MultiTokenTransformer(from_dict(ModelConfig, SHAPE | model))
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=made.config)))
+    (folder / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=built.config)))
     (tokenizer or ByteTokenizer()).save(folder)
-    weights = {name: w.detach() for name, w in made.named_parameters()}
+    weights = {name: w.detach() for name, w in built.named_parameters()}
     moments = {f"exp_avg.{name}": w for name, w in weights.items()}
     checkpoint.save(folder / "checkpoint", Checkpoint(7, weights, moments, {"step": 7}))
-    return made
+    return built
 
 
 def free_port() -> int:
@@ -146,10 +146,10 @@ def fails(
     with pytest.raises(SystemExit) as left:
         train_command.main()
     assert left.value.code == 2
-    told = [
+    lines = [
         x
         for x in capsys.readouterr().err.splitlines()
         if not x.startswith(("engine:", "step", "reading", "tokenizing"))
     ]
-    assert len(told) == 1 and told[0].startswith("error: "), told
-    return told[0]
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0]

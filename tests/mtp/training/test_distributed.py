@@ -65,10 +65,11 @@ def runs(
         config = make_config(
             tokens=6 * 4 * 32,
             model={"head": head},
+            data={"validation": 0.05},
             micro=micro,
             clip=0.5,
             log_every=1,
-            eval_every=2,
+            eval_every=3,
             save_every=3,
         )
         train(config, root / head / "one", data)
@@ -115,7 +116,7 @@ def test_two_processes_in_bf16_track_float32(runs: Path) -> None:
     assert all(w.dtype == torch.float32 for w in found.model.values())
 
 
-def test_torchrun_saves_and_stops_both_ranks_when_one_is_told(
+def test_torchrun_saves_and_stops_both_ranks_when_one_gets_a_signal(
     make_config: Make, data: Path, tmp_path: Path
 ) -> None:
     config, folder = make_config(tokens=1e8, log_every=1), tmp_path / "run"
@@ -134,10 +135,10 @@ def test_torchrun_saves_and_stops_both_ranks_when_one_is_told(
         pid = json.loads((folder / "status.json").read_text())["pid"]
         (other,) = children(process.pid) - {pid}
         os.kill(other, signal.SIGTERM)  # the rank that writes nothing
-        told = process.communicate(timeout=60)[1]
+        message = process.communicate(timeout=60)[1]
     finally:
         process.kill()
-    assert "interrupted by SIGTERM; saved; the same command continues" in told
+    assert "interrupted by SIGTERM; saved; the same command continues" in message
     state = json.loads((folder / "status.json").read_text())
     assert state["state"] == "interrupted"
     assert state["step"] == newest_step(folder / "checkpoint") > 0

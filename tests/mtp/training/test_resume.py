@@ -50,7 +50,7 @@ def kill_when(pid: int, moment: Callable[[], bool], alive: Callable[[], bool]) -
 
 
 def halves(folder: Path) -> set[tuple[str, int]]:
-    """The folders of unfinished saves, by inode: one left behind is told from a new one."""
+    """The folders of unfinished saves, by inode, so that an old one is not taken for a new one."""
     found = os.scandir(folder / "checkpoint") if (folder / "checkpoint").exists() else ()
     return {(entry.name, entry.inode()) for entry in found if entry.name.startswith(".half-")}
 
@@ -146,7 +146,7 @@ def unasked(
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on(
+def test_a_signal_saves_and_the_run_continues(
     signum: signal.Signals,
     unasked: tuple[TrainConfig, Path],
     data: Path,
@@ -170,8 +170,8 @@ def test_a_signal_saves_and_the_run_goes_on(
     assert stopped.value.signum == signum
     assert signal.getsignal(signum) == handlers
     assert newest_step(folder / "checkpoint") == 7
-    told = status(folder)
-    assert (told["state"], told["step"], told["steps"]) == ("interrupted", 7, 60)
+    message = status(folder)
+    assert (message["state"], message["step"], message["steps"]) == ("interrupted", 7, 60)
     train(config, folder, data)
     assert_same_run(folder, reference)
 
