@@ -19,7 +19,7 @@ def test_doctests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("assignment", "told"),
+    ("assignment", "parts"),
     [
         ("lr", ["'lr'", "field=value"]),
         ("leerning=1", ["'leerning'", "warmup", "weight_decay"]),
@@ -80,16 +80,16 @@ def test_doctests() -> None:
         ("tokens=0", ["exactly one"]),
     ],
 )
-def test_bad_values_are_told_in_one_line(assignment: str, told: list[str]) -> None:
+def test_bad_values_are_reported_in_one_line(assignment: str, parts: list[str]) -> None:
     with pytest.raises(BadInput) as error:
         override(BASE, [assignment])
     message = str(error.value)
     assert "\n" not in message
-    for part in told:
+    for part in parts:
         assert part in message
 
 
-def test_a_negative_budget_is_no_budget() -> None:
+def test_a_negative_budget_is_refused() -> None:
     with pytest.raises(BadInput, match=r"tokens is -5"):
         TrainConfig(tokens=-5, epochs=1)
     with pytest.raises(BadInput, match="tokens"):

@@ -114,16 +114,16 @@ def test_an_imported_llama_is_a_run(command: Command, tmp_path: Path) -> None:
 def test_a_released_model_is_imported_with_a_tokenizer_from_elsewhere(command: Command) -> None:
     weights, params = released_model(3)
     save_released(Path("7B"), weights, params)
-    told = command.fails("import", "7B", "run", "--set", "model.context=64")
-    assert "without a tokenizer" in told and "--tokenizer" in told and not Path("run").exists()
+    parts = command.fails("import", "7B", "run", "--set", "model.context=64")
+    assert "without a tokenizer" in parts and "--tokenizer" in parts and not Path("run").exists()
     said = command("import", "7B", "run", "--set", "model.context=64", *NO_TOKENIZER)
     assert said == "run: import of 7B, without a tokenizer: mtp.train makes a new one\n"
     assert load_model(Path("run")).config.context == 64
     assert torch.equal(logits(load_model(Path("run"))), logits(read_model(Path("7B"))))
     Path("tokenizer").mkdir()
     ByteTokenizer().save(Path("tokenizer"))
-    told = command.fails("import", "7B", "other", "--tokenizer", "tokenizer")
-    assert "258 tokens" in told and "97" in told and not Path("other").exists()
+    parts = command.fails("import", "7B", "other", "--tokenizer", "tokenizer")
+    assert "258 tokens" in parts and "97" in parts and not Path("other").exists()
 
 
 @pytest.mark.parametrize("format", folders.FORMATS)
@@ -160,7 +160,7 @@ def test_heads_are_grown_and_dropped(command: Command) -> None:
     assert_equal_models(load_model(Path("one")), drop_heads(more))
 
 
-def test_training_goes_on_from_an_imported_model(
+def test_training_continues_from_an_imported_model(
     command: Command, texts: Path, tmp_path: Path
 ) -> None:
     """From its weights, in its tokens, with a fresh optimizer; interrupted or not."""
@@ -206,7 +206,7 @@ def test_a_tokenizer_that_is_named_comes_along(command: Command, texts: Path) ->
     command("--run", "run", module="mtp.train")
 
 
-def test_a_run_goes_on_where_it_was_moved_to(command: Command, texts: Path) -> None:
+def test_a_run_continues_in_the_folder_it_was_moved_to(command: Command, texts: Path) -> None:
     """Its config names its tokenizer by the folder it was made in."""
     bpe = BPE.train([Path(__file__).read_text()], 400)
     a_run(Path("run"), our_model("parallel", 2, vocab=400), bpe)
@@ -217,7 +217,7 @@ def test_a_run_goes_on_where_it_was_moved_to(command: Command, texts: Path) -> N
     assert load(Path("there")).encode("def f(x)") == bpe.encode("def f(x)")
 
 
-def test_a_run_never_goes_on_in_other_tokens(command: Command, texts: Path) -> None:
+def test_a_run_never_continues_with_another_tokenizer(command: Command, texts: Path) -> None:
     bpe = BPE.train([Path(__file__).read_text()], 400)
     a_run(Path("run"), our_model("parallel", 2, vocab=400), bpe)
     given = [part for text in [f"data.source=files:{texts}", *QUICK] for part in ("--set", text)]
@@ -226,9 +226,9 @@ def test_a_run_never_goes_on_in_other_tokens(command: Command, texts: Path) -> N
     for name in ("bytes", "bpe"):
         there["data"] |= {"tokenizer": name, "vocab": 400}
         Path("one/config.json").write_text(json.dumps(there))
-        code, _, told = command.run("mtp.train", "--run", "one")
-        assert code == 2, told
-        assert f"data.tokenizer={name} is not the tokenizer of the weights in one" in told
+        code, _, parts = command.run("mtp.train", "--run", "one")
+        assert code == 2, parts
+        assert f"data.tokenizer={name} is not the tokenizer of the weights in one" in parts
         assert same_tokenizer(load(Path("one")), bpe)
 
 
@@ -313,9 +313,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(case: str, command: Command) -
     Path("there").mkdir()
     Path("file").write_text("x")
     before = sorted(path for path in Path().rglob("*"))
-    args, told = BAD[case]
+    args, parts = BAD[case]
     message = command.fails(*args)
-    for part in told:
+    for part in parts:
         assert part in message, message
     assert sorted(path for path in Path().rglob("*")) == before
 

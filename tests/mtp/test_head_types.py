@@ -23,7 +23,7 @@ def test_transformer_heads_need_a_trunk(head: Any) -> None:
 
 
 @pytest.mark.parametrize("head", ["linear", "replicated"])
-def test_other_heads_take_no_layers(head: Any) -> None:
+def test_other_heads_do_not_take_layers(head: Any) -> None:
     assert ModelConfig(layers=2, n=32, head=head).trunk_layers == 2
 
 

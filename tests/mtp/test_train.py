@@ -17,7 +17,7 @@ from tests.mtp.training.helpers import Make, command, fails
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "parts"),
     [
         ("data.source=stdlibb", ["'stdlibb'", "stdlib", "files:PATH"]),
         ("data.source=files:/nowhere", ["/nowhere"]),
@@ -34,9 +34,9 @@ from tests.mtp.training.helpers import Make, command, fails
         ("lr=1e30", ["not finite at step", "smaller lr than 1e+30"]),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     override: str,
-    told: list[str],
+    parts: list[str],
     make_config: Make,
     data: Path,
     tmp_path: Path,
@@ -45,12 +45,12 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     run = command(make_config(), tmp_path / "run", data)[3:]
     line = fails(capsys, monkeypatch, *run, override)
-    for part in told:
+    for part in parts:
         assert part in line
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
-def test_mistakes_about_the_folder_are_told_in_one_line(
+def test_mistakes_about_the_folder_are_reported_in_one_line(
     make_config: Make,
     data: Path,
     tmp_path: Path,

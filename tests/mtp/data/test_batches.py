@@ -65,7 +65,7 @@ def test_targets_of_documents_shorter_than_n() -> None:
     assert got.tolist() == [[5, EOS, x, EOS, x], [EOS, x, x, x, x], [x, x, x, x, x]]
 
 
-def test_invalid_tokens_are_no_targets() -> None:
+def test_invalid_tokens_are_not_targets() -> None:
     window = np.array([[0, 5, 6, 7]])
     valid = np.array([[True, True, False, True]])
     assert future_targets(window, EOS, 1, valid)[0, 0].tolist() == [5, IGNORE, 7]

@@ -201,7 +201,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: source files:")
 
 
-def test_a_killed_build_leaves_no_corpus(tmp_path: Path) -> None:
+def test_a_killed_build_does_not_leave_a_corpus(tmp_path: Path) -> None:
     """SIGKILL while it reads, tokenizes and ends; then the corpus is built after all."""
     path, root = write_files(tmp_path / "texts", 100, words=1500), tmp_path / "data"
     config = config_of(path, tokenizer="bpe", vocab=400, validation=0.02)
@@ -233,7 +233,7 @@ def test_two_builds_at_once_end_well(tmp_path: Path) -> None:
     assert sum("training bpe-400" in log for _, log, _ in ended) == 1  # the other waited
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     config = config_of(write_files(tmp_path / "texts", 50, words=3000))
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -100,7 +100,7 @@ def test_bpe_training_is_deterministic(bpe: BPE, tmp_path: Path) -> None:
     assert (tmp_path / "tokenizer.json").read_text() == bpe.inner.to_str(pretty=True)
 
 
-def test_a_file_that_says_to_cut_or_fill_texts_does_neither(bpe: BPE, tmp_path: Path) -> None:
+def test_truncation_and_padding_in_a_file_are_ignored(bpe: BPE, tmp_path: Path) -> None:
     """As files of other programs do; a prompt would lose its end in silence."""
     inner = tokenizers.Tokenizer.from_str(bpe.inner.to_str())
     inner.enable_truncation(4)

@@ -40,7 +40,7 @@ def assert_equal_models(a: MultiTokenTransformer, b: MultiTokenTransformer) -> N
     assert torch.equal(logits(a), logits(b))
 
 
-def refused(*told: str) -> Any:
+def refused(*parts: str) -> Any:
     class Refused:
         def __enter__(self) -> None:
             self.inner = pytest.raises(BadInput)
@@ -50,7 +50,7 @@ def refused(*told: str) -> Any:
             done = self.inner.__exit__(*args)
             message = str(self.error.value)
             assert "\n" not in message
-            for part in told:
+            for part in parts:
                 assert part in message, message
             return done
 
@@ -80,9 +80,9 @@ def their_model(**changes: Any) -> Any:
         "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
     }  # fmt: skip
     torch.manual_seed(0)
-    made = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(shape | changes)))
-    randomise(made)
-    return made.eval()
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(shape | changes)))
+    randomise(model)
+    return model.eval()
 
 
 def from_pretrained(folder: Path) -> Any:

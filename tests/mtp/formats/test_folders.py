@@ -27,7 +27,7 @@ def test_a_context_beyond_all_memory_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "field", "told"),
+    ("head", "field", "message"),
     [
         ("parallel", "layers", "weights of 5 layers; its config wants 1000000000"),
         ("linear", "extra_layers", "weights of 5 layers; its config wants 1000000005"),
@@ -36,13 +36,13 @@ def test_a_context_beyond_all_memory_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_layers_and_heads_beyond_the_weights_are_refused(
-    head: str, field: str, told: str, tmp_path: Path
+    head: str, field: str, message: str, tmp_path: Path
 ) -> None:
     """At once: a billion would be built for hours, until the memory is full."""
     folders.write_all(tmp_path, our_model(head), None)
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: 10**9}))
-    with refused(str(tmp_path), told):
+    with refused(str(tmp_path), message):
         read_model(tmp_path)
 
 

@@ -58,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_hugging_face_llama_says_the_same_here(variant: str, tmp_path: Path) -> None:
+def test_a_hugging_face_llama_gives_the_same_logits_here(variant: str, tmp_path: Path) -> None:
     theirs = their_model(**VARIANTS[variant])
     theirs.save_pretrained(tmp_path)
     ours = read_model(tmp_path)
@@ -331,12 +331,12 @@ def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", BAD_HF)
-def test_a_bad_hugging_face_folder_is_told_in_one_line(
+def test_a_bad_hugging_face_folder_is_reported_in_one_line(
     case: str, hf_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(hf_folder, tmp_path / "hf")
     read_model(tmp_path / "hf")
-    change, told = BAD_HF[case]
+    change, parts = BAD_HF[case]
     change(tmp_path / "hf")
-    with refused(str(tmp_path / "hf"), *told):
+    with refused(str(tmp_path / "hf"), *parts):
         read_model(tmp_path / "hf")

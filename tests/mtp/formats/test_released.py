@@ -67,7 +67,7 @@ def metas_forward(weights: dict[str, Tensor], params: dict[str, Any], tokens: Te
 
 
 @pytest.mark.parametrize(("n", "kv", "base"), [(1, 4, 1e4), (4, 4, 1e4), (3, 2, 5e5)])
-def test_a_released_model_says_what_its_own_formulas_say(
+def test_a_released_model_gives_what_metas_formulas_give(
     n: int, kv: int, base: float, tmp_path: Path
 ) -> None:
     weights, params = released_model(n, kv, rope_theta=base)
@@ -128,7 +128,7 @@ def test_the_released_format_round_trips(variant: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "changes", "told"),
+    ("head", "changes", "message"),
     [
         ("linear", {}, "linear"),
         ("causal", {}, "causal"),
@@ -138,9 +138,9 @@ def test_the_released_format_round_trips(variant: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_the_released_format_cannot_hold(
-    head: str, changes: dict[str, Any], told: str, tmp_path: Path
+    head: str, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with refused("released", told):
+    with refused("released", message):
         released.write_released(tmp_path, our_model(head, **changes), None)
     assert not list(tmp_path.iterdir())
 
@@ -228,10 +228,10 @@ BAD_RELEASED: dict[str, tuple[Any, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_RELEASED)
-def test_a_bad_released_folder_is_told_in_one_line(case: str, tmp_path: Path) -> None:
+def test_a_bad_released_folder_is_reported_in_one_line(case: str, tmp_path: Path) -> None:
     save_released(tmp_path / "released", *released_model())
     read_model(tmp_path / "released")
-    change, told = BAD_RELEASED[case]
+    change, message = BAD_RELEASED[case]
     change(tmp_path / "released")
-    with refused(str(tmp_path / "released"), *told):
+    with refused(str(tmp_path / "released"), *message):
         read_model(tmp_path / "released")

@@ -39,7 +39,7 @@ def test_heads_grow_and_head_1_stays(head: Any, start: str) -> None:
 
 
 @pytest.mark.parametrize("head", TYPES)
-def test_more_heads_grow_beside_those_there_are(head: Any) -> None:
+def test_more_heads_grow_beside_the_existing_ones(head: Any) -> None:
     model = our_model(head, 2)
     grown = grow_heads(model, 4, head)
     assert torch.equal(logits(grown)[:2], logits(model))
@@ -92,7 +92,7 @@ def test_the_first_heads_are_kept(head: str, n: int) -> None:
     torch.testing.assert_close(logits(kept), logits(model)[:n], rtol=0, atol=0)
 
 
-def test_heads_that_cannot_be() -> None:
+def test_heads_that_cannot_be_grown_or_dropped_are_refused() -> None:
     model = our_model("linear", 3)
     with refused("4 heads", "has 3"):
         drop_heads(model, 4)

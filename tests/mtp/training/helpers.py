@@ -78,14 +78,14 @@ def a_run(
 ) -> MultiTokenTransformer:
     """A finished run's folder, as mtp.train leaves it, and its model."""
     torch.manual_seed(seed)
-    made = MultiTokenTransformer(from_dict(ModelConfig, SHAPE | model))
+    built = MultiTokenTransformer(from_dict(ModelConfig, SHAPE | model))
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=made.config)))
+    (folder / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=built.config)))
     (tokenizer or ByteTokenizer()).save(folder)
-    weights = {name: w.detach() for name, w in made.named_parameters()}
+    weights = {name: w.detach() for name, w in built.named_parameters()}
     moments = {f"exp_avg.{name}": w for name, w in weights.items()}
     checkpoint.save(folder / "checkpoint", Checkpoint(7, weights, moments, {"step": 7}))
-    return made
+    return built
 
 
 def free_port() -> int:
@@ -94,7 +94,10 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def rank_of_two(rank: int, port: int, config: TrainConfig, folder: Path, data: Path) -> None:
+Runs = list[tuple[TrainConfig, Path]]  # and their folders
+
+
+def rank_of_two(rank: int, port: int, runs: Runs, data: Path) -> None:
     """One rank's process, as torchrun would start it; the second finds bf16 slow."""
     engines.bf16_gain = lambda size=512: 9.0 - 8.0 * rank
     os.environ |= {
@@ -104,18 +107,14 @@ def rank_of_two(rank: int, port: int, config: TrainConfig, folder: Path, data: P
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    train(config, folder, data)
+    for config, folder in runs:
+        train(config, folder, data)
 
 
-def on_two(
-    processes: ForkServerContext, config: TrainConfig, folder: Path, data: Path
-) -> list[int | None]:
-    """Train on two ranks; their exit codes."""
+def on_two(processes: ForkServerContext, runs: Runs, data: Path) -> list[int | None]:
+    """Train runs on the same two ranks, one after the other; returns the exit codes."""
     port = free_port()
-    both = [
-        processes.Process(target=rank_of_two, args=(rank, port, config, folder, data))
-        for rank in (0, 1)
-    ]
+    both = [processes.Process(target=rank_of_two, args=(rank, port, runs, data)) for rank in (0, 1)]
     for process in both:
         process.start()
     for process in both:
@@ -147,10 +146,10 @@ def fails(
     with pytest.raises(SystemExit) as left:
         train_command.main()
     assert left.value.code == 2
-    told = [
+    lines = [
         x
         for x in capsys.readouterr().err.splitlines()
         if not x.startswith(("engine:", "step", "reading", "tokenizing"))
     ]
-    assert len(told) == 1 and told[0].startswith("error: "), told
-    return told[0]
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0]

@@ -22,7 +22,7 @@ from mtp.overrides import config_id, to_json
 from mtp.training import distributed
 from mtp.training.run import train
 from tests.conftest import newest_step
-from tests.mtp.training.helpers import Make, free_port, on_two, rows
+from tests.mtp.training.helpers import Make, Runs, free_port, on_two, rows
 
 
 def weights(folder: Path) -> dict[str, list[float]]:
@@ -43,69 +43,80 @@ def assert_alike(folder: Path, reference: Path, tolerance: float = 1e-4) -> None
         assert ours[name] == pytest.approx(theirs[name], rel=0.01, abs=10 * tolerance), name
 
 
-@pytest.mark.parametrize(
-    ("head", "micro"), [("parallel", 0), ("anticausal", 1), ("linear", 0), ("replicated", 1)]
-)
-def test_two_processes_train_as_one_does(
-    head: str,
-    micro: int,
+CASES = [("parallel", 0), ("anticausal", 1), ("linear", 0), ("replicated", 1)]  # head, micro
+
+
+@pytest.fixture(scope="module")
+def runs(
     make_config: Make,
     data: Path,
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     processes: ForkServerContext,
-) -> None:
-    """With clipping at every step, and evaluations between steps and before saves."""
-    config = make_config(
-        tokens=12 * 4 * 32,
-        model={"head": head},
-        micro=micro,
-        clip=0.5,
-        log_every=1,
-        eval_every=3,
-        save_every=6,
-    )
-    train(config, tmp_path / "one", data)
-    assert all(row["grad_norm"] > 0.5 for row in rows(tmp_path / "one") if "loss" in row)
-    assert on_two(processes, config, tmp_path / "two", data) == [0, 0]
-    assert_alike(tmp_path / "two", tmp_path / "one")
-    assert loading.load_model(tmp_path / "two").config == config.model
+) -> Path:
+    """A folder of runs, each on one process and on two. The same two processes train all of them.
+
+    HEAD/one, HEAD/two      with clipping in every step, and validation between steps and saves
+    float32/one, bf16/two   "auto", where the ranks' measurements of bf16 differ
+    moved/two, moved/one    continued from the other's checkpoint of step 3
+    """
+    root = tmp_path_factory.mktemp("runs")
+    on_both: Runs = []
+    for head, micro in CASES:
+        config = make_config(
+            tokens=6 * 4 * 32,
+            model={"head": head},
+            data={"validation": 0.05},
+            micro=micro,
+            clip=0.5,
+            log_every=1,
+            eval_every=3,
+            save_every=3,
+        )
+        train(config, root / head / "one", data)
+        on_both.append((config, root / head / "two"))
+    train(make_config(tokens=12 * 4 * 32, log_every=4), root / "float32" / "one", data)
+    low = make_config(tokens=12 * 4 * 32, log_every=4, precision="auto")
+    on_both.append((low, root / "bf16" / "two"))
+    on_both.append((on_both[0][0], to_step_3(root / "parallel" / "one", root / "moved" / "two")))
+    assert on_two(processes, on_both, data) == [0, 0]
+    train(on_both[0][0], to_step_3(root / "parallel" / "two", root / "moved" / "one"), data)
+    return root
 
 
-def test_a_run_moves_between_one_and_two_processes(
-    make_config: Make, data: Path, tmp_path: Path, processes: ForkServerContext
-) -> None:
-    config = make_config(tokens=12 * 4 * 32, save_every=6, log_every=1)
-    train(config, tmp_path / "one", data)
-    assert on_two(processes, config, tmp_path / "two", data) == [0, 0]
-    for name, other in (("one", "from one to two"), ("two", "from two to one")):
-        shutil.copytree(tmp_path / name, tmp_path / other)
-        shutil.rmtree(tmp_path / other / "checkpoint" / "step-00000012")
-    assert on_two(processes, config, tmp_path / "from one to two", data) == [0, 0]
-    train(config, tmp_path / "from two to one", data)
-    for other in ("from one to two", "from two to one"):
-        assert [row["step"] for row in rows(tmp_path / other)] == list(range(1, 13))
-        assert_alike(tmp_path / other, tmp_path / "one")
+def to_step_3(run: Path, copy: Path) -> Path:
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "checkpoint" / "step-00000006")
+    return copy
 
 
-def test_two_processes_in_bf16_track_float32(
-    make_config: Make, data: Path, tmp_path: Path, processes: ForkServerContext
-) -> None:
-    config = make_config(tokens=20 * 4 * 32, log_every=4)
-    train(config, tmp_path / "float32", data)
-    # "auto": the ranks' measurements differ, and the first one's choice is everyone's
-    low = make_config(tokens=20 * 4 * 32, log_every=4, precision="auto")
-    assert on_two(processes, low, tmp_path / "bf16", data) == [0, 0]
-    for a, b in zip(rows(tmp_path / "bf16"), rows(tmp_path / "float32"), strict=True):
+@pytest.mark.parametrize("head", [head for head, _ in CASES])
+def test_two_processes_train_as_one_does(head: str, runs: Path) -> None:
+    one, two = runs / head / "one", runs / head / "two"
+    assert all(row["grad_norm"] > 0.5 for row in rows(one) if "loss" in row)
+    assert_alike(two, one)
+    assert loading.load_model(two).config == checkpoint.run_config(one).model
+
+
+@pytest.mark.parametrize("ranks", ["one", "two"])
+def test_a_run_moves_between_one_and_two_processes(ranks: str, runs: Path) -> None:
+    steps = [row["step"] for row in rows(runs / "moved" / ranks) if "loss" in row]
+    assert steps == list(range(1, 7))
+    assert_alike(runs / "moved" / ranks, runs / "parallel" / "one")
+    used = json.loads((runs / "moved" / ranks / "engine.json").read_text())
+    assert used["from_step"] == 3 and used["ranks"] == (1 if ranks == "one" else 2)
+
+
+def test_two_processes_in_bf16_track_float32(runs: Path) -> None:
+    """The first rank's choice of a precision is everyone's."""
+    folder = runs / "bf16" / "two"
+    for a, b in zip(rows(folder), rows(runs / "float32" / "one"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=0.03)
-    found = checkpoint.load(tmp_path / "bf16" / "checkpoint")
+    found = checkpoint.load(folder / "checkpoint")
     assert found is not None and found.state["engine"]["precision"] == "bf16"
-    saved = load_file(
-        sorted((tmp_path / "bf16" / "checkpoint").glob("step-*"))[-1] / "model.safetensors"
-    )
-    assert all(w.dtype == torch.float32 for w in saved.values())
+    assert all(w.dtype == torch.float32 for w in found.model.values())
 
 
-def test_torchrun_saves_and_stops_both_ranks_when_one_is_told(
+def test_torchrun_saves_and_stops_both_ranks_when_one_gets_a_signal(
     make_config: Make, data: Path, tmp_path: Path
 ) -> None:
     config, folder = make_config(tokens=1e8, log_every=1), tmp_path / "run"
@@ -124,10 +135,10 @@ def test_torchrun_saves_and_stops_both_ranks_when_one_is_told(
         pid = json.loads((folder / "status.json").read_text())["pid"]
         (other,) = children(process.pid) - {pid}
         os.kill(other, signal.SIGTERM)  # the rank that writes nothing
-        told = process.communicate(timeout=60)[1]
+        message = process.communicate(timeout=60)[1]
     finally:
         process.kill()
-    assert "interrupted by SIGTERM; saved; the same command continues" in told
+    assert "interrupted by SIGTERM; saved; the same command continues" in message
     state = json.loads((folder / "status.json").read_text())
     assert state["state"] == "interrupted"
     assert state["step"] == newest_step(folder / "checkpoint") > 0

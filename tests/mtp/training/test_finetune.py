@@ -197,7 +197,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 QUICK = ("precision=float32", "compile=off", "warmup=5", "lr=1e-2", "batch=8")
 
 
-def test_the_command_tunes_and_tells(
+def test_the_command_finetunes_and_reports(
     command: Command, questions: Path, start: Path, data: Path, tmp_path: Path
 ) -> None:
     source = [f"data.source=pairs:{questions}", "data.validation=0.2", *QUICK]
@@ -256,7 +256,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     def until(self: Trainer) -> Any:
         if stops and self.step == stops[0]:
             number = stops.pop(0)
-            if number == 10:  # told to stop: saves first
+            if number == 10:  # asked to stop: saves first
                 os.kill(os.getpid(), signal.SIGTERM)
             else:
                 raise RuntimeError("cut off")
@@ -279,7 +279,7 @@ def test_two_processes_tune_as_one_does(
 ) -> None:
     config = tuned("model.n=2", "tokens=1000", "eval_every=0")
     train(config, tmp_path / "one", data)
-    assert on_two(processes, config, tmp_path / "two", data) == [0, 0]
+    assert on_two(processes, [(config, tmp_path / "two")], data) == [0, 0]
     one, two = (dict(load_model(tmp_path / name).named_parameters()) for name in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
@@ -306,7 +306,7 @@ def test_a_changed_start_is_refused_and_nothing_is_lost(
     assert status(folder)["state"] == "finished"
 
 
-def test_a_begun_run_needs_its_start_no_more(
+def test_a_run_that_has_begun_does_not_need_its_start(
     command: Command,
     questions: Path,
     data: Path,
@@ -355,7 +355,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     {
         "more heads": (["model.n=4"], "model.n 4 parallel heads leave no trunk in 4 layers"),
         "no heads": (["model.n=0"], "0 heads cannot be kept; the model has 3"),
@@ -375,7 +375,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
 )
 def test_bad_input(
     overrides: list[str],
-    told: str,
+    message: str,
     command: Command,
     questions: Path,
     start: Path,
@@ -383,7 +383,7 @@ def test_bad_input(
     tmp_path: Path,
 ) -> None:
     given = [f"init={start}", f"data.source=pairs:{questions}", "epochs=1", *QUICK, *overrides]
-    assert re.search(told, command.fails(tmp_path / "run", data, *given))
+    assert re.search(message, command.fails(tmp_path / "run", data, *given))
 
 
 def test_a_damaged_or_untrained_start_is_named(

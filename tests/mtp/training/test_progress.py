@@ -27,7 +27,7 @@ FIELDS = {
 }
 
 
-def test_the_log_tells_what_was_promised_and_the_loss_falls(
+def test_the_log_has_every_field_and_the_loss_falls(
     make_config: Make, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config, folder = make_config(tokens=80 * 4 * 32, log_every=8, lr=1e-2), tmp_path / "run"

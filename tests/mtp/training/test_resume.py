@@ -17,6 +17,7 @@ from mtp.training.run import train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
 from tests.conftest import newest_step
+from tests.mtp.helpers import start_command
 from tests.mtp.training.helpers import Make, after, assert_same_run, command, rows, status
 
 # --------------------------------------------------------------------------------------------------
@@ -49,7 +50,7 @@ def kill_when(pid: int, moment: Callable[[], bool], alive: Callable[[], bool]) -
 
 
 def halves(folder: Path) -> set[tuple[str, int]]:
-    """The folders of unfinished saves, by inode: one left behind is told from a new one."""
+    """The folders of unfinished saves, by inode, so that an old one is not taken for a new one."""
     found = os.scandir(folder / "checkpoint") if (folder / "checkpoint").exists() else ()
     return {(entry.name, entry.inode()) for entry in found if entry.name.startswith(".half-")}
 
@@ -88,16 +89,20 @@ def test_killed_at_many_moments_it_ends_with_the_same_weights(
 
 
 def test_the_command_line_killed_twice_ends_with_the_same_weights(
-    uninterrupted: tuple[TrainConfig, Path], data: Path, tmp_path: Path
+    uninterrupted: tuple[TrainConfig, Path],
+    data: Path,
+    tmp_path: Path,
+    processes: ForkServerContext,
 ) -> None:
     config, reference = uninterrupted
-    folder = tmp_path / "run"
-    for moment in (in_a_save(folder), after(0.2, folder), None):
-        with subprocess.Popen(command(config, folder, data), stderr=subprocess.PIPE) as process:
-            if moment:
-                assert kill_when(process.pid, moment, lambda p=process: p.poll() is None)
-            process.communicate()
-        assert process.returncode == (-signal.SIGKILL if moment else 0)
+    folder, arguments = tmp_path / "run", command(config, tmp_path / "run", data)[3:]
+    for moment in (in_a_save(folder), after(0.1, folder), None):
+        process = start_command(processes, "mtp.train", arguments, os.devnull, tmp_path / "stderr")
+        assert process.pid
+        if moment:
+            assert kill_when(process.pid, moment, process.is_alive)
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if moment else 0)
     assert_same_run(folder, reference)
 
 
@@ -141,7 +146,7 @@ def unasked(
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on(
+def test_a_signal_saves_and_the_run_continues(
     signum: signal.Signals,
     unasked: tuple[TrainConfig, Path],
     data: Path,
@@ -165,36 +170,50 @@ def test_a_signal_saves_and_the_run_goes_on(
     assert stopped.value.signum == signum
     assert signal.getsignal(signum) == handlers
     assert newest_step(folder / "checkpoint") == 7
-    told = status(folder)
-    assert (told["state"], told["step"], told["steps"]) == ("interrupted", 7, 60)
+    message = status(folder)
+    assert (message["state"], message["step"], message["steps"]) == ("interrupted", 7, 60)
     train(config, folder, data)
     assert_same_run(folder, reference)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_line_tells_a_stop_in_one_line(
+def test_the_command_line_reports_a_stop_in_one_line(
     signum: signal.Signals,
     unasked: tuple[TrainConfig, Path],
     data: Path,
     tmp_path: Path,
+    processes: ForkServerContext,
 ) -> None:
+    """The first as `python -m mtp.train`, a process of its own."""
     config, reference = unasked
-    folder = tmp_path / "run"
-    run = command(config, folder, data)
-    process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True)
+    folder, err, run = (
+        tmp_path / "run",
+        tmp_path / "stderr",
+        command(config, tmp_path / "run", data),
+    )
     begun = after(0, folder)
-    while not begun():
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.send_signal(signum)
-    told = process.communicate()[1].splitlines()
-    assert process.returncode == 128 + signum
-    assert told[-1] == f"interrupted by {signum.name}; saved; the same command continues"
-    assert told[0].startswith("engine: ") and all(x.startswith("step ") for x in told[1:-1])
-    assert newest_step(folder / "checkpoint") < 60
     if signum == signal.SIGTERM:
-        done = subprocess.run(run, capture_output=True, text=True)
-        assert done.returncode == 0 and "Traceback" not in done.stderr
+        with err.open("w") as stream, subprocess.Popen(run, stderr=stream) as process:
+            while not begun():
+                assert process.poll() is None
+                time.sleep(0.001)
+            process.send_signal(signum)
+        code = process.returncode
     else:
-        train(config, folder, data)
+        process = start_command(processes, "mtp.train", run[3:], os.devnull, err)
+        while not begun():
+            assert process.is_alive()
+            time.sleep(0.001)
+        assert process.pid
+        os.kill(process.pid, signum)
+        process.join()
+        code = process.exitcode
+    lines = err.read_text().splitlines()
+    assert code == 128 + signum
+    assert lines[-1] == f"interrupted by {signum.name}; saved; the same command continues"
+    assert lines[0].startswith("engine: ") and all(x.startswith("step ") for x in lines[1:-1])
+    assert newest_step(folder / "checkpoint") < 60
+    again = start_command(processes, "mtp.train", run[3:], os.devnull, tmp_path / "again")
+    again.join()
+    assert again.exitcode == 0 and "Traceback" not in (tmp_path / "again").read_text()
     assert_same_run(folder, reference)

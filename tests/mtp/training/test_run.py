@@ -71,7 +71,7 @@ def test_one_process_at_a_time(
 
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Have the next run told to stop in the step after this one."""
+    """Send the next run SIGTERM while it trains the step after this one."""
     step = Trainer.train_step
 
     def stop(at: int) -> None:
