@@ -3,7 +3,6 @@
 One folder of runs and results for all tests of this file; they go from an empty one on, in order.
 """
 
-import itertools
 import json
 import os
 import sys
@@ -88,14 +87,6 @@ def test_beside_the_rows_stands_what_each_run_was(made: tuple[Path, Made]) -> No
         assert len(run["curve"]["loss"]) == config.model.n
         for i, losses in enumerate(run["curve"]["loss"]):
             assert losses == pytest.approx([row["loss"][i] for row in logged], abs=1e-5)
-
-
-def test_a_long_curve_is_thinned_to_fifty_places_with_both_ends() -> None:
-    rows = [{"step": i, "tokens": 10 * i, "lr": 1.0, "loss": [1 / i]} for i in range(1, 1001)]
-    thin = provenance.curve(rows)
-    assert len(thin["step"]) == 50 and thin["step"][0] == 1 and thin["step"][-1] == 1000
-    assert {b - a for a, b in itertools.pairwise(thin["step"])} <= {20, 21}
-    assert provenance.curve([])["step"] == [] and provenance.curve(rows[:1])["step"] == [1]
 
 
 def test_its_numbers_agree_with_each_other(made: tuple[Path, Made]) -> None:
