@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, and a damaged one is named and passed over."""
+"""Checkpoints are written whole or not at all, and a damaged one is named and skipped."""
 
 import dataclasses
 import errno
@@ -206,7 +206,7 @@ main()
 
 
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path: Path) -> None:
-    """For real: a small tmpfs, in a mount namespace of its own."""
+    """On a real small tmpfs, in a mount namespace of its own."""
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     disk.mkdir()
     size = sum(len(t.numpy().tobytes()) for t in example(5).model.values()) * 2  # and moments

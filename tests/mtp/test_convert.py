@@ -163,7 +163,7 @@ def test_heads_are_grown_and_dropped(command: Command) -> None:
 def test_training_continues_from_an_imported_model(
     command: Command, texts: Path, tmp_path: Path
 ) -> None:
-    """From its weights, in its tokens, with a fresh optimizer; interrupted or not."""
+    """It uses the model's weights and tokens and a fresh optimizer, interrupted or not."""
     bpe = BPE.train([Path(__file__).read_text()], 400)
     llama_folder = Path("llama")
     llama_folder.mkdir()
@@ -207,7 +207,7 @@ def test_a_tokenizer_that_is_named_comes_along(command: Command, texts: Path) ->
 
 
 def test_a_run_continues_in_the_folder_it_was_moved_to(command: Command, texts: Path) -> None:
-    """Its config names its tokenizer by the folder it was made in."""
+    """Its config names its tokenizer by the folder in which it was made."""
     bpe = BPE.train([Path(__file__).read_text()], 400)
     a_run(Path("run"), our_model("parallel", 2, vocab=400), bpe)
     given = [part for text in [f"data.source=files:{texts}", *QUICK] for part in ("--set", text)]

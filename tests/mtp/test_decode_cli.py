@@ -1,4 +1,4 @@
-"""python -m mtp.decode: what it prints, in which colours, and how it tells bad input."""
+"""python -m mtp.decode: what it prints, in which colours, and how it reports bad input."""
 
 import os
 import pty
@@ -34,7 +34,7 @@ MODEL = {"n": 4, "layers": 6, "context": 64}
 def run(
     make_config: Callable[..., TrainConfig], data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A run whose drafts are right now and then."""
+    """A run whose drafts are sometimes right."""
     folder = tmp_path_factory.mktemp("decode") / "run"
     train(make_config(model=MODEL, tokens=100 * 4 * 64, lr=1e-2), folder, data)
     return folder
@@ -262,7 +262,7 @@ def test_a_prompt_that_is_too_long_is_reported(say: Say) -> None:
 
 
 def test_nothing_is_printed_before_the_error(say: Say) -> None:
-    """On a terminal both streams share the line: `error:` would stand behind the prompt."""
+    """On a terminal both streams share the line: `error:` would follow the prompt."""
     assert say("--k", "5").out == ""
 
 

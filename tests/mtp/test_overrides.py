@@ -108,7 +108,7 @@ def test_overrides_are_typed_by_their_field() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Kinds:
-    """The types that no config of the core has, but others' may."""
+    """Types that no config in mtp uses, but other configs may."""
 
     flag: bool = False
     many: tuple[int, ...] = ()

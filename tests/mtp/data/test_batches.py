@@ -27,7 +27,7 @@ class Memory:
 
 
 def numbered(lengths: list[int]) -> Memory:
-    """Documents of distinct tokens, so that a token says where it stands."""
+    """Documents of distinct tokens, so that a token identifies its position."""
     ids = iter(range(10, 10**6))
     return Memory([[next(ids) for _ in range(length)] for length in lengths])
 

@@ -1,4 +1,4 @@
-"""Corpora of made documents, python:MODULE?NAME=VALUE,..: options, identity, errors."""
+"""Corpora of generated documents, python:MODULE?NAME=VALUE,..: options, identity, errors."""
 
 import doctest
 import importlib
@@ -28,7 +28,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Put a module (again) where it is found; returns its name."""
+    """Write a module (again) where imports find it; returns its name."""
     monkeypatch.syspath_prepend(tmp_path / "modules")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a .pyc is good for a second
     written = set[str]()
@@ -132,7 +132,7 @@ def test_documents_must_be_a_function(write: Write) -> None:
 def test_a_module_that_cannot_be_imported_is_bad_input(
     write: Write, code: str, message: str, inside: bool
 ) -> None:
-    """Or the package that it is in."""
+    """The message names the module, or the package that it is in."""
     name = "broken_kind.stories" if inside else "broken_stories"
     if inside:
         write(code, "broken_kind.__init__")

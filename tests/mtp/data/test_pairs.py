@@ -26,7 +26,7 @@ BOS, EOS = 0, 1
 
 
 class Memory(Pairs):
-    """Records in memory; a token's id says its place, so that no target is mistaken for another."""
+    """Records in memory; a token's id is its position, so that no target is mistaken for another."""
 
     def __init__(self, lengths: Sequence[tuple[int, ...]]) -> None:
         """lengths: of prompts, completions and perhaps the prompts' suffixes."""
@@ -252,7 +252,7 @@ def test_an_altered_table_of_records_is_found(tmp_path: Path) -> None:
 
 
 def test_a_records_table_of_another_form_is_reported(tmp_path: Path) -> None:
-    """As from before records had suffixes; the hashes are right."""
+    """A table from before records had suffixes; its hashes are right."""
     folder = build_pairs(tmp_path, SUMS).folder
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["sha256"]

@@ -101,7 +101,7 @@ def test_bpe_training_is_deterministic(bpe: BPE, tmp_path: Path) -> None:
 
 
 def test_truncation_and_padding_in_a_file_are_ignored(bpe: BPE, tmp_path: Path) -> None:
-    """As files of other programs do; a prompt would lose its end in silence."""
+    """Other programs' files have them; a prompt would silently lose its end."""
     inner = tokenizers.Tokenizer.from_str(bpe.inner.to_str())
     inner.enable_truncation(4)
     inner.enable_padding(length=8)

@@ -11,7 +11,7 @@ from mtp.model.model import MultiTokenTransformer
 
 
 def random_model(seed: int, **config: Any) -> MultiTokenTransformer:
-    """Random weights, the layers made louder: else each token soon follows from the last alone."""
+    """Random weights, with louder layers: else each token soon depends only on the last one."""
     torch.manual_seed(seed)
     shape: dict[str, Any] = {"dim": 16, "layers": 5, "attn_heads": 4, "vocab": 13, "context": 32}
     model = MultiTokenTransformer(ModelConfig(**(shape | config)))

@@ -356,7 +356,7 @@ FORK = Tree(((), (0,), (1,), (0, 0), (0, 1)))
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 def test_compiled_passes_decode_the_same_and_in_one_graph() -> None:
-    """Of the head type that reads the most other heads, with a tree, sampled: all that a pass does.
+    """Anticausal heads, a tree and sampling use everything that a pass can do.
     Compiling takes 10 to 30 s."""
     model, sampling = random_model(3, head="anticausal", n=3, layers=4), Sampling(0.8)
     torch._dynamo.reset()

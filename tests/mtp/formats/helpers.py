@@ -1,4 +1,4 @@
-"""What the tests of checkpoint formats share: models of every format, and damage done to files."""
+"""What the tests of checkpoint formats share: models in every format, and ways to damage files."""
 
 import json
 from pathlib import Path

@@ -38,7 +38,7 @@ def test_a_context_beyond_all_memory_is_refused(tmp_path: Path) -> None:
 def test_layers_and_heads_beyond_the_weights_are_refused(
     head: str, field: str, message: str, tmp_path: Path
 ) -> None:
-    """At once: a billion would be built for hours, until the memory is full."""
+    """They are refused at once: building a billion layers would take hours and all memory."""
     folders.write_all(tmp_path, our_model(head), None)
     file = tmp_path / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: 10**9}))

@@ -1,5 +1,5 @@
-"""Hugging Face's Llama says the same here, ours the same there, with the same tokens; a bad folder
-is told in one line."""
+"""Hugging Face's Llama gives the same logits here, and ours gives the same there, with the same
+tokens; a bad folder is reported in one line."""
 
 import json
 import shutil
@@ -70,7 +70,7 @@ def test_a_hugging_face_llama_gives_the_same_logits_here(variant: str, tmp_path:
 
 @pytest.mark.parametrize("variant", ["linear", "Llama 3"])
 def test_rope_scaling_matters(variant: str, tmp_path: Path) -> None:
-    """Else the tests above would hold without it."""
+    """Otherwise the tests above would pass without it."""
     theirs = their_model(**VARIANTS[variant])
     theirs.save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""The paper's released files say what their own formulas say, are written and read again, and
+"""The paper's released files give what Meta's formulas give, are written and read again, and
 damaged or hostile ones are refused."""
 
 import json

@@ -1,4 +1,4 @@
-"""A head type that a reader adds: a row of the table and a module, and everything works with it."""
+"""A head type of one's own: with a row of the table and a module, everything works."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ PROMPTS = [[1, 2, 3], [5], [7, 8, 9, 10, 3, 2, 4]]
 
 
 class Bottleneck(nn.Module):
-    """A narrow residual layer, with weights for every head, the first one too."""
+    """A narrow residual layer; every head has weights, including the first."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

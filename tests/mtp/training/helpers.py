@@ -56,7 +56,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def timeless(folder: Path) -> list[dict[str, Any]]:
-    """The rows without what depends on the clock."""
+    """The rows, without the values that depend on the clock."""
     clock = {"tokens_per_second", "peak_memory_mb", "eta_seconds", "mfu"}
     return [{k: v for k, v in row.items() if k not in clock} for row in rows(folder)]
 
@@ -98,7 +98,7 @@ Runs = list[tuple[TrainConfig, Path]]  # and their folders
 
 
 def rank_of_two(rank: int, port: int, runs: Runs, data: Path) -> None:
-    """One rank's process, as torchrun would start it; the second finds bf16 slow."""
+    """One rank's process, as torchrun would start it. On the second rank bf16 seems slow."""
     engines.bf16_gain = lambda size=512: 9.0 - 8.0 * rank
     os.environ |= {
         "RANK": str(rank),
@@ -124,7 +124,7 @@ def on_two(processes: ForkServerContext, runs: Runs, data: Path) -> list[int | N
 
 
 def after(seconds: float, folder: Path) -> Callable[[], bool]:
-    """So long after the process has begun to train (it wrote status.json)."""
+    """Whether so many seconds have passed since the process began to train (wrote status.json)."""
     before = (folder / "status.json").stat().st_mtime_ns if (folder / "status.json").exists() else 0
     begun: list[float] = []
 
@@ -141,7 +141,7 @@ def after(seconds: float, folder: Path) -> Callable[[], bool]:
 def fails(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
 ) -> str:
-    """What the command line says on stderr after the log: one line, with exit code 2."""
+    """The one line that the command line prints on stderr besides the log, with exit code 2."""
     monkeypatch.setattr(sys, "argv", ["mtp.train", *map(str, arguments)])
     with pytest.raises(SystemExit) as left:
         train_command.main()

@@ -1,4 +1,4 @@
-"""Runs that start with another run's weights: what they take, what they refuse, how they go on."""
+"""Runs that start with another run's weights: what they take and refuse, how they continue."""
 
 import dataclasses
 import json
@@ -231,7 +231,7 @@ def test_a_tuned_run_has_its_heads_dropped_and_grown(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What comes out is a run of its own, whatever the source began with."""
+    """The result is a run of its own, whatever the source began with."""
     train(tuned("model.n=2", "tokens=400", "eval_every=0"), tmp_path / "run", data)
     for how, n in (("drop", "1"), ("grow", "4")):
         made = tmp_path / how
@@ -313,7 +313,7 @@ def test_a_run_that_has_begun_does_not_need_its_start(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same command goes on without it, finds the run finished, and changes nothing else."""
+    """The same command continues without it, then finds the run finished and changes nothing."""
     start, folder = tmp_path / "start", tmp_path / "run"
     a_run(start, tokenizer=BPE.train([Path(__file__).read_text()], 300), vocab=300)
     source = [f"data.source=pairs:{questions}", *QUICK, "tokens=2000", "save_every=1"]

@@ -1,4 +1,4 @@
-"""Steps of a run as checkpoints to be evaluated, and chosen among on the validation split."""
+"""Kept steps of a run: they can be evaluated, and compared on the validation split."""
 
 import shutil
 from collections.abc import Callable

@@ -96,7 +96,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 
 def test_the_clock_counts_steps_alone(fake: FakeTime) -> None:
-    """Neither the first step nor validation and saving, before and after a lap."""
+    """It leaves out the first step, validation and saving, before and after a lap."""
     clock = Clock()
     fake.now += 100  # the first step compiles
     clock.step_done(7)

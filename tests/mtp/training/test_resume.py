@@ -1,4 +1,4 @@
-"""Stopping and going on: no kill, signal or mistake costs a run more than time."""
+"""Stopping and continuing: no kill, signal or mistake costs a run more than time."""
 
 import os
 import random
@@ -40,7 +40,7 @@ def uninterrupted(
 
 
 def kill_when(pid: int, moment: Callable[[], bool], alive: Callable[[], bool]) -> bool:
-    """SIGKILL at the first moment; False if the process ended before it."""
+    """Send SIGKILL as soon as `moment` is true; returns False if the process ended before."""
     while alive():
         if moment():
             os.kill(pid, signal.SIGKILL)
@@ -56,7 +56,7 @@ def halves(folder: Path) -> set[tuple[str, int]]:
 
 
 def in_a_save(folder: Path) -> Callable[[], bool]:
-    """While a save that begins from now on is written."""
+    """Whether a save is being written that began after this call."""
     before = halves(folder)
     return lambda: bool(halves(folder) - before)
 
@@ -184,7 +184,7 @@ def test_the_command_line_reports_a_stop_in_one_line(
     tmp_path: Path,
     processes: ForkServerContext,
 ) -> None:
-    """The first as `python -m mtp.train`, a process of its own."""
+    """SIGTERM goes to a real `python -m mtp.train`, SIGINT to a forked one."""
     config, reference = unasked
     folder, err, run = (
         tmp_path / "run",
