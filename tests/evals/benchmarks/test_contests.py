@@ -184,7 +184,7 @@ def test_apps_numbers_as_keys_and_lists_of_one_result() -> None:
      f'{{"inputs": [1], "outputs": {DEEP}, "fn_name": "f"}}'],
 )  # fmt: skip
 def test_tests_that_are_none_are_told(tests: str) -> None:
-    told = "no JSON of two lists, as many inputs as outputs, nested at most 100 deep"
+    told = "not JSON of two lists, as many inputs as outputs, nested at most 100 deep"
     with pytest.raises(BadInput, match=f"^records: input_output of problem 1 is {told}$"):
         apps.dataset([task(1, SUM, input_output=tests)], "records")
 
@@ -337,12 +337,12 @@ def test_both_are_read_from_files(
     ("wrong", "told"),
     [
         ({"time_limit": 2.0}, "has a time_limit that is not of seconds and nanos: 2.0"),
-        ({"time_limit": {"seconds": "2"}}, "has a time_limit that is none of"),
+        ({"time_limit": {"seconds": "2"}}, "has a time_limit that is not of"),
         ({"private_tests": {"input": [1], "output": ["1"]}}, "has a test that is not a text"),
         ({"generated_tests": {"input": ["1"], "output": [None]}}, "has a test that is not a text"),
         ({"private_tests": {"input": ["1"], "output": []}}, "private_tests has 1 input and 0 outp"),
         ({"time_limit": json.loads(DEEP)}, r"has a time_limit that is .*\[\.\.\.\]+$"),
-        ({"time_limit": {"seconds": 10**400}}, "has a time_limit that is none of"),
+        ({"time_limit": {"seconds": 10**400}}, "has a time_limit that is not of"),
     ],
 )
 def test_a_contest_of_another_format_is_named(wrong: dict[str, Any], told: str) -> None:
