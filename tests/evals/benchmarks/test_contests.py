@@ -194,7 +194,7 @@ def test_a_task_without_a_number_is_told_by_its_place() -> None:
     found = apps.dataset(nameless, "records").problems
     assert [p.id for p in found] == ["apps/0", "apps/1"]
     nameless[1]["input_output"] = "[]"
-    with pytest.raises(BadInput, match="input_output of problem 1 is no JSON"):
+    with pytest.raises(BadInput, match="input_output of problem 1 is not JSON"):
         apps.dataset(nameless, "records")
 
 
