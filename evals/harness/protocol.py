@@ -13,7 +13,7 @@ from mtp.errors import choose
 class Protocol:
     """One way to run a benchmark, as a record that goes into every row.
 
-    benchmark   its name, evals/NAME.py
+    benchmark   its name, evals/benchmarks/NAME.py
     variant     names this way among the benchmark's own
     shots       solved examples before the problem
     template    the prompt's text, with {fields} of a problem in braces
