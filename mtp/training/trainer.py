@@ -1,7 +1,6 @@
 """The training loop: a run's steps, validation and saving."""
 
 import dataclasses
-import json
 import math
 import signal
 from collections.abc import Iterator
@@ -18,12 +17,11 @@ from mtp.data.batches import IGNORE, Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
 from mtp.errors import BadInput
-from mtp.files import write_atomically
 from mtp.model.model import MultiTokenTransformer, flops_per_token
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
 from mtp.training import distributed, finetune
-from mtp.training.engine import choose_engine, resume_engine
+from mtp.training.engine import choose_engine, record_execution, resume_engine
 from mtp.training.progress import Progress
 from mtp.training.signals import Interrupted, catch_signals
 from mtp.training.trainable import Trainable, clip_gradients
@@ -115,14 +113,10 @@ class Trainer:
         self.optimizer = new_optimizer(config, self.trainable.weights())
         if found:
             self._restore(found)
-        if self.rank == 0:
-            self._write_engine()
-
-    def _write_engine(self) -> None:
-        """Write RUN/engine.json: how the run is executed from here on."""
-        used = execution(self.config) | vars(self.engine)
-        used |= {"device_name": hardware.device_name(), "ranks": self.world, "from_step": self.step}
-        write_atomically(self.folder / "engine.json", json.dumps(used, indent=1).encode())
+        if self.rank == 0 and self.step < self.steps:
+            used = execution(config) | vars(self.engine)
+            used |= {"device_name": hardware.device_name(), "ranks": self.world}
+            record_execution(folder, {"from_step": self.step} | used)
 
     # ----------------------------------------------------------------------------------------------
     # a step

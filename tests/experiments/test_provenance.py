@@ -26,7 +26,7 @@ def finished(runs: Path, config: TrainConfig) -> str:
     lines = [{"step": i, "tokens": 10 * i, "lr": 0.1, "loss": [1.0 / i]} for i in (1, 2)]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text + '{"step": 3, "tok')  # torn by a kill
-    (folder / "engine.json").write_text('{"device": "cpu", "precision": "bf16"}')
+    (folder / "engine.json").write_text('[{"from_step": 0, "device": "cpu", "precision": "bf16"}]')
     return folder.name
 
 

@@ -30,9 +30,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return looks
 
 
-def begun(folder: Path, **engine: str) -> None:
+def begun(folder: Path, **engine: Any) -> None:
     folder.mkdir(parents=True)
-    (folder / "engine.json").write_text(json.dumps(engine))
+    (folder / "engine.json").write_text(json.dumps([{"from_step": 0} | engine]))
 
 
 def test_it_is_measured_once_for_all_runs(tmp_path: Path, measured: list[str]) -> None:
@@ -72,6 +72,6 @@ def test_what_was_trained_is_in_every_row(
     assert done.code == 0, done.err
     (file,) = Path("results/sweep-n").glob("smoke-*.json")
     (described,) = json.loads(file.read_text())["runs"].values()
-    execution: dict[str, Any] = described["execution"]
+    (execution,) = described["execution"]
     assert execution["precision"] == "float32" and "study's other runs" in execution["reason"]
     assert set(results.read(file.with_suffix(".csv")).precision) == {"float32"}

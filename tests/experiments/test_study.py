@@ -80,8 +80,9 @@ def test_beside_the_rows_stands_what_each_run_was(made: tuple[Path, Made]) -> No
         assert run["parameters"] == parameter_counts(config.model)
         assert run["tokens"] == 20 * 4 * 32  # steps, sequences, positions
         assert run["flops"] == run["tokens"] * flops_per_token(config.model)
-        assert run["execution"]["precision"] in ("float32", "bf16")
-        assert set(rows[rows.run_id == own.name].precision) == {run["execution"]["precision"]}
+        (used,) = run["execution"]
+        assert used["precision"] in ("float32", "bf16") and used["from_step"] == 0
+        assert set(rows[rows.run_id == own.name].precision) == {used["precision"]}
         logged = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
         assert run["curve"]["step"] == [5, 10, 15, 20] == [row["step"] for row in logged]
         assert len(run["curve"]["loss"]) == config.model.n

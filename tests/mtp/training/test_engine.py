@@ -13,7 +13,7 @@ import torch
 from mtp import hardware
 from mtp.config import TrainConfig
 from mtp.training import engine as engines
-from mtp.training.engine import Engine, choose_engine, resume_engine
+from mtp.training.engine import Engine, choose_engine, executions, record_execution, resume_engine
 from mtp.training.run import train
 from tests.mtp.training.helpers import Make, final_weights
 
@@ -164,3 +164,15 @@ def test_a_resumed_run_trains_as_it_began(
     train(config, tmp_path / "run", data)
     got, want = final_weights(tmp_path / "run"), final_weights(tmp_path / "whole")
     assert all(torch.equal(got[name], weight) for name, weight in want.items())
+
+
+def test_a_file_says_how_a_run_was_executed_part_by_part(tmp_path: Path) -> None:
+    assert executions(tmp_path) == []
+    for step, micro in ((0, 0), (10, 0), (10, 2), (30, 4)):
+        record_execution(tmp_path, {"from_step": step, "micro": micro})
+    parts = [{"from_step": i, "micro": n} for i, n in ((0, 0), (10, 2), (30, 4))]
+    assert executions(tmp_path) == parts
+    record_execution(tmp_path, {"from_step": 20, "micro": 1})  # from an earlier checkpoint again
+    assert executions(tmp_path) == [*parts[:2], {"from_step": 20, "micro": 1}]
+    (tmp_path / "engine.json").write_text('[{"from_')
+    assert executions(tmp_path) == []

@@ -16,6 +16,7 @@ from mtp.checkpoint import run_config
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.overrides import from_dict, to_json
+from mtp.training.engine import executions
 from mtp.training.run import train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
@@ -122,11 +123,12 @@ def test_how_a_run_is_executed_may_change_while_it_trains(
     stop_at(6)
     with pytest.raises(Interrupted):
         train(make(), folder, data)
-    used = json.loads((folder / "engine.json").read_text())
+    (used,) = executions(folder)
     assert (used["micro"], used["attention"], used["from_step"]) == (0, "sdpa", 0)
     train(make(**changes), folder, data)
     assert run_config(folder) == make(**changes)
-    used = json.loads((folder / "engine.json").read_text())
+    first, used = executions(folder)
+    assert first["from_step"] == 0 and first["log_every"] == make().log_every
     assert used["from_step"] == 7 and used["device"] and used["ranks"] == 1
     assert {name: used[name] for name in changes} == changes
     got, want = final_weights(folder), final_weights(reference)
@@ -135,7 +137,7 @@ def test_how_a_run_is_executed_may_change_while_it_trains(
             got[name], weight, rtol=0 if exact else 1e-3, atol=0 if exact else 1e-4
         )
     train(make(), folder, data)  # finished: back to the first config, and nothing is trained
-    assert run_config(folder) == make()
+    assert run_config(folder) == make() and executions(folder) == [first, used]
     if exact:
         (folder / "metrics.jsonl").write_bytes((reference / "metrics.jsonl").read_bytes())
         assert_same_run(folder, reference)
