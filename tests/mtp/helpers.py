@@ -11,8 +11,8 @@ from pathlib import Path
 def start_command(
     processes: ForkServerContext, module: str, arguments: list[str], out: object, err: Path
 ) -> BaseProcess:
-    """Start `python -m MODULE ARGUMENTS` in a process that has torch already, with stdout and stderr
-    to files or terminals."""
+    """Start `python -m MODULE ARGUMENTS` in a process that has torch loaded, stdout and stderr
+    going to files or terminals."""
     process = processes.Process(target=_run, args=(module, arguments, str(out), str(err)))
     process.start()
     return process
