@@ -25,7 +25,7 @@ from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 
 try:
-    from lm_eval.api.model import LM
+    from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
 except ImportError:
 
     def missing() -> None:
@@ -101,7 +101,7 @@ class MultiTokenLM(LM):
 
 def evaluate(model: LM, tasks: Iterable[Any], **options: Any) -> dict[str, Any]:
     """The harness's results for a model; `options` go to its `simple_evaluate`."""
-    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.evaluator import simple_evaluate  # pyright: ignore[reportMissingImports]
 
     found = simple_evaluate(model, tasks=list(tasks), **options)
     assert found is not None  # None is for ranks other than the first
@@ -121,8 +121,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.output:
         must_be_writable(args.output)
-    from lm_eval.tasks import TaskManager
-    from lm_eval.utils import make_table
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
+    from lm_eval.utils import make_table  # pyright: ignore[reportMissingImports]
 
     model = MultiTokenLM.of_run(args.checkpoint, default_device())
     manager = TaskManager(include_path=args.include_path)
