@@ -1,7 +1,7 @@
 """What the benchmarks share: rows, tables, interleaved timing, peak memory, fresh processes.
 
-Every figure that is compared is measured side by side with what it is compared to, in one run.
-Rows go to results/bench/NAME.csv, one per number.
+Numbers that are compared are measured side by side, in one run. Rows go to results/bench/NAME.csv,
+one for each number.
 """
 
 import argparse
@@ -23,27 +23,35 @@ from typing import Any
 import pandas as pd
 import torch
 
-from mtp import records
+from mtp import hardware, records
+from mtp.command_line import new_parser
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
-from mtp.hardware import device_name, synchronize
+from mtp.files import write_atomically
+from mtp.hardware import default_device, device_name, synchronize
 
 COLUMNS = ("bench", "case", "metric", "value", "unit", "device", "threads", "versions", "commit")
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or each profile leaves lines on the screen
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or each profile prints lines of its own
+DEVICE = default_device()
 
 
-def parser(doc: str | None, seconds: float) -> argparse.ArgumentParser:
-    """--seconds (about how long the whole may take), --quick (tiny shapes) and --out."""
-    made = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
-    made.add_argument("--seconds", type=float, default=seconds, help="for the whole, about")
-    made.add_argument("--quick", action="store_true", help="tiny shapes, to see that it works")
-    made.add_argument("--out", type=Path, default=Path("results/bench"), help="folder of the rows")
-    return made
+def parser(bench: str, doc: str | None, seconds: float) -> argparse.ArgumentParser:
+    """The command line of a benchmark: --seconds, --quick and --out."""
+    new = new_parser(f"bench.{bench}", doc)
+    about = f"about how long the whole takes (default: {seconds:g})"
+    new.add_argument("--seconds", type=float, default=seconds, help=about)
+    new.add_argument("--quick", action="store_true", help="tiny shapes, to see that it works")
+    new.add_argument("--out", type=Path, default=Path("results/bench"), help="folder of the rows")
+    return new
+
+
+def add_worker(parser: argparse.ArgumentParser, flag: str) -> None:
+    """An option with which a benchmark starts itself in another process."""
+    parser.add_argument(flag, nargs=2, help=argparse.SUPPRESS)
 
 
 class Report:
-    """The rows of one benchmark. `extra` names further libraries whose version matters."""
+    """The rows of one benchmark. `extra` names more libraries whose versions matter."""
 
     def __init__(self, bench: str, out: Path, extra: str = "") -> None:
         self.bench, self.out, self.extra, self.start = bench, out, extra, time.monotonic()
@@ -56,7 +64,7 @@ class Report:
         self.rows.append({"case": case, "metric": metric, "value": value, "unit": unit})
 
     def ratio(self, case: str, metric: str, value: float, expected: str = "") -> None:
-        """A ratio, and what is expected of it, as "<= 1.1" or ">= 1.5"."""
+        """Add a ratio; `expected` is a bound such as "<= 1.1" or ">= 1.5"."""
         self.add(case, metric, value, "ratio")
         line = f"{case}: {metric} {value:.3f}"
         kept: dict[str, Any] = {"value": round(value, 4)}
@@ -69,7 +77,7 @@ class Report:
         print(line, flush=True)
 
     def table(self, metrics: dict[str, str]) -> None:
-        """Print cases by metrics, each with its format."""
+        """Print a line for each case and a column for each metric, in the metric's format."""
         found = {(r["case"], r["metric"]): r["value"] for r in self.rows}
         cases = list(dict.fromkeys(case for case, metric in found if metric in metrics))
         cells = [["", *metrics]]
@@ -83,7 +91,7 @@ class Report:
         print(flush=True)
 
     def finish(self) -> None:
-        """Write the rows in one move; print one line of JSON."""
+        """Write the rows, and print a summary in one line of JSON."""
         common = {
             "bench": self.bench,
             "device": device_name(),
@@ -94,17 +102,13 @@ class Report:
         text = io.StringIO()
         rows = [common | row for row in self.rows]
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(text, index=False, lineterminator="\n")
-        self.out.mkdir(parents=True, exist_ok=True)
-        file = self.out / f"{self.bench}.csv"
-        half = file.with_suffix(".half")
-        half.write_text(text.getvalue())
-        half.rename(file)
+        write_atomically(self.out / f"{self.bench}.csv", text.getvalue().encode())
         seconds = round(time.monotonic() - self.start, 1)
         print(json.dumps(common | {"seconds": seconds, "ratios": self.ratios}))
 
 
 # --------------------------------------------------------------------------------------------------
-# transformers, what ours is held against
+# transformers, which ours is compared with
 
 
 def transformers() -> Any:
@@ -142,8 +146,8 @@ Times = dict[str, list[float]]  # seconds of each round, by case
 def interleave(
     cases: Mapping[str, Callable[[], object]], seconds: float, warm: int = 1, rounds: int = 2
 ) -> Times:
-    """Time the cases in turn, A B C A B C ..., for `seconds` or at least `rounds` rounds, so that
-    drift and other load hit all alike. `warm` untimed calls of each come first."""
+    """Time the cases in turn, A B C A B C ..., for `seconds` and at least `rounds` rounds, so that
+    drift and other load affect all alike. Each is called `warm` times before that."""
     for case in cases.values():
         for _ in range(warm):
             case()
@@ -165,7 +169,7 @@ def median(times: Times, case: str) -> float:
 
 
 def ratio(times: Times, a: str, b: str) -> float:
-    """Time of a over time of b: the median over rounds of each round's own ratio."""
+    """Time of a over time of b: the median of the ratios of each round."""
     return statistics.median(x / y for x, y in zip(times[a], times[b], strict=True))
 
 
@@ -175,8 +179,8 @@ def ratio(times: Times, a: str, b: str) -> float:
 
 @contextmanager
 def peak_memory() -> Iterator[SimpleNamespace]:
-    """`.bytes` afterwards: the peak beyond what was there before. On a GPU of allocations, else of
-    the process's resident memory, where only a fresh process gives a clean figure."""
+    """Sets `.bytes` at the end: the peak above the use at the start. On a GPU it is of allocations,
+    else of the process's resident memory, which is only exact in a fresh process."""
     found = SimpleNamespace(bytes=0.0)
     if DEVICE == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -186,7 +190,7 @@ def peak_memory() -> Iterator[SimpleNamespace]:
         return
     with suppress(OSError, AttributeError):  # give freed memory back to the system (glibc)
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    with suppress(OSError):  # Linux: the peak starts anew at the present size
+    with suppress(OSError):  # Linux: reset the peak to the present size
         Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
     yield found
@@ -194,15 +198,12 @@ def peak_memory() -> Iterator[SimpleNamespace]:
 
 
 def _resident(field: str) -> float:
-    """A field of /proc/self/status in bytes; elsewhere than on Linux, the peak so far."""
+    """A field of /proc/self/status in bytes; on systems other than Linux, the peak so far."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024.0 * int(next(line for line in lines if line.startswith(field)).split()[1])
     except (OSError, StopIteration):
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        return hardware.peak_memory("cpu")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -210,13 +211,13 @@ def _resident(field: str) -> float:
 
 
 def start(module: str, *arguments: object) -> subprocess.Popen[str]:
-    """`python -m module arguments` with pipes; its last line of output is JSON (see `answer`)."""
+    """Start `python -m module arguments` with pipes; each line that it prints is JSON."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def answer(process: subprocess.Popen[str]) -> Any:
-    """The next line of JSON that a process prints."""
+    """The next line that a process prints, as JSON. RuntimeError if it has ended."""
     assert process.stdout
     line = process.stdout.readline()
     if not line:
@@ -225,6 +226,6 @@ def answer(process: subprocess.Popen[str]) -> Any:
 
 
 def in_fresh_process(module: str, *arguments: object) -> Any:
-    """What `python -m module arguments` prints, alone in a process."""
+    """The line of JSON that `python -m module arguments` prints."""
     with start(module, *arguments) as process:
         return answer(process)

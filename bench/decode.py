@@ -1,17 +1,18 @@
 """Greedy decoding: ours against transformers' generate, and the price of self-speculation.
 
 n=1: our k=1, eager and compiled, against LlamaForCausalLM.generate with its cache (which is eager),
-the same weights, at the cpu-scale shape. All must give the same tokens.
+with the same weights, at the shape of the cpu scale. All must give the same tokens.
 
-n=4: 32 layers, like the paper's 7B, so that heads 2..4 are as small a part of it; once at the cpu
-scale's width, where the weights stay in the processor's caches, and once at d=768 in bf16, so that
-every pass reads 459 MB from memory, as a large model's does. The weights are random: a pass costs
-the same whatever it accepts. Prefills are left out. The speedup over k=1 divided by the tokens per
-forward is the price of a pass over one token in passes over a block (the paper's Table S2, code:
-3.05 / 3.50 = 0.87). The profile says which operators a pass over one token and one over a block
-spend it on.
+n=4: 32 layers, like the paper's 7B, so that heads 2 to 4 are as small a part of the model. It is
+timed at the width of the cpu scale, where the weights stay in the processor's caches, and at d=768
+in bf16, where every pass reads 459 MB from memory, as in a large model. The weights are random: the
+cost of a pass does not depend on what it accepts. Prefills are not counted. The speedup over k=1
+divided by the tokens per forward is what a pass over one token costs in passes over a block (Table
+S2 of the paper, code: 3.05 / 3.50 = 0.87). The profile says which operators take the time of a pass
+over one token and of a pass over a block.
 
-Prompts of 64 tokens, 128 new ones (32 at d=768), all threads; the cases of a batch size take turns.
+Prompts have 64 tokens and 128 new ones (32 at d=768). All threads are used, and the cases of a
+batch size take turns.
 """
 
 import dataclasses
@@ -36,11 +37,11 @@ TREE = Tree(((), (0,), (1,), (2,), (0, 0), (0, 1), (1, 0), (0, 0, 0)))
 
 
 def llama(model: MultiTokenTransformer) -> Any:
-    """The LlamaForCausalLM with the weights of an n=1 model."""
+    """A LlamaForCausalLM with the weights of an n=1 model."""
     ends = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
-    made = common.llama(model.config, **ends)
-    made.load_state_dict(hf_weights(model))
-    return made.eval()
+    theirs = common.llama(model.config, **ends)
+    theirs.load_state_dict(hf_weights(model))
+    return theirs.eval()
 
 
 def prompts(batch: int, config: ModelConfig) -> list[list[int]]:
@@ -52,7 +53,7 @@ def prompts(batch: int, config: ModelConfig) -> list[list[int]]:
 def against_transformers(
     report: common.Report, config: ModelConfig, batches: tuple[int, ...], new: int, seconds: float
 ) -> None:
-    """tokens/s of both; ratios, batch by batch."""
+    """tokens/s of both and their ratio, for each batch size."""
     torch.manual_seed(0)
     model = MultiTokenTransformer(config).to(common.DEVICE).eval()
     theirs = llama(model)
@@ -61,8 +62,8 @@ def against_transformers(
         ids = torch.tensor(rows, device=common.DEVICE)
         with torch.inference_mode():
             mask = torch.ones_like(ids)
-            made = theirs.generate(ids, attention_mask=mask, max_new_tokens=new, do_sample=False)
-        return made[:, ids.shape[1] :].tolist()
+            outputs = theirs.generate(ids, attention_mask=mask, max_new_tokens=new, do_sample=False)
+        return outputs[:, ids.shape[1] :].tolist()
 
     for batch in batches:
         rows, name = prompts(batch, config), f"n=1, batch {batch}"
@@ -74,9 +75,9 @@ def against_transformers(
             cases["ours, compiled"] = lambda rows=rows: (
                 generate(model, rows, new, compiled=True).tokens
             )
-        made = {who: case() for who, case in cases.items()}
+        outputs = {who: case() for who, case in cases.items()}
         for who in list(cases)[1:]:
-            same = sum(a == b for a, b in zip(made[who], made["transformers"], strict=True))
+            same = sum(a == b for a, b in zip(outputs[who], outputs["transformers"], strict=True))
             report.add(f"{name}, {who}", "rows equal to transformers'", same, f"of {batch}")
         times = common.interleave(cases, seconds / len(batches))
         for who in cases:
@@ -96,20 +97,20 @@ def price_of_a_block(
     new: int,
     seconds: float,
 ) -> None:
-    """ms per pass of chains and a tree, and what is left of the tokens per forward; without the
-    prefill, which is timed by itself and subtracted."""
+    """ms per pass of chains and of a tree, and the share of the tokens per forward that becomes
+    speed. The prefill is timed by itself and subtracted."""
     torch.manual_seed(0)
     model = MultiTokenTransformer(config).to(common.DEVICE, dtype).eval()
     shape = f"n=4, d={config.dim}, {str(dtype).removeprefix('torch.')}"
     ways = {f"k={k}": chain(k) for k in range(1, config.n + 1)} | {"tree of 8": TREE}
     for batch in batches:
         rows, name = prompts(batch, config), f"{shape}, batch {batch}"
-        made: dict[str, Generation] = {}
+        outputs: dict[str, Generation] = {}
 
         def decode(
-            way: str, rows: list[list[int]] = rows, made: dict[str, Generation] = made
+            way: str, rows: list[list[int]] = rows, outputs: dict[str, Generation] = outputs
         ) -> None:
-            made[way] = generate(model, rows, new, tree=ways[way])
+            outputs[way] = generate(model, rows, new, tree=ways[way])
 
         def prefill(way: str, rows: list[list[int]] = rows) -> None:
             generate(model, rows, 1, tree=ways[way])
@@ -121,12 +122,12 @@ def price_of_a_block(
             way: [a - b for a, b in zip(whole[way], whole[f"{way}, prefill"], strict=True)]
             for way in ways
         }
-        for way, found in made.items():
+        for way, found in outputs.items():
             seconds_ = common.median(times, way)
             report.add(f"{name}, {way}", "ms per pass", 1e3 * seconds_ / found.forwards, "ms")
             report.add(f"{name}, {way}", "tokens/s", batch * (new - 1) / seconds_, "tokens/s")
         for way in list(ways)[1:]:
-            left = common.ratio(times, "k=1", way) / made[way].tokens_per_forward
+            left = common.ratio(times, "k=1", way) / outputs[way].tokens_per_forward
             expected = ">= 0.85" if batch == 1 and way == "k=4" else ""
             report.ratio(f"{name}, {way}", "speedup over tokens per forward", left, expected)
 
@@ -146,7 +147,7 @@ def profile_of_a_block(
     batches: tuple[int, ...],
     new: int,
 ) -> None:
-    """ms per pass that each group of operators takes with one token (k=1) and with a block."""
+    """ms that each group of operators takes in a pass over one token (k=1) and over a block."""
     torch.manual_seed(0)
     model = MultiTokenTransformer(config).to(common.DEVICE, dtype).eval()
     shape = f"n=4, d={config.dim}, {str(dtype).removeprefix('torch.')}"
@@ -167,7 +168,7 @@ def profile_of_a_block(
 
 @exit_cleanly
 def main() -> None:
-    args = common.parser(__doc__, seconds=180).parse_args()
+    args = common.parser("decode", __doc__, seconds=180).parse_args()
     transformers = common.transformers()
     transformers.logging.set_verbosity_error()
     report = common.Report("decode", args.out, f", transformers {transformers.__version__}")

