@@ -12,14 +12,17 @@ from experiments.study import STUDIES, Study, find
 def plot(study: Study, file: Path, root: Path) -> None:
     """Draw a results file and print its summary."""
     rows = results.read(file)
-    svg, _ = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
+    _, png = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
     table, index = list(study.table), ["head", "n", "unit"]
     index += [column for column in ("size", "data") if varies(rows, column, index)]
-    print(f"ours ({file.stem} scale):\n{results.table(rows, index, table)}")
+    ours = results.table(rows, index, table)
+    print(f"ours ({file.stem} scale):\n{ours}")
+    if "±" in ours:
+        print("mean over seeds ± half of their range")
     reported, index = study.paper(results.paper(root)).astype({"n": int}), ["head", "n", "unit"]
     if reported.metric.isin(table).any():  # else in the figure alone
         print(f"\nthe paper's {study.artefact}:\n{results.table(reported, index, table)}")
-    print(f"\nrows: {file}\nfigure: {svg}")
+    print(f"\nrows: {file}\nfigure: {png}")
 
 
 def varies(rows: pd.DataFrame, column: str, index: list[str]) -> bool:

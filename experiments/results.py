@@ -71,7 +71,8 @@ def load_record(file: Path) -> dict[str, Any] | None:
 
 
 def table(rows: pd.DataFrame, index: list[str], metrics: list[str]) -> str:
-    """Mean of each metric by `index`, with the spread over seeds, as plain text."""
+    """Mean of each metric by `index`, ± half the range over seeds if there are several, as plain
+    text; "-" for what was not measured."""
     groups = rows[rows.metric.isin(metrics)].groupby([*index, "metric"], sort=False).value
     cells = groups.agg(["mean", "min", "max", "size"])
 
@@ -82,4 +83,4 @@ def table(rows: pd.DataFrame, index: list[str], metrics: list[str]) -> str:
         return f"{row['mean']:.3f} ± {spread:.3f}" if row["size"] > 1 else f"{row['mean']:.3f}"
 
     text = cells.apply(cell, axis=1).unstack("metric")
-    return text.reindex(columns=[m for m in metrics if m in text.columns]).to_string()
+    return text.reindex(columns=[m for m in metrics if m in text.columns]).fillna("-").to_string()

@@ -40,6 +40,11 @@ STUDIES = (  # experiments/studies/NAME.py, with _ for -
 Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
 
 
+def no_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    """For an artefact whose values the paper does not print."""
+    return paper.iloc[:0]
+
+
 @dataclass(frozen=True)
 class Study:
     """A study, as its file declares it.
@@ -47,8 +52,8 @@ class Study:
     runs           scale -> the configs, in the order of the figure; `init` may name one of them
     evaluations    name -> f(model, corpus, scale); each is recorded once per run
     figure         (rows, the paper's rows) -> the picture, from these rows alone
-    paper          all of the paper's rows -> the rows of this artefact, printed below ours
     table          the metrics that the summary prints
+    paper          all of the paper's rows -> the rows of this artefact, printed below ours
     over_training  like evaluations, but of every kept step of a run (keep_every in its config)
     """
 
@@ -58,8 +63,8 @@ class Study:
     runs: Callable[[str], list[TrainConfig]]
     evaluations: dict[str, Evaluation]
     figure: Callable[[pd.DataFrame, pd.DataFrame], Figure]
-    paper: Callable[[pd.DataFrame], pd.DataFrame]
     table: tuple[str, ...]
+    paper: Callable[[pd.DataFrame], pd.DataFrame] = no_rows
     over_training: dict[str, Evaluation] = field(default_factory=dict)
 
     @property

@@ -45,15 +45,7 @@ def runs(scale: str) -> list[TrainConfig]:
 
 
 # --------------------------------------------------------------------------------------------------
-# what is measured
-
-
-# --------------------------------------------------------------------------------------------------
 # the figure
-
-
-def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
-    return paper[paper.artefact == "Figure 7"]
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
@@ -112,7 +104,6 @@ STUDY = Study(
     runs=runs,
     evaluations={"names": names},
     figure=figure,
-    paper=paper_rows,
     table=(f"{NAMES}, last step", f"{NAMES}, n-grams of the training text"),
     over_training={"progress": progress},
 )

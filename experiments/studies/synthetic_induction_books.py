@@ -61,10 +61,6 @@ def with_books(config: TrainConfig, scale: str) -> TrainConfig:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, source=text))
 
 
-def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
-    return paper[paper.artefact == "Figure S14"]
-
-
 # --------------------------------------------------------------------------------------------------
 # the figure
 
@@ -130,7 +126,6 @@ STUDY = Study(
     runs=runs,
     evaluations={"names": names},
     figure=figure,
-    paper=paper_rows,
     table=(f"{NAMES}, last step", ANY),
     over_training={"progress": progress},
 )

@@ -86,10 +86,6 @@ def begins_again(story: list[int], places: list[int], start: int) -> int:
 # the figure
 
 
-def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
-    return paper.iloc[:0]  # it shows no attention
-
-
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, axes = figures.panels(3, 4.6, 4.6)
     found = {n: scores_of(rows[rows.n == n]) for n in N if (rows.n == n).any()}
@@ -155,6 +151,5 @@ STUDY = Study(
     runs=runs,
     evaluations={"look": look},
     figure=figure,
-    paper=paper_rows,
     table=("prefix matching, even attention",),
 )

@@ -55,10 +55,6 @@ def paused(config: TrainConfig, pause: int, scale: str) -> TrainConfig:
     return dataclasses.replace(with_pause(config, pause), tokens=float(tokens))
 
 
-def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
-    return paper[paper.artefact == "Figure S15"]
-
-
 def pause_of(rows: pd.DataFrame) -> "pd.Series[int]":
     return rows.data.str.extract(r"pause=(\d+)")[0].fillna("0").astype(int)
 
@@ -94,6 +90,5 @@ STUDY = Study(
     runs=runs,
     evaluations={"arithmetic": arithmetic},
     figure=figure,
-    paper=paper_rows,
     table=("accuracy, m=1 (%)", "accuracy, m=2 (%)"),
 )

@@ -125,7 +125,7 @@ def test_the_figure_and_the_summary_are_there(made: tuple[Path, Made]) -> None:
         assert stem.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
         said = (folder / f"{study}.out").read_text()
         assert f"{study} at scale smoke: {count} runs" in said
-        assert f"figure: {stem}.svg" in said
+        assert f"figure: {stem}.png" in said
 
 
 def test_sweep_heads_trains_only_what_sweep_n_has_not(made: tuple[Path, Made]) -> None:

@@ -205,7 +205,7 @@ def test_the_figure_redraws_to_the_same_bytes(made: tuple[Path, Made], study: st
     for file in files[:2]:
         file.unlink()
     said = run("plot", study)
-    assert said.code == 0 and f"figure: {files[0]}" in said.out
+    assert said.code == 0 and f"figure: {files[1]}" in said.out
     assert [file.read_bytes() for file in files] == before
 
 
