@@ -64,7 +64,7 @@ def figure(rows: pd.DataFrame) -> Figure:
     line = LINE + 0.07 * len(checkpoints)
     heights = [REST + line * max(2, len(part.drop_duplicates(KEYS))) for _, part in parts]
     heights[0] += NAME * len(checkpoints)
-    made, axes = stack(heights, 6.4)
+    picture, axes = stack(heights, 6.4)
     for place, (kind, part) in zip(axes, parts, strict=True):
         panel(place, kind, part, rows, checkpoints)
     axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
@@ -76,8 +76,16 @@ def figure(rows: pd.DataFrame) -> Figure:
         caption += " Diamonds: oracle temperature."
     if (rows.metric == "chance").any():
         caption += " Grey: chance."
-    text = f"{caption}\n{'; '.join(rows.device.unique())}"
-    return finish(made, text, min(1, ROW / sum(heights)))
+    text = "\n".join(filter(None, [caption, skipped(rows), "; ".join(rows.device.unique())]))
+    return finish(picture, text, min(1, ROW / sum(heights)))
+
+
+def skipped(rows: pd.DataFrame) -> str:
+    """Problems that did not fit the context, in a sentence; "" if all did."""
+    rows = rows[(rows.metric == "skipped") & (rows.value > 0)]
+    counts = [f"{name} {each.value.max() * each['count'].max():.0f} of {each['count'].max()}"
+              for name, each in rows.groupby("benchmark", sort=False)]  # fmt: skip
+    return f"Too long for the context, counted as wrong: {', '.join(counts)}." if counts else ""
 
 
 def panel(
@@ -119,13 +127,13 @@ def panel(
 
 def labels(order: list[tuple[str, str, str]], kind: Kind) -> list[str]:
     """The label of each line; the benchmark is before its first score."""
-    made, before = list[str](), ("", "")
+    names, before = list[str](), ("", "")
     for benchmark, variant, metric in order:
         name = re.sub(kind.short, "", metric)
         first = f"{benchmark}, {variant}  " if (benchmark, variant) != before else ""
-        made.append((first + name).rstrip())
+        names.append((first + name).rstrip())
         before = benchmark, variant
-    return made
+    return names
 
 
 @exit_cleanly

@@ -79,7 +79,7 @@ def names(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Meas
         share(f"{NAMES}, last step", right),
         Measure(f"{NAMES}, last step, 90% interval, low", 100 * low, len(stories_)),
         Measure(f"{NAMES}, last step, 90% interval, high", 100 * high, len(stories_)),
-        Measure(f"{NAMES}, by chance", 100 / corpus.tokenizer.vocab_size, len(asked)),
+        Measure(f"{NAMES}, 1/V", 100 / corpus.tokenizer.vocab_size, len(asked)),
     ]
     asked = induction.questions(corpus, model.config.context, stories_of(scale), held_out=False)
     # They could know none of the held-out names: no such pair is in the training text.

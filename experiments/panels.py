@@ -20,7 +20,7 @@ def decoding_panel(axes: Axes, rows: pd.DataFrame, x: str, order: Sequence[str] 
     axes.axhline(1, color=figures.GREY, linewidth=1, linestyle=":")
     axes.set_title("Self-speculative decoding")
     axes.set_ylabel("ratio, greedy, batch 1")
-    axes.set_ylim(0, 1.3 * max(1.0, forward.value.max()))  # NaN where nothing was decoded
+    axes.set_ylim(0, 1.5 * max(1.0, forward.value.max()))  # NaN where nothing was decoded
     axes.legend(loc="upper left")
 
 

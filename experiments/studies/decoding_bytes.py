@@ -97,7 +97,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     right.set_ylabel("ratio to k=1")
     for axes in (left, middle, right):
         axes.set_xlabel("k, heads used")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, (1.4 if axes is middle else 1) * axes.get_ylim()[1])  # the legend's room
         axes.legend(loc="best", fontsize=8.5, handlelength=3.2)
     return figures.finish(picture, caption(rows, "replicated unembeddings", limit=LIMIT))
 

@@ -19,6 +19,8 @@ from experiments.evaluations import EVALUATIONS, SWEEP_TABLE
 from experiments.panels import caption, decoding_panel, metric, paper_points
 from experiments.study import Study
 
+LIMIT = "The rows are of one learning rate and one budget (cpu: 0.3 bytes per parameter)."
+
 
 def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[(paper.artefact == "Table 1") & (paper.unit == "byte")]
@@ -38,14 +40,8 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     left.set_xlabel("n, future bytes predicted; tokens: n=1")
     for axes in (middle, right):
         axes.set_xlabel("n, future bytes predicted")
-    return figures.finish(
-        picture,
-        caption(
-            rows,
-            "replicated unembeddings, as much text for each",
-            limit="One budget: the rows say nothing about longer training.",
-        ),
-    )
+    what = "replicated unembeddings, as much text for each"
+    return figures.finish(picture, caption(rows, what, limit=LIMIT))
 
 
 STUDY = Study(

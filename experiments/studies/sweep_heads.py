@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "linear": {"n": 4, "head": "linear"},
     "replicated": {"n": 4, "head": "replicated"},
 }
+LIMIT = "The rows are of one learning rate and one budget (cpu: 0.16 tokens per parameter)."
 PAPER_NAMES = {
     "transformer/parallel/+0 layers": "parallel",
     "transformer/parallel/+3 layers": "parallel +3 layers",
@@ -63,14 +64,8 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     paper_points(right, paper, "variant", "Paper, 7B on 200B tokens", order)
     for axes in (left, middle, right):
         axes.tick_params(axis="x", labelrotation=90)
-    return figures.finish(
-        picture,
-        caption(
-            rows,
-            "n=4; +3 layers, linear heads (3 d²) and replicated ones (3 V d) add parameters",
-            limit="One budget and one learning rate: others may rank the arms differently.",
-        ),
-    )
+    what = "n=4; larger: +3 layers, linear (by 3 d²), replicated (by 3 V d)"
+    return figures.finish(picture, caption(rows, what, limit=LIMIT))
 
 
 STUDY = Study(

@@ -20,7 +20,7 @@ from experiments.study import Study
 from mtp.config import TrainConfig
 
 N = (1, 2, 4, 6, 8)
-LIMIT = "One budget and one learning rate for all n: others may rank them differently."
+LIMIT = "The rows are of one learning rate and one budget (cpu: 0.16 tokens per parameter)."
 
 
 def runs(scale: str) -> list[TrainConfig]:

@@ -197,7 +197,7 @@ def test_a_constant_answer_scores_the_same_whatever_the_run(made: tuple[Path, Ma
 def test_induction_is_measured_at_the_end_and_over_training(made: tuple[Path, Made]) -> None:
     rows = rows_of(made[0], "synthetic-induction")
     then = [f"{NAMES}, over training", "validation loss, over training (nats)"]
-    once = [f"{NAMES}, last step", f"{NAMES}, n-grams of the training text", f"{NAMES}, by chance"]
+    once = [f"{NAMES}, last step", f"{NAMES}, n-grams of the training text", f"{NAMES}, 1/V"]
     once += [f"{NAMES}, last step, 90% interval, {end}" for end in ("low", "high")]
     seen, unseen = (
         f"{NAMES} of any pieces, {w} in training, last step" for w in ("seen", "not seen")
@@ -215,7 +215,7 @@ def test_induction_is_measured_at_the_end_and_over_training(made: tuple[Path, Ma
         assert len(asked) == 1 and min(asked) > 10 and parts["count"].sum() > 10
         shares = mine[mine.metric.str.startswith(NAMES) & (mine["count"] > 0)]
         assert shares.value.between(0, 100).all() and mine[mine["count"] == 0].value.isna().all()
-        assert values(mine, f"{NAMES}, by chance") == [100 / 600]
+        assert values(mine, f"{NAMES}, 1/V") == [100 / 600]
         assert values(mine, then[0])[-1] == values(mine, f"{NAMES}, last step")[0]
         assert all(0 < loss < 7.5 for loss in values(mine, then[1])), "a bit above ln 600 at most"
     assert len(set(values(rows, f"{NAMES}, n-grams of the training text"))) == 1
