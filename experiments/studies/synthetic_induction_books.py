@@ -65,7 +65,7 @@ def with_books(config: TrainConfig, scale: str) -> TrainConfig:
 # the figure
 
 TEXTS = ("stories", "with books")
-MIX = r"^mix:(\d+)\*(?:\w+:)?([^|]+)\|(\d+)\*(.+)$"
+MIX = r"^mix:(\d+)\*(?:\w+:)?([^|]+)\|(\d+)\*(.+)(, [^,]+)$"
 ANY = f"{NAMES} of any pieces, seen in training, last step"
 
 
@@ -95,7 +95,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     axes[2].set_ylim(0, 135)
     axes[2].legend(fontsize=8.5, loc="upper left", ncols=2)
     what = f"{mentions(rows)};\nthe paper (Figure S14, no values): almost all names with books"
-    rows = rows.assign(data=rows.data.str.replace(MIX, r"\2 + \4 (\1:\3 by bytes)", regex=True))
+    rows = rows.assign(data=rows.data.str.replace(MIX, r"\2 + \4 (\1:\3 by bytes)\5", regex=True))
     return figures.finish(picture, caption(rows, what, paper=False, limit=few_seeds(rows)))
 
 
