@@ -24,22 +24,38 @@ import pandas as pd
 import torch
 
 from mtp import records
-from mtp.config import ModelConfig
+from mtp.config import ModelConfig, TrainConfig
 from mtp.errors import BadInput
-from mtp.hardware import device_name, synchronize
+from mtp.files import write_atomically
+from mtp.hardware import default_device, device_name, synchronize
+from mtp.overrides import from_dict
 
 COLUMNS = ("bench", "case", "metric", "value", "unit", "device", "threads", "versions", "commit")
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or each profile leaves lines on the screen
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEVICE = default_device()
 
 
 def parser(doc: str | None, seconds: float) -> argparse.ArgumentParser:
-    """--seconds (about how long the whole may take), --quick (tiny shapes) and --out."""
-    made = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
-    made.add_argument("--seconds", type=float, default=seconds, help="for the whole, about")
-    made.add_argument("--quick", action="store_true", help="tiny shapes, to see that it works")
-    made.add_argument("--out", type=Path, default=Path("results/bench"), help="folder of the rows")
-    return made
+    """The options that all benchmarks share: --seconds, --quick and --out."""
+    new = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
+    new.add_argument(
+        "--seconds", type=float, default=seconds, help="about how long to measure (%(default)s)"
+    )
+    new.add_argument("--quick", action="store_true", help="use tiny shapes, to check that it works")
+    new.add_argument(
+        "--out", type=Path, default=Path("results/bench"), help="folder for the rows (%(default)s)"
+    )
+    return new
+
+
+def add_worker(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add an option --NAME A B that only the benchmark's own processes use. The help omits it."""
+    parser.add_argument(f"--{name}", nargs=2, help=argparse.SUPPRESS)
+
+
+def worker_config(text: str) -> TrainConfig:
+    """The config that a benchmark passed to its own process as JSON (`mtp.overrides.to_json`)."""
+    return from_dict(TrainConfig, json.loads(text))
 
 
 class Report:
@@ -94,11 +110,7 @@ class Report:
         text = io.StringIO()
         rows = [common | row for row in self.rows]
         pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(text, index=False, lineterminator="\n")
-        self.out.mkdir(parents=True, exist_ok=True)
-        file = self.out / f"{self.bench}.csv"
-        half = file.with_suffix(".half")
-        half.write_text(text.getvalue())
-        half.rename(file)
+        write_atomically(self.out / f"{self.bench}.csv", text.getvalue().encode())
         seconds = round(time.monotonic() - self.start, 1)
         print(json.dumps(common | {"seconds": seconds, "ratios": self.ratios}))
 

@@ -173,8 +173,9 @@ def main() -> None:
     report = common.Report("decode", args.out, f", transformers {transformers.__version__}")
     model, batches, new = base("cpu").model, (1, 8, 32), 128
     if args.quick:
-        model, batches, new = base("smoke").model, (1, 2), 4
-    deep = dataclasses.replace(model, layers=8 if args.quick else 32, n=4)
+        model = dataclasses.replace(base("smoke").model, layers=2)
+        batches, new = (1, 2), 4
+    deep = dataclasses.replace(model, layers=5 if args.quick else 32, n=4)
     wide = deep if args.quick else dataclasses.replace(deep, dim=768, attn_heads=12)
     against_transformers(report, model, batches, new, args.seconds / 3)
     price_of_a_block(report, deep, torch.float32, batches, new, args.seconds / 3)

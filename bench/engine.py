@@ -26,7 +26,7 @@ from experiments.bases import base, with_model
 from mtp.config import TrainConfig
 from mtp.errors import exit_cleanly
 from mtp.hardware import cores
-from mtp.overrides import from_dict, override, to_json
+from mtp.overrides import override, to_json
 from mtp.training.engine import Engine, choose_engine
 
 Case = tuple[str, str, str]  # precision, attention, compile
@@ -171,11 +171,10 @@ def threads(report: common.Report, config: TrainConfig, seconds: float, rounds: 
 @exit_cleanly
 def main() -> None:
     parser = common.parser(__doc__, seconds=90)
-    parser.add_argument("--worker", nargs=2, help="used by the benchmark itself")
+    common.add_worker(parser, "worker")
     args = parser.parse_args()
     if args.worker:
-        values = json.loads(args.worker[1])
-        return worker(int(args.worker[0]), from_dict(TrainConfig, values))
+        return worker(int(args.worker[0]), common.worker_config(args.worker[1]))
     # every case is a variant of the same compiled layer
     torch._dynamo.config.recompile_limit = 64  # pyright: ignore[reportPrivateImportUsage]
     report = common.Report("engine", args.out)

@@ -160,7 +160,7 @@ def rounds(precision: str, end: float, quick: bool) -> Found:
 @exit_cleanly
 def main() -> None:
     parser = common.parser(__doc__, seconds=360)
-    parser.add_argument("--process", nargs=2, help="used by the benchmark itself")
+    common.add_worker(parser, "process")
     args = parser.parse_args()
     if args.process:
         return print(json.dumps(run(int(args.process[0]), args.process[1])))

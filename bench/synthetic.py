@@ -8,7 +8,6 @@ weights (torch.func) on all threads, in turns; in tokens/s of all together, and 
 """
 
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from mtp.errors import BadInput, exit_cleanly
 from mtp.hardware import cores
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.transformer import use_kernel
-from mtp.overrides import from_dict, to_json
+from mtp.overrides import to_json
 from mtp.training.engine import choose_engine
 from mtp.training.trainer import new_optimizer
 from synthetic import polynomials, stories
@@ -136,11 +135,10 @@ def side_by_side(report: common.Report, config: TrainConfig, seconds: float, rou
 def main() -> None:
     parser = common.parser(__doc__, seconds=120)
     parser.add_argument("--books", type=Path, help="a folder of .txt files to hold stories against")
-    parser.add_argument("--stacked", nargs=2, help="used by the benchmark itself")
+    common.add_worker(parser, "stacked")
     args = parser.parse_args()
     if args.stacked:
-        values = json.loads(args.stacked[1])
-        return stacked_worker(int(args.stacked[0]), from_dict(TrainConfig, values))
+        return stacked_worker(int(args.stacked[0]), common.worker_config(args.stacked[1]))
     torch._dynamo.config.recompile_limit = 64  # pyright: ignore[reportPrivateImportUsage]
     report, made = common.Report("synthetic", args.out), shapes(args.quick)
     variety(report, args.books)

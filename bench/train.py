@@ -81,7 +81,7 @@ def llama_step(config: TrainConfig, autocast: bool, attention: str) -> Step:
 def shapes(quick: bool) -> dict[str, TrainConfig]:
     """The n=1 configs that are timed."""
     if quick:
-        return {"smoke": dataclasses.replace(base("smoke"), compile="off")}
+        return {"smoke": dataclasses.replace(with_model(base("smoke"), layers=5), compile="off")}
     small = dataclasses.replace(base("cpu"), compile="on")
     made = {"cpu scale": small, "four times": with_model(small, dim=256, attn_heads=8)}
     if common.DEVICE == "cuda":
