@@ -120,7 +120,7 @@ class Report:
 
 
 def transformers() -> Any:
-    """The package; BadInput where it is not installed."""
+    """The package. Raises BadInput if it is not installed."""
     try:
         return importlib.import_module("transformers")
     except ImportError:

@@ -23,7 +23,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bench import common
-from experiments.bases import base
+from experiments.bases import base, with_model
 from mtp.config import ModelConfig
 from mtp.decoding.generate import Generation, generate, stream
 from mtp.decoding.trees import Tree, chain
@@ -173,8 +173,7 @@ def main() -> None:
     report = common.Report("decode", args.out, f", transformers {transformers.__version__}")
     model, batches, new = base("cpu").model, (1, 8, 32), 128
     if args.quick:
-        model = dataclasses.replace(base("smoke").model, layers=2)
-        batches, new = (1, 2), 4
+        model, batches, new = with_model(base("smoke"), layers=2).model, (1, 2), 4
     deep = dataclasses.replace(model, layers=5 if args.quick else 32, n=4)
     wide = deep if args.quick else dataclasses.replace(deep, dim=768, attn_heads=12)
     against_transformers(report, model, batches, new, args.seconds / 3)

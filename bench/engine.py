@@ -1,9 +1,10 @@
-"""The measurements behind the rules of mtp/training/engine.py and of experiments.launch.slots.
+"""The measurements behind the rules of mtp/training/engine.py and of
+experiments.launch.local.side_by_side.
 
 Engines: one n=1 optimizer step (Trainer.train_step on random tokens) by precision, attention kernel
 and compilation, timed in turn on all threads, at the cpu-scale shape, and with contexts of 1024 in
 the precision that choose_engine picks. Its choice is held against the fastest. The first
-step of a compiled case, with nothing cached, tells after how much training it is repaid.
+step of a compiled case, with nothing cached, says after how much training it pays off.
 
 Threads: one run on all threads against one single-thread run per core side by side, in tokens/s of
 all together, in turns.

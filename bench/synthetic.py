@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap  # pyright: ignore
 
 from bench import common, engine
-from experiments.studies import synthetic_induction, synthetic_polynomials
+from experiments import arithmetic, name_copying
 from mtp.config import TrainConfig
 from mtp.data.sources import generator_options
 from mtp.data.tokenizer import BPE, ByteTokenizer, Tokenizer
@@ -34,8 +34,8 @@ from synthetic import polynomials, stories
 
 def shapes(quick: bool) -> dict[str, TrainConfig]:
     scale = "smoke" if quick else "cpu"
-    small, *larger = synthetic_induction.base(scale)
-    made = {"polynomials": synthetic_polynomials.base(scale)[-1], "stories, small": small}
+    small, *larger = name_copying.base(scale)
+    made = {"polynomials": arithmetic.base(scale)[-1], "stories, small": small}
     return made | {"stories, large": larger[-1]} if larger else made
 
 

@@ -1,12 +1,12 @@
 """One optimizer step: ours against transformers' LlamaForCausalLM, and n=4 against n=1.
 
-Ours is mtp.train.Trainer.train_step on random tokens, batches included, with the engine that
-parallel.choose_engine picks and compilation on. Theirs is eager, in float32 and in bf16 autocast,
-with its default attention and with its plain one. All have the same shape, tokens per step,
-gradient clipping and fused AdamW, and are timed in turn, step by step, on all threads.
+Ours is mtp.training.trainer.Trainer.train_step on random tokens, batches included, with the engine
+that mtp.training.engine.choose_engine picks and compilation on. Theirs is eager, in float32 and in
+bf16 autocast, with its default attention and with its plain one. All have the same shape, tokens
+per step, gradient clipping and fused AdamW, and are timed in turn, step by step, on all threads.
 
 n=4 has as many parameters as n=1 but multiplies more unembeddings, so its step is held against the
-ratio of counted FLOPs (mtp.model.flops_per_token).
+ratio of counted FLOPs (mtp.model.model.flops_per_token).
 
 The profile says where our own step goes: self time of each operator, in percent of the steps' wall
 time.

@@ -2,40 +2,36 @@
 
     python -m evals --checkpoint runs/mine --benchmarks humaneval,microcode --out results/mine
 
-Of several checkpoints the differences to the first are told too. The same command goes on with an
-interrupted evaluation. OUT/results.csv has one row per number; those of other benchmarks, variants
+With several checkpoints, differences to the first are reported too. The same command continues an
+interrupted evaluation. OUT/results.csv has one row per number; rows of other benchmarks, variants
 and checkpoints stay in it.
 """
 
 import argparse
 import dataclasses
-import fcntl
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from evals.benchmarks.registry import BENCHMARKS, chosen
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
+from mtp.command_line import new_parser
 from mtp.errors import BadInput, exit_cleanly
-from mtp.files import write_atomically
-from mtp.hardware import device_name
+from mtp.files import locked, must_be_writable, write_atomically
+from mtp.hardware import default_device, device_name
 from mtp.records import commit, versions
 
 FIELDS = [field.name for field in dataclasses.fields(Measured)]
-COLUMNS = [*FIELDS, "device", "versions", "commit"]
+COLUMNS = [*FIELDS, "precision", "device", "versions", "commit"]
 NUMBERS = {"value": float, "low": float, "high": float, "count": int}
 WHOSE = ["benchmark", "variant", "checkpoint"]
 
 
-def parser(prog: str) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def parser(module: str) -> argparse.ArgumentParser:
+    made = new_parser(module, __doc__)
     say = made.add_argument
     say("--checkpoint", type=Path, nargs="+", required=True, help="runs, or files in RUN/kept")
     say("--benchmarks", required=True, help=f"of {', '.join(BENCHMARKS)}; with commas between")
@@ -58,7 +54,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 
 def evaluate(args: argparse.Namespace) -> pd.DataFrame:
-    """Measure, write OUT/results.csv, print the table; all rows of OUT."""
+    """Measure, write OUT/results.csv and print the table. Returns all rows of OUT."""
     wanted = chosen(args.benchmarks, args.variant)
     options = Options(
         out=args.out,
@@ -72,7 +68,7 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
         seed=args.seed,
         allow_unsandboxed=args.allow_unsandboxed,
     )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     candidates = [Candidate(folder, device, args.precision) for folder in args.checkpoint]
     names = [candidate.name for candidate in candidates]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -80,12 +76,12 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     most = max(candidate.config.n for candidate in candidates)
     if args.k and args.k > most:
         raise BadInput(f"--k is {args.k}; it must be from 1 to {most}, the most heads there are")
-    # what is missing is told now, not after hours of drawing
+    # Missing files are reported now, not after hours of drawing.
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)
     for (benchmark, protocol), problems in zip(wanted, data, strict=True):
         found += benchmark.measure(candidates, problems, protocol, options)
-        # what is done is not lost with the next
+        # Written now: a later benchmark may fail.
         rows = write(args.out / "results.csv", found, args.precision)
     print(table(rows[measured(rows, found)]))
     return rows
@@ -99,12 +95,13 @@ def temperatures(text: str | None) -> tuple[float, ...] | None:
 
 
 def write(file: Path, found: Sequence[Measured], precision: str = "float32") -> pd.DataFrame:
-    """Put the numbers into a file as rows, with their origin, in place of what it has of the same;
-    all its rows."""
-    device = device_name() + (f", {precision}" if precision != "float32" else "")
-    origin = {"device": device, "versions": versions(), "commit": commit()}
+    """Write the numbers into a file as rows with their origin. They replace rows of the same
+    benchmarks, variants and checkpoints. Returns all rows of the file."""
+    origin = {"precision": precision, "device": device_name()}
+    origin |= {"versions": versions(), "commit": commit()}
     rows = pd.DataFrame([dataclasses.asdict(row) | origin for row in found], columns=COLUMNS)
-    with locked(file):
+    must_be_writable(file)
+    with locked(file.with_name(f".{file.name}.lock")):  # another evaluation may write it too
         before = read(file)
         kept = before[~measured(before, found)]
         text = io.StringIO()
@@ -115,7 +112,7 @@ def write(file: Path, found: Sequence[Measured], precision: str = "float32") -> 
 
 
 def read(file: Path) -> pd.DataFrame:
-    """The rows of a file, none where it is not there; every number as it was written."""
+    """The rows of a file, none if it does not exist; every number as it was written."""
     kinds = {name: str for name in COLUMNS} | NUMBERS
     empty = {name: [""] for name in NUMBERS}
     try:
@@ -127,33 +124,20 @@ def read(file: Path) -> pd.DataFrame:
     except (OSError, ValueError, OverflowError):
         rows = pd.DataFrame()
     if list(rows.columns) != COLUMNS:
-        raise BadInput(f"{file} is no table of results; choose another --out or move it away")
+        raise BadInput(f"{file} is not a table of results; choose another --out or move it away")
     return rows
 
 
 def measured(rows: pd.DataFrame, found: Sequence[Measured]) -> pd.Series:
-    """Which rows are of a benchmark, variant and checkpoint that are among the found."""
+    """Which rows belong to a benchmark, variant and checkpoint that was just measured."""
     now = {(row.benchmark, row.variant, row.checkpoint) for row in found}
     return pd.Series(
         [key in now for key in zip(*(rows[n] for n in WHOSE), strict=True)], rows.index, bool
     )
 
 
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """One process at a time reads and writes a file; others wait."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = file.with_name(f".{file.name}.lock").open("a")
-    except OSError as error:
-        raise BadInput(f"{file} cannot be written: {error.strerror}") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def table(rows: pd.DataFrame) -> str:
-    """What was measured, with intervals, a line each; of ROUGE the F1 alone."""
+    """The measured numbers with their intervals, a line each; ROUGE as F1 only."""
 
     def cell(row: pd.Series) -> str:
         if pd.isna(row.low):
@@ -168,7 +152,7 @@ def table(rows: pd.DataFrame) -> str:
 
 @exit_cleanly
 def main() -> None:
-    evaluate(parser("python -m evals").parse_args())
+    evaluate(parser("evals").parse_args())
 
 
 if __name__ == "__main__":

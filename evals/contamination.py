@@ -5,15 +5,14 @@
 Two rules of the field, problem by problem:
 
     n-grams      13 words in a row, lower case, punctuation dropped (Brown et al. 2020, Appendix C)
-    characters   50 characters in a row, letters and digits alone (OpenAI 2023, Appendix C), here at
+    characters   50 characters in a row, letters and digits only (OpenAI 2023, Appendix C), here at
                  any place of the problem, where they try three
 
-A problem is its prompt and its reference solution, as the model would have to know them. One that
-has fewer than 13 words has no n-gram and can be found by its characters alone. Documents are read
-one by one, and nothing but the problems is kept in memory.
+A problem is its prompt and its reference solution, which the model would have to know together. A
+problem of fewer than 13 words has no n-gram and can only be found by its characters. Documents are
+read one by one, and only the problems are kept in memory.
 """
 
-import argparse
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ import pandas as pd
 from evals.benchmarks.registry import BENCHMARKS
 from evals.harness.many_samples import Sampled
 from evals.harness.problems import Problem, Source, add_source, source_of
+from mtp.command_line import new_parser
 from mtp.data.corpus import open_corpus
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.files import write_atomically
@@ -41,8 +41,8 @@ REFERENCES = {
 
 @dataclass
 class Overlap:
-    """ngrams: of the problem; found: those that the corpus has; characters: the longest run found,
-    0 below CHARACTERS; where: the first document that has anything of it, -1 without."""
+    """ngrams: how many the problem has; found: how many of them are in the corpus; characters: the
+    longest run found, 0 below CHARACTERS; where: the first document with any of it, -1 if none."""
 
     problem: str
     ngrams: int
@@ -52,7 +52,7 @@ class Overlap:
 
 
 def overlaps(texts: Sequence[tuple[str, str]], documents: Iterable[str]) -> list[Overlap]:
-    """Of (problem's id, its text), in order."""
+    """The overlap of each (problem's id, its text), in order."""
     made, squeezed = list[Overlap](), list[str]()
     grams: dict[tuple[str, ...], list[int]] = {}
     blocks: dict[str, list[tuple[int, int]]] = {}
@@ -101,7 +101,7 @@ def common(a: str, i: int, b: str, j: int) -> int:
 
 
 def texts_of(name: str, source: Source) -> list[tuple[str, str]]:
-    """(id, prompt and reference) of a benchmark's problems."""
+    """(id, prompt and reference) of each problem of a benchmark."""
     choose("benchmark", name, REFERENCES)
     benchmark = BENCHMARKS[name]
     assert isinstance(benchmark, Sampled)
@@ -111,11 +111,7 @@ def texts_of(name: str, source: Source) -> list[tuple[str, str]]:
 
 @exit_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m evals.contamination",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("evals.contamination", __doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="a corpus' folder")
     parser.add_argument("--benchmarks", default="humaneval", help="with commas between")
     add_source(parser)

@@ -7,21 +7,20 @@ The harness brings prompts, data (from the Hugging Face hub, unless a task's yam
 scores; the model gives likelihoods by head 1 and greedy or sampled text by all heads.
 """
 
-import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from evals.harness.answering import completions
+from evals.harness.generation import completions
 from evals.harness.likelihood import Request, likelihoods, request, windows
+from mtp.command_line import new_parser
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
 from mtp.decoding.sampling import Sampling
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.files import must_be_writable, write_atomically
+from mtp.hardware import default_device
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 
@@ -40,7 +39,7 @@ SAMPLING = ("temperature", "top_k", "top_p")
 
 
 class MultiTokenLM(LM):
-    """A model and its tokenizer as the harness wants them."""
+    """A model and its tokenizer behind the harness's interface."""
 
     def __init__(self, model: MultiTokenTransformer, text: Tokenizer) -> None:
         super().__init__()
@@ -85,7 +84,7 @@ class MultiTokenLM(LM):
         return found
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The harness's generation arguments as ours; BadInput for unknown ones."""
+        """The harness's generation arguments as ours. Raises BadInput for unknown ones."""
         for key in given:
             choose("generation argument", key, ("until", "max_gen_toks", "do_sample", *SAMPLING))
         stops = given.get("until") or []
@@ -106,13 +105,13 @@ def evaluate(model: LM, tasks: Iterable[Any], **options: Any) -> dict[str, Any]:
 
     found = simple_evaluate(model, tasks=list(tasks), **options)
     assert found is not None  # None is for ranks other than the first
-    return found
+    return dict(found)
 
 
 @exit_cleanly
 def main() -> None:
     """Run tasks of lm-evaluation-harness on a trained model."""
-    parser = argparse.ArgumentParser(prog="python -m evals.lm_eval", description=main.__doc__)
+    parser = new_parser("evals.lm_eval", __doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a run's folder")
     parser.add_argument("--tasks", required=True, help="the harness's names, with commas between")
     parser.add_argument("--num-fewshot", type=int, help="solved examples (default: the task's)")
@@ -125,7 +124,7 @@ def main() -> None:
     from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
     from lm_eval.utils import make_table  # pyright: ignore[reportMissingImports]
 
-    model = MultiTokenLM.of_run(args.checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
+    model = MultiTokenLM.of_run(args.checkpoint, default_device())
     manager = TaskManager(include_path=args.include_path)
     tasks = args.tasks.split(",")
     if unknown := set(tasks) - set(manager.all_tasks):

@@ -7,7 +7,6 @@ status   how far each run is, and why failed ones failed
 plot     redraw the figure from the committed rows; without STUDY, every figure
 """
 
-import argparse
 from pathlib import Path
 
 from experiments.plan import show_plan
@@ -15,6 +14,7 @@ from experiments.plot import plot, plot_all
 from experiments.run import run
 from experiments.status import show_status
 from experiments.study import SCALES, STUDIES, find, plan, scale_label
+from mtp.command_line import new_parser
 from mtp.errors import BadInput, exit_cleanly
 
 ROOT = Path("results")
@@ -22,11 +22,7 @@ ROOT = Path("results")
 
 @exit_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("experiments", __doc__)
     parser.add_argument("command", choices=("list", "plan", "run", "status", "plot"))
     parser.add_argument("study", nargs="?", help=", ".join(STUDIES))
     parser.add_argument("--scale", default="cpu", help=", ".join(SCALES) + " (default: cpu)")

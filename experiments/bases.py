@@ -10,7 +10,7 @@ def base(scale: str) -> TrainConfig:
     if scale == "smoke":
         return TrainConfig(
             model=ModelConfig(dim=32, layers=9, attn_heads=2, vocab=300, context=32),
-            data=CorpusConfig(vocab=300, max_mb=0.3, validation=0.2),
+            data=CorpusConfig(vocab=300, max_mb=0.3, validation=0.1),
             batch=4, tokens=2_560, lr=3e-3, warmup=5, log_every=5,
         )  # fmt: skip
     if scale == "cpu":
@@ -40,3 +40,26 @@ def with_model(config: TrainConfig, seed: int = 0, **changes: object) -> TrainCo
 
 def seeds(scale: str) -> range:
     return range({"cpu": 2, "gpu": 2}.get(scale, 1))
+
+
+BYTE_N = (1, 8, 16, 32)
+BYTE_VOCAB = 258  # 256 bytes, beginning and end of a document
+
+
+def byte_sweep(scale: str) -> list[TrainConfig]:
+    """For each seed the n=1 token model, then byte models of every n; all see as much text."""
+    # A share of a pass is as much text for every run, whatever its tokenizer.
+    epochs = {"smoke": 0.02, "cpu": 0.05, "gpu": 0.5}.get(scale, 0.0)
+    tokens = dataclasses.replace(base(scale), tokens=0.0 if epochs else 116e9, epochs=epochs)
+    data = dataclasses.replace(tokens.data, tokenizer="bytes")
+    context = {"paper": 8192}.get(scale, tokens.model.context)
+    byte = dataclasses.replace(
+        with_model(tokens, vocab=BYTE_VOCAB, head="replicated", context=context), data=data
+    )
+    if scale == "paper":  # Table S13: 12 x 2^20 bytes per step; section 3.3: 116B tokens of text
+        byte = dataclasses.replace(byte, batch=1536, tokens=25_000 * 1536 * 8192)
+    return [
+        config
+        for seed in seeds(scale)
+        for config in [with_model(tokens, seed), *(with_model(byte, seed, n=n) for n in BYTE_N)]
+    ]

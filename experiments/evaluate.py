@@ -2,9 +2,9 @@
 
     make evaluate CHECKPOINT=runs/mine BENCHMARKS=humaneval,microcode
 
-A panel for each kind of score, a line for each score, a point per checkpoint with its 90% interval;
-of all rows in OUT, those of earlier commands too. Where a temperature was chosen, points show the
-honest choice (by cross-validation) and small diamonds the oracle's.
+A panel for each kind of score, a line for each score, a point for each checkpoint with its 90%
+interval, from all rows in OUT, also those of earlier commands. Where a temperature was chosen,
+points show the honest choice (by cross-validation) and small diamonds the oracle's.
 """
 
 import re
@@ -22,7 +22,8 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", GREY)
 
 
 class Kind(NamedTuple):
-    """metrics: which are drawn, a pattern; short: what of their names is not repeated."""
+    """metrics: a pattern for those that are drawn; short: the part of their names that is not
+    repeated."""
 
     title: str
     metrics: str
@@ -46,8 +47,8 @@ ROW = 3.9  # inches: the height that a caption's share is meant for
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are points: of each metric those at the cross-validated temperature, or at the
-    only one."""
+    """The rows that become points: of each metric those at the cross-validated temperature, or at
+    the only one."""
     kept = rows[rows.metric.str.match("|".join(kind.metrics for kind in KINDS))]
     chosen = kept[kept.temperature == "cross-validated"]
     single = kept.groupby([*KEYS, "checkpoint"]).temperature.transform("nunique") == 1
@@ -55,7 +56,7 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(rows: pd.DataFrame) -> Figure:
-    """One panel for each kind of score that there is."""
+    """One panel for each kind of score in the rows."""
     points = shown(rows)
     parts = [(kind, points[points.metric.str.match(kind.metrics)]) for kind in KINDS]
     parts = [(kind, part) for kind, part in parts if len(part)]
@@ -75,20 +76,20 @@ def figure(rows: pd.DataFrame) -> Figure:
         caption += " Diamonds: oracle temperature."
     if (rows.metric == "chance").any():
         caption += " Grey: chance."
-    told = f"{caption}\n{'; '.join(rows.device.unique())}"
-    return finish(made, told, min(1, ROW / sum(heights)))
+    text = f"{caption}\n{'; '.join(rows.device.unique())}"
+    return finish(made, text, min(1, ROW / sum(heights)))
 
 
 def panel(
     axes: Axes, kind: Kind, points: pd.DataFrame, rows: pd.DataFrame, checkpoints: list[str]
 ) -> None:
-    """Scores from top to bottom, as they come in the rows."""
+    """Scores from top to bottom, in the order of the rows."""
     order = points.sort_index().drop_duplicates(KEYS).set_index(KEYS).index
     place = {key: i for i, key in enumerate(order)}
     gap = 0.6 / len(checkpoints)
 
     def at(own: pd.DataFrame, number: int) -> pd.Series:
-        """Heights: those of one score side by side."""
+        """Heights of points: those of one score are close together."""
         lines = [place[key] for key in own[KEYS].itertuples(index=False, name=None)]
         return pd.Series(lines, own.index, float) + (number - (len(checkpoints) - 1) / 2) * gap
 
@@ -117,7 +118,7 @@ def panel(
 
 
 def labels(order: list[tuple[str, str, str]], kind: Kind) -> list[str]:
-    """What each line shows; the benchmark stands before its first one."""
+    """The label of each line; the benchmark is before its first score."""
     made, before = list[str](), ("", "")
     for benchmark, variant, metric in order:
         name = re.sub(kind.short, "", metric)
@@ -129,7 +130,7 @@ def labels(order: list[tuple[str, str, str]], kind: Kind) -> list[str]:
 
 @exit_cleanly
 def main() -> None:
-    args = command.parser("python -m experiments.evaluate").parse_args()
+    args = command.parser("experiments.evaluate").parse_args()
     rows = command.evaluate(args)
     for file in save(figure(rows), args.out / "results"):
         print(file)

@@ -1,5 +1,4 @@
-"""The four models that the paper's authors released, on the benchmarks of its Table 1, and as their
-own draft models (Table S2).
+"""The four models that the paper's authors released: the benchmarks of Table 1, and Table S2.
 
     make evaluate-released CHECKPOINTS=FOLDER DATA_DIR=data/benchmarks
 
@@ -9,12 +8,12 @@ FOLDER is a download of facebook/multi-token-prediction:
     tokenizer.model                             Llama 2's, for all of them
 
 Each is imported once, to runs/released/NAME; answers are kept beside them. Models of equal training
-are measured side by side, n=1 first, so that paired differences are told too. Nothing is done
-twice: the same command goes on.
+are measured side by side, n=1 first, so that paired differences are reported too. Nothing is done
+twice: the same command continues.
 
 The paper gives neither its prompts nor its code prompts of Table S2. Ours are the default variants
 of the benchmarks, and functions of the standard library, which the models may well have seen.
-`--scale smoke` tries the way with a few problems and short answers.
+`--scale smoke` tries the path with a few problems and short answers.
 """
 
 import argparse
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -37,12 +35,14 @@ from evals.harness.problems import add_source, source_of
 from evals.probes.domains import domains
 from evals.probes.speculation import side_by_side
 from experiments import figures, results
-from experiments.studies.decoding import ways_of
+from experiments.decoding_speed import ways_of
+from mtp.command_line import new_parser
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data import tokenizer
 from mtp.data.corpus import build
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.formats import folders
+from mtp.hardware import default_device
 
 TRAINED = ("200B", "1T")  # tokens of code
 NAMES = {trained: (f"7B_{trained}_1", f"7B_{trained}_4") for trained in TRAINED}
@@ -79,7 +79,7 @@ SCALES = {
 
 
 def check(folder: Path) -> None:
-    """BadInput that names what a download lacks."""
+    """Raise BadInput that names the files which a download lacks."""
     names = [name for pair in NAMES.values() for name in pair]
     lack = [
         name
@@ -95,8 +95,8 @@ def check(folder: Path) -> None:
 
 
 def imported(folder: Path, name: str, runs: Path) -> Path:
-    """The run of a checkpoint, made if it is not there. BadInput where the files are no such model,
-    or there is no tokenizer in either folder."""
+    """The run of a checkpoint, imported if it does not exist yet. Raises BadInput if the files are
+    not such a model, or if neither folder has a tokenizer."""
     dest = runs / name
     if dest.exists():
         return dest
@@ -104,7 +104,7 @@ def imported(folder: Path, name: str, runs: Path) -> Path:
     if text is None:
         raise BadInput(f"{folder} has no tokenizer.model; it belongs beside the four checkpoints")
     print(f"importing {name}", flush=True)
-    model = folders.read(folder / name)
+    model = folders.read_model(folder / name)
     if f"{model.config.n}" != name.rpartition("_")[2]:
         raise BadInput(f"{folder / name} has {model.config.n} heads; its name says otherwise")
     folders.save_run(dest, model, text, TrainConfig(tokens=1e6), [])
@@ -120,9 +120,9 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     text = tokenizer.saved_name(candidate.text, candidate.folder)
     corpus = build(CorpusConfig("stdlib", text, max_mb=scale.max_mb, validation=0.5), data)
     prompts = domains(corpus, scale.prompt, scale.prompts)["code"]
-    told = f"functions of the standard library of Python {corpus.manifest['python']}"
+    origin = f"functions of the standard library of Python {corpus.manifest['python']}"
     asked = {"prompt": scale.prompt, "new": scale.new, "batch": scale.batch, "k": "1..n"}
-    kept = asked | {"repeats": scale.repeats, "data": told, "weights": candidate.weights()}
+    kept = asked | {"repeats": scale.repeats, "data": origin, "weights": candidate.weights()}
     with Journal(out / candidate.name / "decoding.jsonl", kept) as journal:
         journal.check("decoding speeds", is_speeds)
         if not journal.records:
@@ -138,7 +138,7 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
     protocol, count = json.dumps(asked), len(prompts)
     return [
         Measured("decoding", "code", candidate.name, metric, "0", value, None, None, count,
-                 protocol, told)
+                 protocol, origin)
         for metric, value in values.items()
     ]  # fmt: skip
 
@@ -167,7 +167,8 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         allow_unsandboxed=args.allow_unsandboxed,
     )
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
-    device, precision = ("cuda", "bf16") if torch.cuda.is_available() else ("cpu", "float32")
+    device = default_device()
+    precision = "bf16" if device == "cuda" else "float32"
     folders = {
         name: imported(args.checkpoints, name, args.runs)
         for pair in NAMES.values()
@@ -259,11 +260,7 @@ def decoding_panel(axes: Axes, rows: pd.DataFrame, paper: pd.DataFrame) -> None:
 
 @exit_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.evaluate_released",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("experiments.evaluate_released", __doc__)
     say = parser.add_argument
     say("--checkpoints", type=Path, required=True, metavar="FOLDER", help="the download")
     say("--scale", default="paper", help=f"{', '.join(SCALES)} (default: paper)")

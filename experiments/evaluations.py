@@ -47,3 +47,12 @@ def decoding_measures(found: dict[str, float], prompts: int, k: int) -> list[Mea
     for i in range(2, k + 1):
         rows.append(Measure(f"acceptance, head {i} (%)", 100 * found[f"acceptance_{i}"], prompts))
     return rows
+
+
+# the metrics that a sweep prints at its end
+SWEEP_TABLE = (
+    "bits per byte",
+    "accuracy, head 1 (%)",
+    "tokens per forward",
+    "speedup over k=1",
+)

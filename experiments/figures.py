@@ -1,6 +1,6 @@
 """The shared look of every figure, and how it is saved: SVG and PNG with the same bytes each time.
 
-A figure is a pure function of committed rows. The paper's numbers stand in panels of their own on a
+A figure is a pure function of committed rows. The paper's numbers are in panels of their own on a
 grey ground, because their scale (7B parameters, 200B tokens) is not ours.
 """
 
@@ -81,8 +81,8 @@ def spread(
     order: Sequence[str] = (),
     shift: float = 0.0,
 ) -> None:
-    """Every seed's `value` as a point, and their mean: a line along a numeric `x`, a dash for each
-    category where their `order` is given. shift: to the right, of a category's width."""
+    """Every seed's `value` as a point, and their mean: a line along a numeric `x`, or a dash for
+    each category if their `order` is given. shift: to the right, in widths of a category."""
     ticks = list(order) or sorted(rows[x].unique())
     place = {value: i + shift for i, value in enumerate(ticks)}
     mean = rows.groupby(x).value.mean()
@@ -99,8 +99,8 @@ def spread(
 
 
 def finish(figure: Figure, caption: str, scale: float = 1.0) -> Figure:
-    """Place the caption under the panels, no line wider than they. scale: of the caption's share
-    of the height, less than 1 where the figure is taller than a row of panels."""
+    """Place the caption under the panels; its lines are no wider than they are. scale: of the
+    caption's share of the height, less than 1 if the figure is taller than a row of panels."""
     wide = int(CHARACTERS * figure.get_figwidth())
     lines = [part for line in caption.splitlines() for part in textwrap.wrap(line, wide)]
     caption = "\n".join(lines)

@@ -20,7 +20,7 @@ from mtp.model import loading
 from mtp.overrides import from_dict
 from mtp.training.distributed import is_first_rank
 from mtp.training.progress import read_status, write_status
-from mtp.training.run import check_corpus, tokenizer_of, train
+from mtp.training.run import check_corpus, saved_tokenizer, train
 
 
 def work(
@@ -54,7 +54,7 @@ def work(
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Hold the run from its training to its last evaluation; BadInput where another process does."""
+    """Hold the run from training to its last evaluation; BadInput if another process holds it."""
     if not is_first_rank():
         yield
         return
@@ -91,7 +91,7 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
         )
     device = default_device()
     model = loading.load_model(folder, device)
-    corpus = build(config.data, data, own=tokenizer_of(folder))
+    corpus = build(config.data, data, saved_tokenizer=saved_tokenizer(folder))
     check_corpus(folder, corpus)
     python = f" of Python {corpus.manifest['python']}" if config.data.source == "stdlib" else ""
     for name in todo:

@@ -45,9 +45,12 @@ def in_millions(size: str) -> float:
     return float(size[:-1]) * {"M": 1, "B": 1000}[size[-1]]
 
 
-def caption(rows: pd.DataFrame, what: str, paper: bool = True) -> str:
-    """Which runs, on what data and machine; the same lines under every figure. `paper`: it has a
-    grey panel."""
+def caption(rows: pd.DataFrame, what: str, paper: bool = True, limit: str = "") -> str:
+    """Which runs, on what data and machine; the same lines under every figure.
+
+    paper  the figure has a grey panel with the paper's numbers
+    limit  what its rows cannot show, in a sentence
+    """
     first, seeds = rows.iloc[0], rows.seed.nunique()
     points = f"points are {seeds} seeds, lines their mean" if seeds > 1 else "one seed"
     sizes = ", ".join(sorted(rows["size"].unique()))
@@ -55,5 +58,7 @@ def caption(rows: pd.DataFrame, what: str, paper: bool = True) -> str:
     data = ", ".join(" and ".join(dict.fromkeys(part)) for part in (sources, tokenizers))
     return (
         f"Ours ({first.scale} scale): {sizes} non-embedding parameters, {data}, {what};\n"
-        f"{points}; {first.device}." + " Grey panel: the paper's." * paper
+        f"{points}; {first.device}."
+        + " Grey panel: the paper's." * paper
+        + f"\n{limit}" * bool(limit)
     )

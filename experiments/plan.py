@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.study import Study, run_folder, size_name
 from mtp.config import TrainConfig
 from mtp.data.batches import epoch_tokens
-from mtp.data.corpus import built
+from mtp.data.corpus import open_if_built
 from mtp.hardware import expected_flops
 from mtp.model.model import flops_per_token, parameter_counts
 
@@ -37,6 +37,6 @@ def show_plan(study: Study, label: str, configs: list[TrainConfig], data: Path) 
 
 
 def corpus_tokens(config: TrainConfig, data: Path) -> float:
-    """Tokens of a pass over a config's corpus; nan where it is not built yet."""
-    corpus = built(config.data, data)
+    """Tokens of a pass over a config's corpus; nan if it is not built yet."""
+    corpus = open_if_built(config.data, data)
     return epoch_tokens(corpus.train, config.model.context) if corpus else float("nan")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evals.__main__ import read
-from experiments import evaluate, evaluate_released, results
+from experiments import results
 from experiments.figures import save
 from experiments.study import STUDIES, Study, find
 
@@ -41,6 +40,9 @@ def plot_all(root: Path) -> None:
 
 def draw_evaluations(root: Path) -> None:
     """Draw the figures of the rows from `make evaluate` and `make evaluate-released`."""
+    from evals.__main__ import read  # benchmarks and their packages take a second to import
+    from experiments import evaluate, evaluate_released
+
     for file in sorted(root.glob("*/results.csv")):
         if len(evaluate.shown(rows := read(file))):
             save(evaluate.figure(rows), file.with_suffix(""))

@@ -2,7 +2,7 @@
 reconstruct it and see any plateau.
 
     run -> config      every field
-           execution   RUN/engine.json: what the run was executed with
+           execution   RUN/engine.json: how it was executed, and from which step on
            parameters  by part
            tokens, flops, flops_per_token
            curve       steps, tokens, lr, and loss[i][j]: of head i + 1 at step j, about 50 places
@@ -17,6 +17,7 @@ from mtp.errors import BadInput
 from mtp.files import parse_json, write_atomically
 from mtp.model.model import flops_per_token, parameter_counts
 from mtp.overrides import to_json
+from mtp.training.engine import executions
 
 PLACES = 50
 
@@ -28,7 +29,7 @@ def describe(config: TrainConfig, folder: Path) -> dict[str, Any]:
     per_token = flops_per_token(config.model)
     return {
         "config": json.loads(to_json(config)),
-        "execution": _json(folder / "engine.json"),
+        "execution": executions(folder),
         "parameters": parameter_counts(config.model),
         "tokens": tokens,
         "flops_per_token": per_token,
@@ -52,13 +53,16 @@ def curve(logged: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def precision_of(folder: Path) -> str:
-    """The precision a run was trained in, "" where it has not begun."""
-    return str(_json(folder / "engine.json").get("precision", ""))
+def precision_of(folder: Path, device: str = "") -> str:
+    """The precision a run was trained in; "" if it has not begun, or not on this `device`."""
+    parts = executions(folder)
+    if not parts or (device and parts[-1].get("device") != device):
+        return ""
+    return str(parts[-1].get("precision", ""))
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The runs of a SCALE.json; none where there is no such file."""
+    """The runs of a SCALE.json; none if there is no such file. Raises BadInput if it is torn."""
     if not file.exists():
         return {}
     try:
@@ -86,10 +90,3 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
         except ValueError:  # torn by a kill
             continue
     return rows
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(parse_json(file.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return {}

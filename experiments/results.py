@@ -19,7 +19,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Measure:
-    """One number; `count` is how many things it was averaged over. `value` is None where there was
+    """One number; `count` is how many things it was averaged over. `value` is None if there was
     nothing to average over."""
 
     metric: str
@@ -28,7 +28,7 @@ class Measure:
 
 
 def read(file: Path) -> pd.DataFrame:
-    """The rows of a results file; BadInput where its columns are not this version's."""
+    """The rows of a results file. Raises BadInput if its columns are not this version's."""
     types: dict[str, Any] = {"run_id": str, "commit": str, "seed": int, "n": int, "value": float}
     try:
         rows = pd.read_csv(file, dtype=types, float_precision="round_trip")
@@ -63,7 +63,7 @@ def paper(root: Path = Path("results")) -> pd.DataFrame:
 
 
 def load_record(file: Path) -> dict[str, Any] | None:
-    """An evaluation's record, None where there is none or a torn one."""
+    """An evaluation's record, None if it is missing or torn."""
     try:
         return json.loads(file.read_text())
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ from mtp.errors import BadInput
 from mtp.hardware import default_device
 from mtp.training.engine import auto_precision
 from mtp.training.progress import read_status
-from mtp.training.run import tokenizer_of
+from mtp.training.run import saved_tokenizer
 
 
 def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Namespace) -> None:
@@ -64,10 +64,10 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     for config in todo:
         kept = own.get(config.data)
         if names_a_path(config.data.tokenizer):
-            kept = kept or tokenizer_of(run_folder(config, args.runs))
+            kept = kept or saved_tokenizer(run_folder(config, args.runs))
         own[config.data] = kept
     for data, tokenizer in own.items():
-        build(data, args.data, own=tokenizer)
+        build(data, args.data, saved_tokenizer=tokenizer)
     precision = study_precision(configs, args.runs) if args.launcher != "slurm" else ""
     names = {run_name(config) for config in configs}
     for part in bases_first(todo):
@@ -83,9 +83,8 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         logs = args.runs / "logs" / study.name
         jobs = [dataclasses.replace(job, precision=precision) for job in jobs]
         launched = launch(args.launcher, jobs, logs, slurm, len(configs))
-        print(
-            f"{len(jobs)} to run by {args.launcher}, {launched.slots} at a time; logs: {launched.logs}"
-        )
+        at_once = f"{launched.slots} at a time"
+        print(f"{len(jobs)} to run by {args.launcher}, {at_once}; logs: {launched.logs}")
         watch(launched, [Path(job.folder) for job in jobs], study)
         for folder in (Path(job.folder) for job in jobs):
             state, text = state_of(study, folder)
@@ -107,10 +106,11 @@ def study_precision(configs: list[TrainConfig], runs: Path) -> str:
     """The precision of a study's runs that leave it to the device: that of its runs so far, else
     what suits this device. It is decided once, and not by each run under the load of the others."""
     left_open = [config for config in configs if config.precision == "auto"]
+    device = default_device()
     for config in left_open:
-        if precision := precision_of(run_folder(config, runs)):
+        if precision := precision_of(run_folder(config, runs), device):
             return precision
-    return auto_precision(default_device())[0] if left_open else ""
+    return auto_precision(device)[0] if left_open else ""
 
 
 def bases_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
@@ -121,7 +121,7 @@ def bases_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
 
 
 def watch(launched: Launcher, folders: list[Path], study: Study) -> None:
-    """A bar over all runs' steps, or a plain line every half minute where there is no terminal."""
+    """Show a bar over all runs' steps, or a plain line every half minute without a terminal."""
     terminal = sys.stderr.isatty()
     bar = tqdm(
         total=len(folders), unit="run", disable=not terminal,

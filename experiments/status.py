@@ -15,8 +15,8 @@ State = Literal["new", "active", "stopped", "trained", "finished", "failed"]
 def state_of(study: Study, folder: Path) -> tuple[State, str]:
     """A run's state, and the same in words.
 
-    new: never started. active: at work, or queued by Slurm. stopped: interrupted or killed, goes on
-    when run again. trained: some evaluation is missing.
+    new: never started. active: at work, or queued by Slurm. stopped: interrupted or killed,
+    continues when run again. trained: some evaluation is missing.
     """
     status = read_status(folder)
     state = status.get("state")
@@ -34,7 +34,7 @@ def state_of(study: Study, folder: Path) -> tuple[State, str]:
         return "trained", f"trained, to be evaluated: {', '.join(todo)}"
     if state is None:
         return "new", "not started"
-    return "stopped", f"{'killed; will go on' if state == 'running' else state}{at}"
+    return "stopped", f"{'killed; will continue' if state == 'running' else state}{at}"
 
 
 def is_done(study: Study, folder: Path, status: dict[str, object]) -> bool:

@@ -42,12 +42,15 @@ Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
 
 @dataclass(frozen=True)
 class Study:
-    """runs(scale) -> the configs, in the order of the figure; `init` may name one of them.
-    evaluations: name -> f(model, corpus, scale), each recorded once per run.
-    over_training: the same, made of every kept step of a run (keep_every in its config).
-    figure(rows, paper's rows) -> the picture, from these rows alone.
-    paper(all the paper's rows) -> those of this artefact; printed below ours.
-    table: the metrics that the summary prints."""
+    """A study, as its file declares it.
+
+    runs           scale -> the configs, in the order of the figure; `init` may name one of them
+    evaluations    name -> f(model, corpus, scale); each is recorded once per run
+    figure         (rows, the paper's rows) -> the picture, from these rows alone
+    paper          all of the paper's rows -> the rows of this artefact, printed below ours
+    table          the metrics that the summary prints
+    over_training  like evaluations, but of every kept step of a run (keep_every in its config)
+    """
 
     name: str
     artefact: str
@@ -71,16 +74,16 @@ def find(name: str) -> Study:
 
 
 def plan(study: Study, scale: str, overrides: Iterable[str] = ()) -> list[TrainConfig]:
-    """The study's configs at a scale, overrides applied to each; doubles once."""
+    """The study's configs at a scale, overrides applied to each; equal runs once."""
     choose("scale", scale, SCALES)
     planned = study.runs(scale)
     configs = [override(config, list(overrides)) for config in planned]
-    # what begins with another planned run begins with that one as it is called now
+    # A run that starts from another planned run starts from it under its new name.
     names = {run_name(old): run_name(new) for old, new in zip(planned, configs, strict=True)}
     configs = [dataclasses.replace(c, init=names.get(c.init, c.init)) for c in configs]
     if study.over_training and not all(config.keep_every for config in configs):
         raise BadInput(f"{study.name} looks at weights over training; set keep_every above 0")
-    return list(dict.fromkeys(configs))
+    return list({run_name(config): config for config in configs}.values())
 
 
 def scale_label(scale: str, overrides: list[str]) -> str:

@@ -2,11 +2,11 @@
 
     RUN/checkpoint/step-00000400/   model.safetensors  optimizer.safetensors  state.json  sums.json
 
-A checkpoint is written beside its place, flushed to disk and renamed, so that a kill at any moment
-leaves either all of it or nothing. sums.json holds every file's sha256: a torn or altered file is
-named when it is read, and the checkpoint before it is used. The last two are kept.
+A checkpoint is written under another name, flushed to the disk and renamed, so that a kill at any
+moment leaves all of it or nothing. sums.json holds the sha256 of every file: if a file is torn or
+altered, loading names it and takes the checkpoint before. The last two checkpoints are kept.
 
-    RUN/kept/step-00000400.safetensors      weights alone, of every keep_every-th step, for good
+    RUN/kept/step-00000400.safetensors      only the weights, of every keep_every-th step, for good
 """
 
 import json
@@ -27,12 +27,12 @@ from mtp.errors import BadInput
 from mtp.files import atomic_folder, atomic_path, file_sha256, parse_json
 from mtp.overrides import from_dict
 
-KEEP = 2
+CHECKPOINTS_KEPT = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`sha256` is that of the file the weights were read from."""
+    """`sha256` is the hash of the file that the weights were read from."""
 
     step: int
     model: dict[str, Tensor]
@@ -42,30 +42,30 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint into `folder` and drop all but the newest KEEP.
+    """Write a checkpoint into `folder` and delete all but the newest CHECKPOINTS_KEPT.
 
-    Raises OSError (a full disk) without touching what is there already.
+    Raises OSError (a full disk) without touching the checkpoints that are there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".half-*"):  # by a killed save
         shutil.rmtree(left, ignore_errors=True)
-    final = folder / f"step-{checkpoint.step:08d}"  # if it exists, it was found damaged
+    final = folder / f"step-{checkpoint.step:08d}"  # if it exists, it is damaged
     with atomic_folder(final) as half:
         save_tensors(checkpoint.model, half / "model.safetensors")
         save_tensors(checkpoint.optimizer, half / "optimizer.safetensors")
         (half / "state.json").write_text(json.dumps(checkpoint.state))
         sums = {path.name: file_sha256(path) for path in sorted(half.iterdir())}
         (half / "sums.json").write_text(json.dumps(sums))
-    for old in _saved(folder)[:-KEEP]:
+    for old in _saved(folder)[:-CHECKPOINTS_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
 def load(folder: Path, weights_only: bool = False) -> Checkpoint | None:
-    """The newest checkpoint in `folder` that is whole; None where there is none at all.
+    """The newest undamaged checkpoint in `folder`; None if there is no checkpoint at all.
 
-    A damaged one is named on stderr and the one before it is taken. Raises BadInput where
-    checkpoints exist and all are damaged. `weights_only` leaves the optimizer unread.
+    A damaged one is named on stderr, and the one before it is taken. Raises BadInput if there are
+    checkpoints and all are damaged. `weights_only` skips the optimizer.
     """
     damage = ""
     for path in reversed(_saved(folder)):
@@ -75,22 +75,22 @@ def load(folder: Path, weights_only: bool = False) -> Checkpoint | None:
             damage = str(error)
             print(f"warning: {damage}; trying the checkpoint before it", file=sys.stderr)
     if damage:
-        raise BadInput(f"{damage}; no earlier one is whole: delete {folder} to start over")
+        raise BadInput(f"{damage}; every earlier one is damaged too: delete {folder} to start over")
     return None
 
 
 def run_config(run: Path) -> TrainConfig:
-    """The config of a run's folder; BadInput where it is none."""
+    """The config in a run's folder. Raises BadInput if the folder is not a run."""
     try:
         return from_dict(TrainConfig, parse_json((run / "config.json").read_bytes()))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{run} is no run: its config.json cannot be read ({error})") from None
+        raise BadInput(f"{run} is not a run: its config.json cannot be read ({error})") from None
     except BadInput as error:
-        raise BadInput(f"{run} is no run: {error}") from None
+        raise BadInput(f"{run} is not a run: {error}") from None
 
 
-def trained(run: Path) -> Checkpoint:
-    """A run's newest whole checkpoint, its weights alone; BadInput where there is none."""
+def load_weights(run: Path) -> Checkpoint:
+    """A run's newest undamaged checkpoint, without the optimizer; BadInput if it has none."""
     must_be_saved(run)
     found = load(run / "checkpoint", weights_only=True)
     assert found is not None
@@ -98,15 +98,15 @@ def trained(run: Path) -> Checkpoint:
 
 
 def must_be_saved(run: Path, step: int | None = None) -> None:
-    """BadInput where a run has no weights, or none kept of a step. Nothing is read."""
+    """Raise BadInput if a run has no checkpoint, or no weights kept at `step`. Reads nothing."""
     if step is not None and not (file := kept_file(run, step)).is_file():
         raise BadInput(f"{file} cannot be read: No such file")
     if step is None and not any_saved(run / "checkpoint"):
         raise BadInput(f"{run} has no checkpoint yet; train it first")
 
 
-def keep(run: Path, step: int, weights: dict[str, Tensor]) -> None:
-    """Write the weights of a step to RUN/kept, whole or not at all."""
+def save_kept_weights(run: Path, step: int, weights: dict[str, Tensor]) -> None:
+    """Write a step's weights to RUN/kept, whole or not at all."""
     file = kept_file(run, step)
     file.parent.mkdir(exist_ok=True)
     with atomic_path(file, flush=True) as half:
@@ -118,18 +118,18 @@ def kept_file(run: Path, step: int) -> Path:
 
 
 def kept_step(file: Path) -> int | None:
-    """The step of a path RUN/kept/step-STEP.safetensors; None: it is no such path."""
+    """STEP of a path RUN/kept/step-STEP.safetensors; None if the path is not of this form."""
     found = re.fullmatch(r"step-(\d{8,})\.safetensors", file.name)
     return int(found[1]) if found and file.absolute().parent.name == "kept" else None
 
 
 def any_saved(folder: Path) -> bool:
-    """Whether there are checkpoints in `folder`, whole or not."""
+    """Whether there are checkpoints in `folder`, damaged or not."""
     return bool(_saved(folder))
 
 
 def newest_whole_step(folder: Path) -> int:
-    """The step of the checkpoint that `load` would take; 0 where there is none."""
+    """The step of the checkpoint that `load` would take; 0 if there is none."""
     found = load(folder, weights_only=True)
     return found.step if found else 0
 
@@ -157,10 +157,10 @@ def _read(path: Path, weights_only: bool) -> Checkpoint:
 def save_tensors(
     tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file; OSError where the disk is full."""
+    """Write a safetensors file. Raises OSError if the disk is full."""
     try:
         save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata)
-    except SafetensorError as error:  # it hides the operating system's error
+    except SafetensorError as error:  # which hides the operating system's error
         if number := re.search(r"os error (\d+)", str(error)):
             code = int(number[1])
             raise OSError(code, os.strerror(code), str(path)) from None

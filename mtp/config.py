@@ -1,7 +1,7 @@
 """Frozen configs, and the paper's sizes by name.
 
-A run is its config: what defines the result (TrainConfig's own fields) is hashed to the run's id.
-How it is executed (Execution) may change when the run goes on.
+A config defines a run. The fields that define its result (TrainConfig's own) are hashed to the
+run's id; the fields that say how it is executed (Execution) may change when the run continues.
 """
 
 import math
@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 from mtp.errors import BadInput, choose
 from mtp.head_types import DEFAULT, HEADS
 
-# Table S14: name -> (dim, layers, attention heads). 1M to 1B are named after their non-embedding
-# parameters (synthetic studies), 0.3B to 13B after all parameters with V = 32,000.
+# Table S14: name -> (dim, layers, attention heads). The names 1M to 1B count parameters without the
+# embeddings (synthetic studies); 0.3B to 13B count all parameters with V = 32,000.
 SIZES: dict[str, tuple[int, int, int]] = {
     "1M": (128, 5, 4),
     "3M": (256, 4, 8),
@@ -43,21 +43,21 @@ def _positive(config: object, where: str, *names: str) -> None:
             raise BadInput(f"{where}{name} is {getattr(config, name)}; it must be positive")
 
 
-MAX_CONTEXT = 2**24  # beyond any model's; a table of positions is made before weights are read
+MAX_CONTEXT = 2**24  # beyond any model's; a table of positions is built before weights are read
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """A Llama trunk with n prediction heads (section 2, Appendix B).
 
-    layers        L, counted as in Table S14: trunk and transformer heads together.
-    n             how many future tokens are predicted at each position.
-    extra_layers  trunk layers added on top of the parameter match ("+3 layers" in Table S4).
-    hidden        SwiGLU width; 0 takes 8/3 dim, rounded up as Llama does.
-    embedding_std standard deviation of the embedding's initial weights; the paper gives none.
-    head_dim      width of an attention head; 0 takes dim / attn_heads.
-    rope_scaling  none | linear:FACTOR | llama3:FACTOR,LOW,HIGH,CONTEXT (Llama 3.1's, trained with
-                  CONTEXT positions), as other people's checkpoints have it (mtp/formats/folders.py)
+    layers         L, counted as in Table S14: trunk and transformer heads together
+    n              how many future tokens are predicted at each position
+    extra_layers   trunk layers added on top of the parameter match ("+3 layers" in Table S4)
+    hidden         SwiGLU width; 0 takes 8/3 dim, rounded up as Llama does
+    embedding_std  standard deviation of the embedding's initial weights; the paper gives none
+    head_dim       width of an attention head; 0 takes dim / attn_heads
+    rope_scaling   none | linear:FACTOR | llama3:FACTOR,LOW,HIGH,CONTEXT; imported checkpoints have
+                   it, such as Llama 3.1, which was trained with CONTEXT positions
     """
 
     dim: int = 128
@@ -113,7 +113,7 @@ class ModelConfig:
 
     @property
     def trunk_layers(self) -> int:
-        """L - n for transformer heads (parameter matching, section 2), L for the others."""
+        """L - n for heads that are layers (parameter matching, section 2), else L."""
         own = self.n if HEADS[self.head].is_layer else 0
         return self.layers + self.extra_layers - own
 
@@ -124,11 +124,11 @@ class ModelConfig:
         return self.hidden or multiple * -(-8 * self.dim // (3 * multiple))
 
 
-ROPE_SCALINGS = {"none": 0, "linear": 1, "llama3": 4}  # -> how many numbers each takes
+ROPE_SCALINGS = {"none": 0, "linear": 1, "llama3": 4}  # kind -> how many numbers it takes
 
 
 def parse_rope_scaling(text: str) -> tuple[str, list[float]]:
-    """The kind of a ModelConfig.rope_scaling and its numbers; BadInput where it is none.
+    """The kind and the numbers of a ModelConfig.rope_scaling. Raises BadInput if it is not one.
 
     >>> parse_rope_scaling("llama3:8,1,4,8192")
     ('llama3', [8.0, 1.0, 4.0, 8192.0])
@@ -141,15 +141,15 @@ def parse_rope_scaling(text: str) -> tuple[str, list[float]]:
         numbers = [math.nan]
     if len(numbers) != ROPE_SCALINGS[kind] or not all(0 < x < math.inf for x in numbers):
         raise BadInput(
-            f"rope_scaling {text!r} cannot be: {kind} takes {ROPE_SCALINGS[kind]} positive numbers"
+            f"rope_scaling is {text!r}; {kind} takes {ROPE_SCALINGS[kind]} positive numbers"
         )
     if kind == "llama3" and numbers[1] >= numbers[2]:
-        raise BadInput(f"rope_scaling {text!r} cannot be: LOW must be less than HIGH")
+        raise BadInput(f"rope_scaling is {text!r}; LOW must be less than HIGH")
     return kind, numbers
 
 
 def size(name: str, **changes: Any) -> ModelConfig:
-    """The ModelConfig of a size in Table S14, with `changes` applied.
+    """The ModelConfig of a size in Table S14, with some fields changed.
 
     >>> size("7B", n=4, vocab=32_000).ffn
     11008
@@ -164,12 +164,12 @@ def size(name: str, **changes: Any) -> ModelConfig:
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Named source -> documents -> token shards (mtp/data/corpus.py).
+    """A corpus: where its documents come from, and how they are tokenized (mtp/data/corpus.py).
 
     source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
                 mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE (prompts and completions)
     tokenizer   bytes | bpe | llama:FILE | run:FOLDER (the one saved there)
-    vocab       vocabulary of a trained BPE, specials included; unused by the others
+    vocab       vocabulary of a bpe, special tokens included; other tokenizers ignore it
     max_mb      keep at most this many megabytes of text (0: all), chosen by document hash
     validation  share of documents held out, chosen by document hash
     """
@@ -183,14 +183,15 @@ class CorpusConfig:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is executed. None of it defines the result: it may change when a run goes on, and
-    RUN/engine.json says what was used.
+    """How a run is executed. None of this defines the result: it may change when the run continues,
+    and RUN/engine.json says what was used.
 
-    micro       sequences per forward on one device; 0: the whole batch at once
+    micro       sequences per forward pass on one device; 0: the whole batch at once
     scheme      how the heads' cross-entropies share memory (mtp/objective/cross_entropy.py); all
                 three give the same gradients
     attention, compile   "auto" lets mtp/training/engine.py choose and say why
-    log_every, eval_every, save_every   in steps; 0 switches the periodic one off
+    log_every, eval_every, save_every   in steps; 0: only at the end for the log and the checkpoint,
+                never for validation
     """
 
     micro: int = 0
@@ -207,13 +208,13 @@ class TrainConfig(Execution):
     """One training run: what defines its result (Table S13's columns), and how it is executed.
 
     batch       sequences per optimizer step, over all devices and accumulation steps
-    tokens      budget in tokens (padding of pairs counts), or `epochs` in passes over the data;
-                exactly one is set
+    tokens      the budget in tokens (padding of pairs counts), or `epochs` in passes over the data;
+                exactly one of them is set
     min_lr      the cosine decays to lr * min_lr ("decay ratio" in Table S13)
-    precision   "auto" follows the device; a set precision is part of the run's identity
-    keep_every  in steps: weights kept for good, to see what is learned when; 0: none
-    init        a run's folder, or the name of a run beside this one, whose weights are the start
-                (mtp/training/finetune.py); empty: random weights
+    precision   "auto" follows the device; any other value is part of the run's identity
+    keep_every  keep the weights of every such step for good, to see what is learned when; 0: none
+    init        the run to start from (mtp/training/finetune.py): its folder, or its name if it is
+                beside this one; empty: start with random weights
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)

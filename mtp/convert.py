@@ -1,17 +1,17 @@
-"""Checkpoints in and out; heads more and fewer.
+"""Import and export checkpoints; grow and drop heads.
 
     python -m mtp.convert import SOURCE DEST                     a checkpoint becomes a run's folder
     python -m mtp.convert export RUN DEST --format hf|released|all
     python -m mtp.convert grow RUN DEST --n 4 --head linear      a run's folder with more heads
     python -m mtp.convert drop RUN DEST --n 1                    with fewer
 
-    hf        config.json  model.safetensors     an ordinary Llama: head 1 (mtp/formats/hugging_face.py)
-    released  params.json  consolidated.00.pth   the paper's: parallel heads (mtp/formats/released.py)
+    hf        config.json  model.safetensors     an ordinary Llama: head 1
+    released  params.json  consolidated.00.pth   the paper's format: parallel heads
     all       config.json  model.safetensors     all heads of any type, under our own names
 
-`import` tells the three apart by their files. The run's folder it writes holds weights of step 0
-and no optimizer: mtp.decode decodes from it, and mtp.train begins there, with the data, budget and
-rates given with --set.
+`import` recognises the three formats by their files. The run's folder that it writes holds weights
+of step 0 and no optimizer: mtp.decode decodes from it, and mtp.train starts from it, with the data,
+budget and rates that --set gives.
 
     python -m mtp.convert grow runs/llama runs/llama-n4 --n 4 --set data.source=files:code \\
         --set tokens=2e9
@@ -22,10 +22,11 @@ import argparse
 from pathlib import Path
 
 from mtp.checkpoint import run_config
+from mtp.command_line import new_parser
 from mtp.config import TrainConfig
-from mtp.data import tokenizer
+from mtp.data.tokenizer import load, load_if_any
 from mtp.errors import exit_cleanly
-from mtp.formats.folders import FORMATS, new_folder, read, refuse_existing, save_run
+from mtp.formats.folders import FORMATS, new_folder, read_model, refuse_existing, save_run
 from mtp.head_types import HEADS
 from mtp.model.loading import load_model
 from mtp.model.surgery import drop_heads, grow_heads
@@ -33,55 +34,60 @@ from mtp.model.surgery import drop_heads, grow_heads
 
 @exit_cleanly
 def main() -> None:
-    """Checkpoints in and out; heads more and fewer."""
-    parser = argparse.ArgumentParser(prog="python -m mtp.convert", description=main.__doc__)
+    args = _parser().parse_args()
+    refuse_existing(args.dest)  # before all the reading
+    tokenizer = load_if_any(args.source)
+    without = "mtp.train makes a new one"
+    if args.command == "import":
+        beside = load(args.tokenizer) if args.tokenizer else tokenizer
+        new = TrainConfig(tokens=1e6)
+        tokenizer = save_run(args.dest, read_model(args.source), beside, new, args.set)
+    else:
+        config = run_config(args.source)
+        model = load_model(args.source)
+        if args.command == "export":
+            with new_folder(args.dest) as folder:
+                FORMATS[args.format](folder, model, tokenizer)
+            without = "the run has none"
+        else:
+            if args.command == "grow":
+                model = grow_heads(model, args.n, args.head or config.model.head, args.matched)
+            else:
+                model = drop_heads(model, args.n)
+            tokenizer = save_run(args.dest, model, tokenizer, config, args.set)
+    note = "" if tokenizer else f", without a tokenizer: {without}"
+    print(f"{args.dest}: {args.command} of {args.source}{note}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = new_parser("mtp.convert", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, source: str, told: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=told, description=told)
-        made.add_argument("source", type=Path, metavar=source)
-        made.add_argument("dest", type=Path, metavar="DEST", help="a new folder")
+    def command(name: str, source: str, help: str) -> argparse.ArgumentParser:
+        each = commands.add_parser(name, help=help, description=help)
+        each.add_argument("source", type=Path, metavar=source)
+        each.add_argument("dest", type=Path, metavar="DEST", help="a new folder")
         if name != "export":
-            fields = "of the run that goes on from here, e.g. lr=1e-4; may be repeated"
-            made.add_argument(
+            fields = "a field of the new run, e.g. lr=1e-4; may be repeated"
+            each.add_argument(
                 "--set", action="append", default=[], metavar="field=value", help=fields
             )
-        return made
+        return each
 
-    bring = command("import", "SOURCE", "Make a run's folder of a Llama or a released checkpoint.")
+    bring = command(
+        "import", "SOURCE", "Make a run's folder from a Llama or a released checkpoint."
+    )
     bring.add_argument("--tokenizer", type=Path, help="a folder with its tokenizer, if not SOURCE")
     export = command("export", "RUN", "Write a run's model for other programs.")
     export.add_argument("--format", choices=FORMATS, default="hf", help="default: hf (head 1)")
     grow = command("grow", "RUN", "Make a run's folder of the model with more heads (Table S6).")
     grow.add_argument("--n", type=int, required=True, help="heads in all")
     grow.add_argument("--head", choices=HEADS, help="default: the run's")
-    grow.add_argument("--matched", action="store_true", help="as many layers as before")
-    drop = command(
-        "drop", "RUN", "Make a run's folder of the model with fewer heads (section 3.6)."
-    )
+    grow.add_argument("--matched", action="store_true", help="keep the number of layers")
+    fewer = "Make a run's folder of the model with fewer heads (section 3.6)."
+    drop = command("drop", "RUN", fewer)
     drop.add_argument("--n", type=int, default=1, help="heads in all (default: 1)")
-    args = parser.parse_args()
-
-    refuse_existing(args.dest)  # before all the reading
-    text = tokenizer.load_if_any(args.source)
-    lacking = "mtp.train makes a new one"
-    if args.command == "import":
-        text = tokenizer.load(args.tokenizer) if args.tokenizer else text
-        text = save_run(args.dest, read(args.source), text, TrainConfig(tokens=1e6), args.set)
-    else:
-        config = run_config(args.source)
-        model = load_model(args.source)
-        if args.command == "export":
-            with new_folder(args.dest) as folder:
-                FORMATS[args.format](folder, model, text)
-            lacking = "it has none"
-        elif args.command == "grow":
-            model = grow_heads(model, args.n, args.head or config.model.head, args.matched)
-            text = save_run(args.dest, model, text, config, args.set)
-        else:
-            text = save_run(args.dest, drop_heads(model, args.n), text, config, args.set)
-    note = "" if text else f", without a tokenizer: {lacking}"
-    print(f"{args.dest}: {args.command} of {args.source}{note}")
+    return parser
 
 
 if __name__ == "__main__":

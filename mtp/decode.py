@@ -1,15 +1,17 @@
 """Continue a prompt with a trained model.
 
-python -m mtp.decode --checkpoint runs/first --prompt "def __init__(self"
+    python -m mtp.decode --checkpoint runs/first --prompt "def __init__(self"
+
+On a terminal, accepted drafts are green. Speed and tokens per forward pass go to stderr.
 """
 
-import argparse
 import itertools
 import os
 import sys
 import time
 from pathlib import Path
 
+from mtp.command_line import new_parser
 from mtp.data.tokenizer import load
 from mtp.decoding.generate import stream
 from mtp.decoding.sampling import Sampling
@@ -20,15 +22,14 @@ from mtp.model.loading import load_model
 
 @exit_cleanly
 def main() -> None:
-    """Continue a prompt; on a terminal, accepted drafts are green."""
-    parser = argparse.ArgumentParser(prog="python -m mtp.decode", description=main.__doc__)
+    parser = new_parser("mtp.decode", __doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a run's folder")
     parser.add_argument("--prompt", required=True, help="the text to continue; - reads stdin")
     parser.add_argument("--max-new", type=int, default=128, help="tokens (default: 128)")
-    parser.add_argument("--k", type=int, help="heads to draft with (default: all; 1: none)")
+    parser.add_argument("--k", type=int, help="heads in use (default: all; 1: no drafts)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy (default)")
-    parser.add_argument("--top-k", type=int, default=0, help="of the best tokens only; 0: all")
-    parser.add_argument("--top-p", type=float, default=1.0, help="of the nucleus only")
+    parser.add_argument("--top-k", type=int, default=0, help="sample from the k best; 0: all")
+    parser.add_argument("--top-p", type=float, default=1.0, help="sample from the nucleus")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed)
@@ -39,30 +40,30 @@ def main() -> None:
     except UnicodeError:
         raise BadInput("the prompt is not UTF-8") from None
     prompt = [tokenizer.bos, *tokenizer.encode(text)]
-    start, made, accepted, count = time.perf_counter(), list[int](), 0, -1
+    start, produced, accepted, count = time.perf_counter(), list[int](), 0, -1
     passes = stream(model, [prompt], args.max_new, args.k, tokenizer.eos, sampling=sampling)
-    first = next(passes)  # bad arguments are told before anything is printed
+    first = next(passes)  # reports bad arguments before anything is printed
     shown = tokenizer.decode(prompt)
     green = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def show(draft: bool, end: bool = False) -> None:
         nonlocal shown
-        new = tokenizer.decode(prompt + made)[len(shown) :]
-        if end or not new.endswith("\ufffd"):  # else a character of several tokens, not whole yet
+        new = tokenizer.decode(prompt + produced)[len(shown) :]
+        if end or not new.endswith("\ufffd"):  # U+FFFD: a character that needs more tokens
             print(f"\033[32m{new}\033[0m" if draft and green and new else new, end="", flush=True)
             shown += new
 
     print(text, end="", flush=True)
     for ((_, tokens, drafts),) in itertools.chain([first], passes):
         for i, token in enumerate(tokens):
-            made.append(token)
+            produced.append(token)
             show(draft=i < drafts)
         accepted, count = accepted + drafts, count + 1
     show(draft=False, end=True)
     seconds = time.perf_counter() - start
     print()
     print(
-        f"{len(made)} tokens in {seconds:.2f} s ({len(made) / seconds:.0f} tokens/s), "
+        f"{len(produced)} tokens in {seconds:.2f} s ({len(produced) / seconds:.0f} tokens/s), "
         f"{count} forward passes after the prompt's, "
         f"{1 + accepted / max(count, 1):.2f} tokens per forward",
         file=sys.stderr,

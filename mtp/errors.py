@@ -1,8 +1,8 @@
-"""Mistakes a user can make, told in one line.
+"""A user's mistakes, reported in one line.
 
-Anything a user can get wrong (a config, a file, a checkpoint, an argument) raises BadInput with a
+Whatever a user can get wrong (a config, a file, a checkpoint, an argument) raises BadInput with a
 message that names the culprit and what is allowed. Command lines wrap their main in `exit_cleanly`,
-which prints that line and leaves with exit code 2, the conventional status for bad usage.
+which prints that line and exits with code 2, the conventional status for bad usage.
 """
 
 import errno
@@ -25,8 +25,8 @@ def choose(kind: str, name: str, allowed: object) -> None:
 
 
 def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
-    """Wrap a command line's main: BadInput and a full disk become one line and exit code 2,
-    Ctrl-C one line and 130."""
+    """Wrap a command line's main: BadInput and a full disk become one line and exit code 2, Ctrl-C
+    becomes one line and exit code 130."""
 
     @functools.wraps(main)
     def wrapped() -> None:
@@ -37,7 +37,7 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
-        except BrokenPipeError:  # whoever read our output has left
+        except BrokenPipeError:  # the reader of our output has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except OSError as error:

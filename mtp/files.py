@@ -1,5 +1,5 @@
-"""Files that are written whole or not at all, locks, checksums, and JSON that anyone may have
-written. The project does each of these here and nowhere else."""
+"""Atomic writes, locks, checksums, and JSON from untrusted files. The project does each of these
+here and nowhere else."""
 
 import contextlib
 import errno
@@ -25,8 +25,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or the user's share of it
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. ValueError where the text is not JSON or is nested so deeply that
-    the parser gives up (Python raises RecursionError there)."""
+    """The value of a JSON text. Raises ValueError if the text is not JSON, or is nested so deeply
+    that the parser gives up (Python raises RecursionError then)."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -52,8 +52,8 @@ def sync(path: Path) -> None:
 
 
 def must_be_writable(file: Path) -> None:
-    """Raise BadInput before hours of work if `write_atomically` could not write their result. Makes
-    the folder."""
+    """Raise BadInput if `file` could not be written, before hours of work for its content. Makes
+    its folder."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir():
@@ -68,8 +68,8 @@ def must_be_writable(file: Path) -> None:
 def atomic_path(file: Path, flush: bool = False, shared: bool = False) -> Iterator[Path]:
     """A path beside `file` to write to. It becomes `file` at the end, or disappears after an error.
 
-    flush   to the disk, before and after the rename, for what must survive a power cut
-    shared  several processes may write this file at once; each gets a path of its own
+    flush   flush to the disk before and after the rename, for what must survive a power cut
+    shared  several processes may write this file at once, so each gets a path of its own
     """
     writer = f".{platform.node()}.{os.getpid()}" if shared else ""
     half = file.with_name(f".half-{file.name}{writer}")
@@ -88,10 +88,10 @@ def atomic_path(file: Path, flush: bool = False, shared: bool = False) -> Iterat
 
 @contextlib.contextmanager
 def atomic_folder(dest: Path) -> Iterator[Path]:
-    """A folder beside `dest` to write in. It becomes `dest` at the end, flushed to the disk, or
-    disappears after an error. An older `dest` is replaced."""
+    """A folder beside `dest` to write in. At the end it is flushed to the disk and becomes `dest`,
+    replacing an older one; after an error it disappears."""
     half = dest.with_name(f".half-{dest.name}")
-    shutil.rmtree(half, ignore_errors=True)  # a killed process left it
+    shutil.rmtree(half, ignore_errors=True)  # left by a killed process
     half.mkdir(parents=True)
     try:
         yield half
@@ -107,8 +107,8 @@ def atomic_folder(dest: Path) -> Iterator[Path]:
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all; makes its folder. BadInput where it cannot be written,
-    OSError where the disk is full."""
+    """Write a file whole or not at all; makes its folder. Raises BadInput if it cannot be written,
+    OSError if the disk is full."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(file, shared=True) as half:
@@ -129,8 +129,8 @@ def locked(
 ) -> Iterator[None]:
     """Hold the lock `file`; the system frees it when this process ends, however it ends.
 
-    If another process holds it: raises BadInput with the message `busy`, or without one calls
-    `waiting` and waits. BadInput too where the file system has no locks.
+    If another process holds it, raises BadInput with the message `busy`; without a message, calls
+    `waiting` and then waits. Also raises BadInput if the file system has no locks.
     """
     with file.open("w") as stream:
         if not _take(stream, file):
@@ -143,7 +143,8 @@ def locked(
 
 
 def _take(stream: IO[str], file: Path) -> bool:
-    """Try to take a lock for a moment: `is_locked` holds it for an instant while it looks."""
+    """Take the lock if it is free. Tries for a moment, since `is_locked` holds it for an instant
+    while it looks."""
     for patience in (0.05, 0.1, 0.2, 0.4, 0.0):
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -156,11 +157,11 @@ def _take(stream: IO[str], file: Path) -> bool:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether another process holds the lock `file`. Asks for a shared lock, which a file opened
-    for reading can have on NFS as well, and which several processes can ask for at once."""
+    """Whether another process holds the lock `file`. Asks for a shared lock: a file opened for
+    reading can get one on NFS as well, and several processes can ask at once."""
     try:
         stream = file.open("r")
-    except OSError:  # nobody can hold what is not there
+    except OSError:  # nobody holds a file that does not exist
         return False
     with stream:
         try:

@@ -1,4 +1,4 @@
-"""What this machine is: its accelerator or processor, its peak, its memory, its compiler."""
+"""This machine: its accelerator or processor, peak speed, memory and compiler."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "
 
 
 def default_device() -> str:
-    """cuda where there is a GPU, else cpu."""
+    """cuda if there is a GPU, else cpu."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_name() -> str:
-    """The accelerator's name, or the processor's."""
+    """The name of the accelerator, or of the processor if there is none."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
@@ -30,7 +30,7 @@ def device_name() -> str:
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
+    """How many processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS
@@ -42,12 +42,12 @@ def synchronize(device: str) -> None:
 
 
 def peak_flops(name: str) -> float | None:
-    """The dense bf16 peak in FLOP/s of the accelerator of this name, None where unknown."""
+    """The dense bf16 peak, in FLOP/s, of the accelerator of this name; None if unknown."""
     return next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
 
 
 def peak_memory(device: str) -> float:
-    """Peak memory so far in bytes: the device's allocations, or the process's resident size."""
+    """Peak memory so far in bytes: allocations on a GPU, the process's resident size on a CPU."""
     if device == "cuda":
         return float(torch.cuda.max_memory_allocated())
     import resource
@@ -57,8 +57,8 @@ def peak_memory(device: str) -> float:
 
 
 def expected_flops() -> tuple[float, str]:
-    """A rough guess of the FLOP/s that training reaches here, and on what: 40% of a known GPU's
-    peak, 1e11 per CPU core."""
+    """A rough guess of the FLOP/s that training reaches here, and the hardware that it is for: 40%
+    of a known GPU's peak, or 1e11 per CPU core."""
     if not torch.cuda.is_available():
         return 1e11 * cores(), f"{cores()} cores of {device_name()}"
     gpus, name = torch.cuda.device_count(), torch.cuda.get_device_name()

@@ -1,4 +1,4 @@
-"""The table of head types (section 2, Appendix B): all that is known of a type is in its row.
+"""The table of head types (section 2, Appendix B). A type's row says all there is to know about it.
 
 With z the trunk's output, h_i the latent of head i, and head i predicting x[t+i] from
 softmax(U norm(h_i)):
@@ -10,8 +10,8 @@ softmax(U norm(h_i)):
 
     linear       h_1 = z, h_i = W_i z        replicated   h_i = z, U_i of its own
 
-The table needs no torch, so a config can be refused before torch is imported. The modules that the
-rows name are in mtp/model/heads.py. How to add a type: docs/extending.md.
+The table does not need torch, so a config can be refused before torch is imported. The modules that
+the rows name are in mtp/model/heads.py. docs/extending.md explains how to add a type.
 """
 
 from collections.abc import Callable
@@ -24,15 +24,17 @@ class HeadType:
     """One head type. Heads count from 1; 0 stands for the trunk.
 
     parent(i, n)        the head whose latent head i reads, 0 for the trunk's z
-    module              what turns that latent into h_i: a name in mtp.model.heads.MODULES
+    module              the module that turns that latent into h_i, by its name in
+                        mtp.model.heads.MODULES
     is_layer            the heads are transformer layers: they have key-value caches, and take their
                         n layers from the trunk (parameter matching)
-    shared_unembedding  all heads use one unembedding matrix; else each has its own
+    shared_unembedding  all heads share one unembedding matrix; otherwise each has its own
     grown_from          what a new head of a trained model starts as (mtp/model/surgery.py):
-                          module        a fresh module that passes its input on unchanged
+                          module        a module that gives the last head's latent: a copy of its
+                                        module, or a fresh one that passes its input on unchanged
                           unembedding   a copy of the last head's unembedding
                           head          a copy of the last head's layer
-                          silent head   the same, but it writes nothing to the residual stream
+                          silent head   such a copy that writes nothing to the residual stream
                           trunk         the trunk's last layer
     """
 
@@ -44,7 +46,7 @@ class HeadType:
 
     @property
     def reads_heads(self) -> bool:
-        """Whether some head reads another head's latent instead of the trunk's."""
+        """Whether any head reads another head's latent instead of the trunk's."""
         return any(self.parent(i, 3) for i in (1, 2, 3))
 
     @property

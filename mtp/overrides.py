@@ -1,4 +1,4 @@
-"""Configs to and from JSON, "field=value" assignments, and what identifies a run."""
+"""Configs to and from JSON, "field=value" overrides, and the id of a run."""
 
 import dataclasses
 import hashlib
@@ -17,14 +17,14 @@ EXECUTION = tuple(f.name for f in dataclasses.fields(Execution))
 
 
 def to_json(config: Any) -> str:
-    """The whole config as JSON: equal configs give equal text, whether 1e6 was int or float."""
+    """The whole config as JSON; equal configs give equal text, whether 1e6 is an int or a float."""
     values = dataclasses.asdict(from_dict(type(config), dataclasses.asdict(config)))
     return json.dumps(values, indent=2, sort_keys=True)
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:
-    """What defines a run's result, as JSON has it: all fields but those of Execution. A field at
-    its default is left out, so that a field that comes later leaves the ids of older runs alone."""
+    """What defines a run's result, as JSON values: all fields except those of Execution. Fields at
+    their default are left out, so that adding a field does not change the ids of older runs."""
     values = json.loads(to_json(config))
     own = {k: v for k, v in values.items() if k not in EXECUTION}
     defaults = dataclasses.asdict(TrainConfig(tokens=1)) | {"tokens": 0.0}
@@ -54,7 +54,7 @@ def same_run(a: TrainConfig, b: TrainConfig) -> bool:
 
 
 def execution(config: TrainConfig) -> dict[str, Any]:
-    """How a config's run is executed: the fields of Execution."""
+    """The fields of Execution: how a config's run is executed."""
     return {name: getattr(config, name) for name in EXECUTION}
 
 
@@ -110,7 +110,7 @@ def override(config: T, assignments: list[str]) -> T:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` (from JSON, or a command line's string) as the annotated type."""
+    """`value`, from JSON or a command line, as the annotated type."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, hint):
             return value
@@ -132,7 +132,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _plain(hint: Any, value: Any) -> Any:
-    """`value` as a bool, int, finite float, str ...; raises where it is not one, or not quite."""
+    """`value` as a bool, int, finite float, str ...; raises if it is not exactly one."""
     if hint is bool:
         words = {"true": True, "false": False, "1": True, "0": False}
         return value if isinstance(value, bool) else words[str(value).lower()]

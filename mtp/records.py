@@ -1,4 +1,4 @@
-"""What a record says of where it comes from: the commit and the versions."""
+"""Where a record comes from: the commit and the versions that made it."""
 
 import functools
 import platform
@@ -10,7 +10,7 @@ import torch
 
 @functools.cache
 def commit() -> str:
-    """The commit of this checkout, "+" where files differ from it, "" outside a checkout."""
+    """The commit of this checkout, with a "+" if files differ from it; "" outside a checkout."""
     try:
         command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
         folder = Path(__file__).parent

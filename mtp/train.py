@@ -4,16 +4,16 @@
     torchrun --nproc-per-node 8 -m mtp.train -- --run runs/first ...     (with the --)
     python -m mtp.train --run runs/tuned init=runs/first ...             (mtp/training/finetune.py)
 
-SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C save at the end of the step and leave; the same command
-continues. So does a run that was killed: it ends with the weights of an uninterrupted one, bit for
-bit on a CPU.
+On SIGTERM, SIGUSR1, SIGUSR2 or Ctrl-C the run saves at the end of the step and exits; the same
+command continues it. A killed run continues too, from its last checkpoint, and ends with the same
+weights as an uninterrupted one, bit for bit on a CPU.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
+from mtp.command_line import new_parser
 from mtp.config import TrainConfig
 from mtp.errors import BadInput, exit_cleanly
 from mtp.files import parse_json
@@ -25,30 +25,36 @@ from mtp.training.signals import Interrupted
 
 @exit_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m mtp.train", description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = new_parser("mtp.train", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--config", type=Path, help="a config.json to start from")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where corpora are built")
     parser.add_argument("overrides", nargs="*", metavar="field=value", help="e.g. model.n=4")
     args = parser.parse_args()
-    own = args.run / "config.json"  # a run that has begun continues with what it began with
-    file = args.config or (own if own.exists() else None)
+    config = config_of(args.run, args.config, args.overrides)
+    try:
+        train(config, args.run, args.data)
+    except Interrupted as stopped:
+        print(f"{stopped}; the same command continues", file=sys.stderr)
+        sys.exit(128 + stopped.signum)
+
+
+def config_of(run: Path, file: Path | None, overrides: list[str]) -> TrainConfig:
+    """The config of a run: `file`'s, or the one that the run began with, or the default, with the
+    overrides applied. A budget in epochs replaces one in tokens, and the other way round."""
+    if file is None and (run / "config.json").exists():
+        file = run / "config.json"
     values: dict[str, Any] = {"tokens": 1e6}
     if file:
         try:
             values = parse_json(file.read_bytes())
         except (OSError, ValueError) as error:
             raise BadInput(f"config {file} cannot be read: {error}") from None
-    assigned = {text.partition("=")[0].strip() for text in args.overrides}
+    assigned = {text.partition("=")[0].strip() for text in overrides}
     for budget, other in (("epochs", "tokens"), ("tokens", "epochs")):
         if budget in assigned and other not in assigned and isinstance(values, dict):
             values |= {budget: 1, other: 0}
-    config = finetune.override_from_start(from_dict(TrainConfig, values), args.overrides, args.run)
-    try:
-        train(config, args.run, args.data)
-    except Interrupted as stopped:
-        print(f"{stopped}; the same command continues", file=sys.stderr)
-        sys.exit(128 + stopped.signum)
+    return finetune.override_from_start(from_dict(TrainConfig, values), overrides, run)
 
 
 if __name__ == "__main__":

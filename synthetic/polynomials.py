@@ -35,7 +35,7 @@ CHUNK = 65_536  # problems made at once
 
 @dataclass(frozen=True)
 class Ring:
-    """F_p[X]/(X^d); elements are rows of coefficients from the constant on, (N, d) of 0..p-1."""
+    """F_p[X]/(X^d). Elements are rows of coefficients from the constant on, (N, d) of 0..p-1."""
 
     p: int = 7
     d: int = 5
@@ -147,7 +147,7 @@ class Task:
 
 
 def is_test(questions: Array) -> Array:
-    """Which of the questions (N, length) are for testing: a hash of their characters alone."""
+    """Which of the questions (N, length) are for testing: a hash of their characters decides."""
     with np.errstate(over="ignore"):
         base = np.uint64(0x9E3779B97F4A7C15)
         powers = np.cumprod(np.full(questions.shape[1], base))
@@ -192,7 +192,7 @@ LIMITS = {
 
 
 def task(options: Mapping[str, str]) -> Task:
-    """The task of a source's options; ValueError names one that is unknown or out of range."""
+    """The task of a source's options. Raises ValueError that names an unknown or bad option."""
     numbers: dict[str, int] = {}
     for name, text in options.items():
         if name not in LIMITS:

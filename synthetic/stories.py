@@ -13,21 +13,23 @@
     Truke made a small noise, and everyone laughed. "Patience is harder than it looks,"
     declared Huzi. "You sound like my stepfather," declared Rasu.
 
-After Gloeckle et al. 2024, section 4.1: a model is trained on the stories, then read held-out ones
-in which each name was replaced by a random one of two tokens; how often is the second token right
-after the first, at every mention but the first?
+As in Gloeckle et al. 2024, section 4.1, a model is trained on the stories and then reads held-out
+ones in which each name was replaced by a random name of two tokens. How often does it predict the
+second token right after the first, at every mention but the first?
 
 A story is an opening, a friend, perhaps a third character, the beats of one plot with asides in
 between, and an ending. All of its text comes from the grammar in story_parts.py.
 
-The characters have invented names of two syllables, 8050 in all, of which a tenth is never used:
-held-out names. Common names would mostly be guessed from their beginning, and copying would gain a
-model little; `invented` percent may be fewer. In a story no two names begin with the same two
-letters. Every name is preceded by exactly one space, so that a tokenizer sees it alike everywhere.
+The characters have invented names of two syllables, 8050 in all. A tenth of them is never used:
+these are the held-out names. A model could guess common names from their beginning, and would gain
+little from copying; `invented` percent may be fewer than all. No two names in a story begin with
+the same two letters. Every name follows exactly one space, so that a tokenizer sees it alike
+everywhere.
 
-Among the stories stand roll calls: `calls` percent of the documents. In stories few tokens can be
-copied; in calls the second half of every name, and from nothing but its first half, since the names
-come in random order.
+`calls` percent of the documents are roll calls instead of stories. In stories few tokens can be
+copied. In roll calls the second half of every name can, and from its first half alone, since the
+names come in random order. For the same reason a second head has nothing to copy there: at the end
+of a name it predicts the middle of a random next one.
 
     Calling Grumo Zega Kapo Klefo Grumo Kapo Stama Grumo Zega Zega Klefo Kapo Klefo Klefo Grumo.
 """
@@ -83,8 +85,8 @@ class Story:
 
 
 def story(seed: int, index: int, invented: int = 100) -> Story:
-    """Story number `index` of a seed, whatever was drawn before it; `invented` percent of the names
-    are no common ones."""
+    """Story number `index` of a seed, whatever was drawn before it. `invented` percent of the names
+    are not common ones."""
     random = Random(f"{seed} {index}")  # of a string it takes the SHA-512
     count = random.choice((2, 3))
     kinds = [random.choice(("girl", "boy")) for _ in range(count)]
@@ -330,7 +332,7 @@ def _held_out(start: int, end: int) -> bool:
 
 
 def held_out_names() -> list[str]:
-    """The invented names that no story has."""
+    """The invented names that occur in no story."""
     names = [
         start + end
         for i, start in enumerate(_STARTS)

@@ -22,15 +22,15 @@ from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import from_dict
 
 torch.set_num_threads(1)
-# rouge-score's logger would keep pytest's stderr, and submitit's import closes what loggers keep
+# rouge-score's logger would keep pytest's stderr, and importing submitit would close it
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
-# Files of published benchmarks; tests that read them skip where they are not.
+# Files of published benchmarks; tests that read them are skipped if they are missing.
 BENCHMARK_DATA = Path(
     os.environ.get("BENCHMARK_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
 
-# Lines in the formats of MBPP and GSM8K, with other contents.
+# Lines in the formats of MBPP and GSM8K, with contents of our own.
 MBPP_LINES: list[dict[str, Any]] = [
     {
         "text": f"Write a function to add {i} to a number.",
@@ -113,12 +113,12 @@ def bytes_model(context: int) -> MultiTokenTransformer:
 
 
 def newest_step(folder: Path) -> int:
-    """The step of the newest checkpoint in a run's folder `checkpoint`, whole or not; 0 without."""
+    """The step of the newest checkpoint in a run's folder `checkpoint`, damaged or not; else 0."""
     return max((int(path.name.removeprefix("step-")) for path in folder.glob("step-*")), default=0)
 
 
 def write_jsonl(file: Path, *records: object) -> Path:
-    """A line for each, in a folder that may not be there yet."""
+    """Write a line for each record, and make the folder if it is missing."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     return file
@@ -166,15 +166,15 @@ def said(
         main()
     except SystemExit as left:
         code = int(left.code or 0)
-    told = captured.readouterr()
-    return Said(code, told.out, told.err)
+    output = captured.readouterr()
+    return Said(code, output.out, output.err)
 
 
 @pytest.fixture(scope="session")
 def runs(
     make_config: Callable[..., TrainConfig], data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
-    """Two models of bytes, of two heads, one with another seed."""
+    """Two runs of byte models with two heads each, which differ in the seed."""
     from mtp.training.run import train
 
     folder = tmp_path_factory.mktemp("evaluate")
@@ -186,7 +186,7 @@ def runs(
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The canonical files' names and formats, with other contents."""
+    """Files with the names and formats of the published ones, but other contents."""
     folder = tmp_path_factory.mktemp("files")
     for name, lines in (
         ("mbpp.jsonl", MBPP_LINES),
@@ -219,5 +219,5 @@ def llama_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small(texts: Path) -> list[str]:
-    """Arguments that move a study to the bytes of `texts`, a corpus built in no time."""
+    """Arguments that have a study use the bytes of `texts`, a corpus that is built at once."""
     return ["--set", f"data.source=files:{texts}", "--set", "data.tokenizer=bytes"]

@@ -125,6 +125,8 @@ def commands() -> dict[tuple[str, str], set[str]]:
 def test_options_that_are_printed_exist(
     module: str, sub: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if module == "evals.lm_eval":
+        pytest.importorskip("lm_eval", reason="extra [lm-eval] not installed")
     name = f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module
     monkeypatch.setattr(sys, "argv", [name, *([sub] if sub else []), "--help"])
     with pytest.raises(SystemExit) as left:

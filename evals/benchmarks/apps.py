@@ -1,19 +1,20 @@
 """APPS (Hendrycks et al. 2021), introductory: 1000 tasks from programming sites, judged by tests.
 
     programs     read stdin and write to stdout
-    functions    are called; a name in `input_output` tells, as does the starter code
+    functions    are called; `input_output` names the function, and so does the starter code
 
 The prompt is the authors' own, without examples. The paper reports 200 samples for each problem at
-the temperatures of Table S12, and is silent on the prompt and on top_p.
+the temperatures of Table S12. It says nothing about the prompt and about top_p.
 
-What a program prints is compared as evals/sandbox/runner.py says of ScriptJob. What a function returns is
-compared with ==, tuples as lists, since JSON has none. Expected results come bare or in a list of
-one, so both pass where all of a problem's are such lists. The authors' tester is laxer: the first
-item of any list passes there, as do the words of a line in any order.
+The output of a program is compared by the rules of ScriptJob (evals/sandbox/runner.py). The result
+of a function is compared with ==, tuples as lists, since JSON has no tuples. Expected results are
+given bare or in a list of one, so both pass where all of a problem's results are such lists. The
+authors' tester is laxer: it accepts the first item of any list, and the words of a line in any
+order.
 
-As there, programs may use common modules without importing them (numpy is not one of ours), but
-what is asked for by name they must define or import themselves. Each case has 4 seconds there; here
-a program has `Limits.cpu` for each, a function for all together.
+As there, programs may use common modules without importing them (numpy is not available here). The
+names that the problem asks for must be defined or imported by the program itself. The authors give
+each case 4 seconds; here a program has `Limits.cpu` for each case, a function for all together.
 """
 
 import json
@@ -79,7 +80,7 @@ def load(source: Source) -> Dataset:
 
 
 def dataset(records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:
-    """The introductory problems among records; without those that have no test to judge by."""
+    """The introductory problems among records, without problems that have no test."""
     placed = enumerate(records)
     chosen = [(i, r) for i, r in placed if field(r, "difficulty", origin) == LEVEL]
     tested = [(i, r) for i, r in chosen if field(r, "input_output", origin).strip()]
@@ -100,7 +101,7 @@ def problem(place: int, record: Mapping[str, Any], origin: str) -> Problem:
             raise ValueError("no test, or no function's name")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(
-            f"{origin}: input_output of problem {number} is no JSON of two lists, as many inputs "
+            f"{origin}: input_output of problem {number} is not JSON of two lists, as many inputs "
             f"as outputs, nested at most {DEPTH} deep"
         ) from None
     starter = record.get("starter_code")
@@ -113,7 +114,7 @@ def problem(place: int, record: Mapping[str, Any], origin: str) -> Problem:
 
 
 def shallow(value: Any) -> bool:
-    """Whether lists and objects lie at most DEPTH deep in each other."""
+    """Whether lists and objects are nested at most DEPTH deep."""
     level = [value]
     for _ in range(DEPTH):
         level = [
@@ -140,7 +141,7 @@ def job(problem: Problem, answer: str, protocol: Protocol) -> Job:
 
 
 def text(lines: Any) -> str:
-    """stdin or stdout, which some problems have as a list of lines."""
+    """stdin or stdout; some problems give it as a list of lines."""
     return "\n".join(map(str, lines)) if isinstance(lines, list) else str(lines)
 
 

@@ -3,14 +3,15 @@
     "The man turned on the faucet therefore"  " the toilet filled with water."     ln p = -31.2
                                               " water flowed from the spout."      ln p = -18.0  <-
 
-A model's answer is the choice that it finds likeliest after the prompt: by the sum of ln p, by the
-sum over the choice's characters, or over its bytes (acc, acc_norm and acc_bytes of
-lm-evaluation-harness). The paper names the benchmarks alone: its prompts, its shots and which of
-these sums it took are unknown. The first Llama paper, of the same laboratory, divides by
-characters, which makes that the likeliest.
+A model's answer is the choice that it finds most likely after the prompt: by the sum of ln p, by
+the sum divided by the choice's characters, or by its bytes (acc, acc_norm and acc_bytes of
+lm-evaluation-harness). The paper only names the benchmarks. It does not say which prompts, how many
+shots and which of these sums it uses. The first Llama paper, of the same laboratory, divides by
+characters, so this is the most likely.
 
-Prompts are those of lm-evaluation-harness 0.4.13, except that COPA's choices follow one space and
-not two; variant `two-spaces` is the harness's. MMLU is averaged over questions, not over subjects.
+The prompts are those of lm-evaluation-harness 0.4.13, except that COPA's choices follow one space
+instead of two; the variant `two-spaces` is the harness's. MMLU is averaged over questions, not over
+subjects.
 """
 
 import functools
@@ -19,11 +20,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from evals.benchmarks import choice_data
+from evals.harness.counter import Counter
 from evals.harness.likelihood import likelihoods, request
 from evals.harness.one_answer import Scored, Scores, Work
 from evals.harness.problems import Problem
 from evals.harness.protocol import Protocol
-from evals.harness.samples import Counter
 from mtp.data.tokenizer import Tokenizer
 
 POST = "the likeliest choice: by the sum of ln p, by that over characters, by that over bytes"
@@ -55,7 +56,8 @@ PROTOCOLS = (
 
 
 def continuations(problem: Problem, protocol: Protocol) -> list[str]:
-    """What is scored after the prompt: each choice, where a solved example has its answer."""
+    """What is scored after the prompt: each choice, in the place where a solved example has its
+    answer."""
     lead, _, _ = protocol.solved.partition("{answer}")
     return [lead + choice for choice in problem.about["choices"]]
 
@@ -66,8 +68,8 @@ def longest(problem: Problem, protocol: Protocol, text: Tokenizer) -> int:
 
 
 def score(work: Work) -> dict[str, Scores]:
-    """By each sum, whether the right choice is taken. ln p of what the journal has is not computed
-    again; batches follow from the prompts, so that what is added later is the same."""
+    """Whether the right choice is taken, by each sum. ln p that the journal already has is not
+    computed again; batches follow from the prompts alone, so what is added later is the same."""
     work.journal.check("ln p of a problem's choices", lambda record: is_kept(record, work.problems))
     have = {record["problem"]: record["nats"] for record in work.journal.records}
     order = sorted(work.asked, key=lambda name: (-len(work.asked[name].tokens), name))
@@ -99,7 +101,7 @@ def is_kept(record: Mapping[str, Any], problems: Mapping[str, Problem]) -> bool:
 
 
 def right(problem: Problem, nats: list[float]) -> Scores:
-    """Whether the likeliest choice by each sum is the right one."""
+    """Whether the most likely choice, by each sum, is the right one."""
     choices = problem.about["choices"]
     lengths = (
         [1] * len(choices),

@@ -1,8 +1,8 @@
-"""Questions with choices, from the files their authors publish or from the Hugging Face hub.
+"""Questions with choices, from the files that their authors publish or from the Hugging Face hub.
 
-Asked is the test split, or the validation split where the test's answers are not public. Solved
-examples come from MMLU's dev split, five of each subject. The originals' sha256 are not known here,
-so rows have those of the files as they are, marked unverified.
+We ask the test split, or the validation split if the test's answers are not public. Solved examples
+come from MMLU's dev split, five for each subject. We do not know the sha256 of the original files,
+so rows give the sha256 of the files that were read, marked unverified.
 """
 
 import csv
@@ -22,7 +22,7 @@ Row = Callable[[Record], Problem]
 def question(
     fields: dict[str, str], choices: tuple[str, ...], gold: int, group: str = ""
 ) -> Problem:
-    """`group` parts the questions that share their solved examples: MMLU's subjects."""
+    """`group`: questions of one group share their solved examples (MMLU's subjects)."""
     if not 0 <= gold < len(choices):
         raise ValueError(f"label {gold} of {len(choices)} choices")
     about = {"choices": choices, "gold": gold}
@@ -30,7 +30,7 @@ def question(
 
 
 def arc(record: Record) -> Problem:
-    """Of the authors' files, or of the hub's columns."""
+    """From the authors' files, or from the hub's columns."""
     asked = record["question"]
     if isinstance(asked, str):
         stem, texts, labels = asked, record["choices"]["text"], record["choices"]["label"]
@@ -64,7 +64,7 @@ def hellaswag(record: Record) -> Problem:
 
 
 def without_marks(text: str) -> str:
-    """Without what WikiHow's pages left in HellaSwag."""
+    """A text without the marks that WikiHow's pages left in HellaSwag."""
     text = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
     return text.replace("  ", " ")
 
@@ -89,8 +89,12 @@ def siqa(record: Record) -> Problem:
 
 @dataclass(frozen=True)
 class Task:
-    """files: names of the asked split's, the authors' first; labels: the file with the answers,
-    where that is another; hub: data set, subset, split."""
+    """Where a task's questions are.
+
+    files   names of the split's file, the authors' first
+    labels  the file with the answers, if they are in another file
+    hub     data set, subset, split
+    """
 
     row: Row
     files: tuple[str, ...]
@@ -123,7 +127,8 @@ TASKS = {
 
 
 def load(name: str, source: Source, protocol: Protocol) -> Dataset:
-    """BadInput names the file that is looked for, or the record that is not of its format."""
+    """The questions. BadInput names the file that is missing, or the record that has another
+    format."""
     task = TASKS[name]
     if name == "mmlu":
         return load_mmlu(source, protocol)
@@ -135,7 +140,7 @@ def load(name: str, source: Source, protocol: Protocol) -> Dataset:
 
 
 def labelled(source: Source, name: str, labels: str) -> tuple[list[Record], str]:
-    """Records, and their labels from the lines of a file beside them."""
+    """Records, with their labels from the lines of a file beside them."""
     file = source.find(name)
     text, origin = source.text(file)
     found = list(records(file, text.split("\n")))
@@ -150,7 +155,7 @@ def labelled(source: Source, name: str, labels: str) -> tuple[list[Record], str]
 
 
 def load_mmlu(source: Source, protocol: Protocol) -> Dataset:
-    """With its solved examples where the protocol shows some."""
+    """The questions, with solved examples if the protocol shows some."""
     made, origins = [], []
     for split in ("test", "dev") if protocol.shots else ("test",):
         if source.folder is None:
@@ -164,7 +169,7 @@ def load_mmlu(source: Source, protocol: Protocol) -> Dataset:
 
 
 def tables(source: Source, split: str) -> tuple[list[Record], str]:
-    """A csv file for each subject, SPLIT/SUBJECT_SPLIT.csv, without a header."""
+    """The records of a csv file for each subject, SPLIT/SUBJECT_SPLIT.csv, without a header."""
     files = [sorted((folder / split).glob(f"*_{split}.csv")) for folder in source.folders()]
     chosen = next((each for each in files if each), [])
     if not chosen:
@@ -185,5 +190,5 @@ def tables(source: Source, split: str) -> tuple[list[Record], str]:
             label = "ABCD".find(answer) if answer else -1
             row = {"question": asked, "choices": choices, "answer": label, "subject": subject}
             found.append(row)
-    told = f"{len(chosen)} files of {split} sha256:{digest.hexdigest()[:16]}, unverified"
-    return found, told
+    origin = f"{len(chosen)} files of {split} sha256:{digest.hexdigest()[:16]}, unverified"
+    return found, origin

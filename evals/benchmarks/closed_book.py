@@ -1,14 +1,15 @@
 """Questions answered from memory: Natural Questions (open) and TriviaQA (section 3.7, Figure S12).
 
-The greedy answer, cut at its first line, is right where it equals one of the accepted answers after
-both are normalised as SQuAD's script does: lower case, no punctuation, no articles, single spaces.
-So its pass@1 is the field's exact match.
+The greedy answer, cut after its first line, is right if it equals one of the accepted answers. Both
+are first normalised as SQuAD's script does: lower case, no punctuation, no articles, single spaces.
+So pass@1 here is the field's exact match.
 
-The paper is silent on prompts and shots. These prompts are lm-evaluation-harness', but for
-TriviaQA's questions: they end in one question mark here, and in two there, their own and that of
-its template. It accepts TriviaQA's aliases alone, we the main answer too. It also cuts answers at
-the first full stop or comma (variant `harness`), and so can never be right where every accepted
-answer has one. Asked are the validation splits, shown the first of the training splits.
+The paper does not give prompts and shots. Our prompts are those of lm-evaluation-harness, with one
+exception: TriviaQA's questions end in one question mark here, and in two there, their own and the
+template's. The harness accepts only TriviaQA's aliases; we accept the main answer too. The harness
+also cuts answers at the first full stop or comma (our variant `harness`), so it can never be right
+if every accepted answer contains one. We ask the validation splits and show the first examples of
+the training splits.
 """
 
 import functools
@@ -45,13 +46,13 @@ def protocols(name: str) -> tuple[Protocol, ...]:
 
 
 def normalised(answer: str) -> str:
-    """What of an answer is compared."""
+    """The part of an answer that is compared."""
     answer = "".join(c for c in answer.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", answer).split())
 
 
 def is_right(answer: str, accepted: Sequence[str]) -> bool:
-    """Whether an answer is one of the accepted ones; an empty one never is."""
+    """Whether an answer is one of the accepted ones; an empty answer never is."""
     given = normalised(answer)
     return bool(given) and given in {normalised(each) for each in accepted}
 
@@ -72,14 +73,15 @@ def load(name: str, source: Source) -> Dataset:
 
 
 def load_with_examples(name: str, source: Source) -> Dataset:
-    """One more is at hand than is shown, for a question that is itself among them."""
+    """The questions, with one example more than is shown, since a question may be among the
+    examples."""
     problems, origin = asked(name, source, "validation")
     train, shown = asked(name, source, "train")
     return Dataset(problems, train[: SHOTS + 1], f"{origin}, {shown}")
 
 
 def asked(name: str, source: Source, split: str) -> tuple[tuple[Problem, ...], str]:
-    """The questions of a split, and their origin."""
+    """The questions of a split, and where they come from."""
     short = "dev" if split == "validation" else split
     if name == "nq-open":
         hub = ("google-research-datasets/nq_open", None, split)
@@ -97,7 +99,7 @@ def asked(name: str, source: Source, split: str) -> tuple[tuple[Problem, ...], s
 
 
 def authors(source: Source, name: str) -> tuple[list[Record], str]:
-    """The records of a file of TriviaQA's authors, and its origin."""
+    """The records of a file of TriviaQA's authors, and where they come from."""
     file = source.find(name)
     text, origin = source.text(file)
     try:
@@ -110,7 +112,7 @@ def authors(source: Source, name: str) -> tuple[list[Record], str]:
 
 
 def question(asked: str, accepted: Sequence[str]) -> Problem:
-    """Without its question mark; the first answer is shown where it is a solved example."""
+    """The question without its question mark. A solved example shows the first answer."""
     if not accepted:
         raise ValueError("no accepted answer")
     fields = {"question": asked.strip().removesuffix("?").rstrip(), "answer": accepted[0]}
@@ -122,7 +124,8 @@ def natural(record: Record) -> Problem:
 
 
 def trivia(record: Record) -> Problem:
-    """Of the authors' files (Question, Answer.Aliases) or the hub's (question, answer.aliases)."""
+    """From the authors' files (Question, Answer.Aliases) or the hub's columns (question,
+    answer.aliases)."""
     low = {key.lower(): value for key, value in record.items()}
     answer = {key.lower(): value for key, value in low["answer"].items()}
     return question(low["question"], list(dict.fromkeys([answer["value"], *answer["aliases"]])))

@@ -2,20 +2,19 @@
 
     python -m evals.benchmarks.codecontests --pairs pairs.jsonl --train train.jsonl
 
-writes the training set's Python 3 solutions as prompts and completions: what a run with
-`data.source=pairs:pairs.jsonl` is finetuned on (the paper's section 3.6). A prompt says whether its
-program is right; `--incorrect` writes the wrong ones too, as the paper does. At test, right ones
-are asked for. The prompt is AlphaCode's for Python without rating and tags, which nobody knows at
-test; the paper does not give its own.
+writes the training set's Python 3 solutions as prompts and completions, for finetuning with
+`data.source=pairs:pairs.jsonl` (the paper's section 3.6). A prompt says whether its program is
+right; `--incorrect` writes wrong ones too, as in the paper. The test asks for right ones. The
+prompt is AlphaCode's for Python, without rating and tags, which are unknown at test time. The paper
+does not give its own.
 
-An answer is right if it passes all private and generated tests; the public ones are in the
-problem's text. What it prints is compared as evals/sandbox/runner.py says of ScriptJob. A case may take
-the contest's time limit, or 10 seconds, the default of the authors' tester, if that is more.
+An answer is right if it passes all private and generated tests; the public tests are in the
+problem's text. Output is compared by the rules of ScriptJob (evals/sandbox/runner.py). A case may
+take the contest's time limit, or 10 seconds, the default of the authors' tester, if that is more.
 
-From Appendix F: 1000 samples for each problem, temperatures .5 to .9. top_p is ours.
+From Appendix F: 1000 samples for each problem, temperatures .5 to .9. top_p is our choice.
 """
 
-import argparse
 import math
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +25,7 @@ from evals.harness.many_samples import Sampled, by_tests
 from evals.harness.problems import Dataset, Problem, Source, field, records, write_pairs
 from evals.harness.protocol import Protocol
 from evals.sandbox.runner import ScriptJob
+from mtp.command_line import new_parser
 from mtp.data.hub import rows as hub_rows
 from mtp.errors import BadInput, exit_cleanly
 
@@ -52,7 +52,7 @@ def load(source: Source) -> Dataset:
 
 
 def dataset(records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:
-    """Without problems that have no hidden test, or read and write files."""
+    """The problems, without those that have no hidden test or that read and write files."""
     made = [problem(number, record, origin) for number, record in enumerate(records)]
     judged = [p for p in made if p.about["cases"] and not p.about["files"]]
     if left := len(made) - len(judged):
@@ -61,32 +61,32 @@ def dataset(records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:
 
 
 def problem(number: int, record: Mapping[str, Any], origin: str) -> Problem:
-    told = f"{origin}: problem {number}"
-    cases = [case for name in HIDDEN for case in columns(record, name, "input", "output", told)]
+    where = f"{origin}: problem {number}"
+    cases = [case for name in HIDDEN for case in columns(record, name, "input", "output", where)]
     if not all(isinstance(text, str) for case in cases for text in case):
-        raise BadInput(f"{told} has a test that is no text")
+        raise BadInput(f"{where} has a test that is not a text")
     about = {
         "cases": tuple(cases),
         "files": any(record.get(name) for name in ("input_file", "output_file")),
-        "cpu": max(SECONDS, math.ceil(time_limit(record, told))),
+        "cpu": max(SECONDS, math.ceil(time_limit(record, where))),
     }
-    return Problem(f"codecontests/{number}", fields(record, told), about)
+    return Problem(f"codecontests/{number}", fields(record, where), about)
 
 
-def time_limit(record: Mapping[str, Any], told: str) -> float:
-    """Seconds; 0 where there is none."""
+def time_limit(record: Mapping[str, Any], where: str) -> float:
+    """In seconds; 0 if there is none."""
     limit = record.get("time_limit") or {}
     parts = (
         [limit.get(name) or 0 for name in ("seconds", "nanos")] if isinstance(limit, dict) else []
     )
     if not parts or not all(isinstance(part, int) and 0 <= part < 10**9 for part in parts):
         shown = reprlib.repr(limit)  # which may be long, and deep
-        raise BadInput(f"{told} has a time_limit that is none of seconds and nanos: {shown}")
+        raise BadInput(f"{where} has a time_limit that is not of seconds and nanos: {shown}")
     return parts[0] + parts[1] / 1e9
 
 
 def fields(record: Mapping[str, Any], origin: str, verdict: str = "CORRECT") -> dict[str, str]:
-    """The problem's text is put in comments, as the header is."""
+    """The problem's text as comments, like the header."""
     lines = field(record, "description", origin).strip().splitlines()
     commented = "\n".join(f"# {line}".rstrip() for line in lines)
     return {"verdict": verdict, "problem": commented}
@@ -126,12 +126,12 @@ def pairs(
     """Prompts and completions, problem by problem."""
     kinds = {"CORRECT": "solutions"} | ({"INCORRECT": "incorrect_solutions"} if incorrect else {})
     for number, record in enumerate(records):
-        told = f"{origin}: problem {number}"
+        where = f"{origin}: problem {number}"
         for verdict, name in kinds.items():
-            prompt = PROTOCOL.template.format_map(fields(record, told, verdict))
-            for language, program in columns(record, name, "language", "solution", told):
+            prompt = PROTOCOL.template.format_map(fields(record, where, verdict))
+            for language, program in columns(record, name, "language", "solution", where):
                 if not isinstance(program, str):
-                    raise BadInput(f"{told} has a solution that is no text")
+                    raise BadInput(f"{where} has a solution that is not a text")
                 if language == PYTHON3 and program.strip():
                     yield {"prompt": prompt, "completion": program.replace("\r\n", "\n")}
 
@@ -142,13 +142,11 @@ CODECONTESTS = Sampled("codecontests", (PROTOCOL,), TEMPERATURES, load, by_tests
 @exit_cleanly
 def main() -> None:
     """Write the training set's Python 3 solutions as prompts and completions."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evals.benchmarks.codecontests", description=main.__doc__
-    )
+    parser = new_parser("evals.benchmarks.codecontests", __doc__)
     say = parser.add_argument
     say("--pairs", type=Path, required=True, metavar="FILE", help="the file to write")
     say("--train", type=Path, metavar="FILE", help="the training set's JSON lines (default: hub)")
-    say("--incorrect", action="store_true", help="the wrong solutions too, said to be wrong")
+    say("--incorrect", action="store_true", help="wrong solutions too, marked as wrong")
     args = parser.parse_args()
     origin = str(args.train or HUB)
     hub = hub_rows(HUB, "default", split="train", streaming=True, instead="--train FILE")

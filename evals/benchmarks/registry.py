@@ -1,8 +1,8 @@
 """The benchmarks by name.
 
-Each is of one of two kinds: answers are drawn and right or wrong (sampled.py), or every problem
-gets scores of its own (scored.py). Another kind is a class with the methods below and a row
-here; the command line, the table and the rows take it as it is.
+There are two kinds: answers are drawn and each is right or wrong (evals/harness/many_samples.py),
+or every problem is asked once and scored (evals/harness/one_answer.py). A new kind is a class with
+the methods of Benchmark and a row here; the command line, the table and the rows need no change.
 """
 
 import typing
@@ -28,17 +28,18 @@ class Benchmark(Interface):
     def name(self) -> str: ...
 
     def protocol(self, variant: str | None) -> Protocol:
-        """The variant of this name, None: the first; BadInput where there is none."""
+        """The variant of this name, the first for None. Raises BadInput if there is none."""
         ...
 
     def data(self, protocol: Protocol, options: Options) -> Dataset:
-        """A variant's problems; BadInput where they, or a sandbox for them, are missing."""
+        """The problems of a variant. Raises BadInput if they, or a sandbox for them, are
+        missing."""
         ...
 
     def measure(
         self, candidates: list[Candidate], data: Dataset, protocol: Protocol, options: Options
     ) -> list[Measured]:
-        """All numbers of all candidates; differences are to the first."""
+        """All numbers of all candidates; differences are to the first candidate."""
         ...
 
 
@@ -57,7 +58,8 @@ BENCHMARKS: typing.Mapping[str, Benchmark] = {benchmark.name: benchmark for benc
 
 
 def chosen(names: str, variants: list[str]) -> list[tuple[Benchmark, Protocol]]:
-    """Of "NAME,NAME" and ["NAME=VARIANT"]. BadInput for a name that is unknown or comes twice."""
+    """The benchmarks of "NAME,NAME" with variants of ["NAME=VARIANT"]. Raises BadInput for a name
+    that is unknown or comes twice."""
     wanted = names.split(",")
     for name in wanted:
         choose("benchmark", name, BENCHMARKS)

@@ -1,31 +1,32 @@
 """Summarization (section 3.7, Tables S8 to S10).
 
-    prompt   "DOCUMENT\nTL;DR:"      the model goes on:  " SUMMARY" and the end of text
+    prompt   "DOCUMENT\\nTL;DR:"      the answer:  " SUMMARY" and the end of text
 
-    python -m evals.benchmarks.summaries --pairs pairs.jsonl --set scitldr --data-dir data/benchmarks
+    python -m evals.benchmarks.summaries --pairs FILE --set scitldr --data-dir data/benchmarks
 
-writes a training split as such prompts and completions: what a run with `data.source=pairs:FILE` is
-finetuned on.
+writes a training split as such prompts and completions, for finetuning with
+`data.source=pairs:FILE`.
 
 The paper finetunes a model on each set, three epochs at a context of 4096, and takes the epoch with
-the best ROUGE-L F1 on the validation split. It says nothing of the template, of decoding and of
-where documents are cut. Here: the template above, greedy, and a document too long for the context
-loses its end, as news and papers begin with what matters (row `shortened`). `finetuned` is for
-models trained on such pairs, and `finetuned-dev` the same on the validation split, to choose among
-RUN/kept; `prompted`, for models that rarely end a text, stops at an empty line.
+the best ROUGE-L F1 on the validation split. It does not describe its template, its decoding and
+where it cuts documents. Here: the template above, greedy decoding, and a document that is too long
+for the context loses its end, since news and papers begin with what matters (row `shortened`).
+`finetuned` is for models trained on such pairs, and `finetuned-dev` the same on the validation
+split, to choose among RUN/kept. `prompted`, for models that rarely end a text, stops at an empty
+line.
 """
 
-import argparse
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evals.harness import rouge
+from evals.harness.generation import draw
 from evals.harness.one_answer import Scored, Scores, Work
 from evals.harness.problems import Dataset, Problem, Record, Source, convert, write_pairs
 from evals.harness.protocol import Protocol
-from evals.harness.samples import draw
+from mtp.command_line import new_parser
 from mtp.errors import exit_cleanly
 
 DOCUMENT, ASKS, SOLVED = "{document}", "\nTL;DR:", " {summary}"
@@ -44,8 +45,8 @@ METRICS = tuple(
 
 @dataclass(frozen=True)
 class Set:
-    """Where the hub has it, the columns that hold document and summary, and the length of answers:
-    tokens of a trained vocabulary, well above the references' length."""
+    """Where the hub has a set, the columns that hold document and summary, and the length of
+    answers: tokens of a trained vocabulary, well above the references' length."""
 
     hub: str
     subset: str | None
@@ -85,8 +86,8 @@ def protocols(name: str) -> tuple[Protocol, ...]:
 
 
 def pair(problem: Problem) -> dict[str, str]:
-    """A document and its summary, as a finetuned model has seen them: end of text follows. One too
-    long loses its end, here as in a prompt."""
+    """A document and its summary, as a finetuned model has seen them, with the end of text after
+    them. A document that is too long loses its end, as it does in a prompt."""
     parts = {"prompt": DOCUMENT, "suffix": ASKS, "completion": SOLVED}
     return {name: part.format_map(problem.fields) for name, part in parts.items()}
 
@@ -103,8 +104,8 @@ def score(work: Work) -> dict[str, Scores]:
 
 
 def judge(summary: str, references: Sequence[str]) -> Scores:
-    """Each type's and style's precision, recall and F1, from 0 to 1: `ROUGE-L F1, unicode`, ..;
-    against the best of several references."""
+    """Precision, recall and F1 of each type and style, from 0 to 1 (`ROUGE-L F1, unicode`), against
+    the best of several references."""
     found = dict[str, float]()
     for style in STYLES:
         for kind, values in rouge.score(references, summary.strip(), style).items():
@@ -142,7 +143,7 @@ def load(name: str, source: Source, split: str = "test") -> Dataset:
 
 
 def document(one: Set, record: Record) -> Problem:
-    """The first of several summaries is the one to train on."""
+    """The record to train on, with the first of several summaries."""
     own = "document" in record and "summary" in record
     keys = ("document", "summary") if own else (one.document, one.summary)
     text, summary = (record[key] for key in keys)
@@ -164,9 +165,7 @@ SUMMARIES = tuple(
 @exit_cleanly
 def main() -> None:
     """Write documents and their summaries as prompts and completions."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evals.benchmarks.summaries", description=main.__doc__
-    )
+    parser = new_parser("evals.benchmarks.summaries", __doc__)
     say = parser.add_argument
     say("--pairs", type=Path, required=True, metavar="FILE", help="the file to write")
     say("--set", required=True, choices=SETS, help="whose")

@@ -1,4 +1,4 @@
-"""What is evaluated, with which options, and the numbers that come of it: shared by all kinds of
+"""What is evaluated, with which options, and the resulting numbers: shared by all kinds of
 benchmarks."""
 
 import dataclasses
@@ -27,7 +27,8 @@ _held: dict[Hashable, tuple[MultiTokenTransformer, str]] = {}
 
 class Candidate:
     """A run, trained or imported, or one of its kept steps: its folder, or a file of weights in
-    RUN/kept. `precision`: of the weights when it is evaluated. BadInput where there are none."""
+    RUN/kept. `precision`: of the weights when it is evaluated. Raises BadInput if there are no
+    weights."""
 
     def __init__(self, place: Path, device: str = "cpu", precision: str = "float32") -> None:
         choose("precision", precision, PRECISIONS)
@@ -47,7 +48,8 @@ class Candidate:
         return self._loaded()[1]
 
     def _loaded(self) -> tuple[MultiTokenTransformer, str]:
-        """Read and hashed once for all benchmarks of a command, while the files are the same."""
+        """The model and its hash, read once for all benchmarks of a command while the files stay
+        the same."""
         if self.step is None:
             sums = sorted((self.folder / "checkpoint").glob("*/sums.json"))
             files = tuple(file.read_bytes() for file in sums)
@@ -68,7 +70,8 @@ class Candidate:
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
-    """What tells a model from one of the same folder that was trained on."""
+    """Distinguishes a model from another one of the same folder, for instance after more
+    training."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -83,7 +86,7 @@ class Options:
     samples, max_new, temperatures   of all benchmarks that draw answers
     limit    problems at most, the first ones
     batch    answers drawn, or problems scored, at once
-    k        heads that draft, or all of a model with fewer; None: all, or 1 where that is faster
+    k        heads that draft; a model with fewer uses all. None: all, or 1 if that is faster
     """
 
     out: Path
@@ -112,11 +115,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Measured:
-    """One number with its 90% interval (None: it has none).
+    """One number with its 90% interval (None if it has none).
 
-    temperature   at which; "oracle" or "cross-validated" where it was chosen; "" where none is
+    temperature   "oracle" or "cross-validated" if it was chosen; "" if there is none
     count         problems it was measured on
-    protocol      its record, JSON
+    protocol      the protocol's record, JSON
     data          origin and hash
     """
 
@@ -134,7 +137,7 @@ class Measured:
 
 
 def limited(name: str, data: Dataset, options: Options) -> Dataset:
-    """As many problems of the benchmark `name` as the options let in; BadInput where there is
+    """The problems of the benchmark `name` that the options admit. Raises BadInput if there are
     none."""
     data = dataclasses.replace(data, problems=data.problems[: options.limit])
     if not data.problems:
@@ -143,8 +146,8 @@ def limited(name: str, data: Dataset, options: Options) -> Dataset:
 
 
 def fitted(protocol: Protocol, options: Options, candidates: list[Candidate]) -> Protocol:
-    """The protocol with the options in it. All candidates get one: answers are at most half of the
-    shortest context, so that prompts have the other half."""
+    """The protocol with the options in it. All candidates get the same one: answers are at most
+    half of the shortest context, so that prompts have the other half."""
     shortest = min(candidate.config.context for candidate in candidates)
     wanted = protocol.max_new and (options.max_new or protocol.max_new)  # 0: nothing is written
     return dataclasses.replace(
@@ -155,7 +158,7 @@ def fitted(protocol: Protocol, options: Options, candidates: list[Candidate]) ->
 
 
 def header(protocol: Protocol, data: Dataset, weights: str, options: Options) -> dict[str, Any]:
-    """What records of a benchmark are kept under: whatever changes them."""
+    """What identifies the records of a benchmark: everything that changes them."""
     return {
         "protocol": json.loads(protocol.text()),
         "data": data.origin,

@@ -1,9 +1,9 @@
-"""How many heads draft when answers are drawn: all, or none where that is faster.
+"""How many heads draft when answers are drawn: all, or none if that is faster.
 
-Drafts save forward passes and make each one larger. What that is worth depends on the model, the
-device, the batch and the temperature, so both ways are timed on a first small batch. Answers that
-are drawn depend on the number of heads (their distribution does not), so a file of answers says it,
-and is gone on with as it began.
+Drafts save forward passes and make each one larger. Whether this pays depends on the model, the
+device, the batch and the temperature, so both ways are timed on a first small batch. Which answers
+are drawn depends on the number of heads (their distribution does not). So a file of answers records
+it, and an evaluation that continues keeps it.
 """
 
 import itertools
@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from evals.harness.candidates import Options
+from evals.harness.generation import sampling
 from evals.harness.journal import header
 from evals.harness.prompts import Prompt
 from evals.harness.protocol import Protocol
-from evals.harness.samples import sampling
 from evals.probes.speculation import side_by_side
 from mtp.decoding.generate import generate
 from mtp.model.model import MultiTokenTransformer
@@ -32,8 +32,8 @@ def heads(
     options: Options,
     eos: int,
 ) -> int:
-    """For the answers in `file`: as told, as far as the model has them; as they were begun; else
-    what is faster, and says so."""
+    """The number of heads for the answers in `file`: the number asked for, as far as the model has
+    them; else the number that the file began with; else the faster one, which is printed."""
     n = model.config.n
     if options.k or n == 1 or not asked:
         return min(options.k or n, n)

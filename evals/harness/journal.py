@@ -1,29 +1,29 @@
-"""A file of records that grows as work is done, and from which the work goes on.
+"""A file of records that grows as work is done, so that interrupted work can continue from it.
 
-The first line says what the records are of. A killed writer leaves at most a torn last line, and a
-power cut one with zeros in it; both are dropped. A file whose first line says something else, or
-with any other line that is no record, is refused and stays as it is.
+The first line says what the records belong to. A killed writer leaves at most a torn last line, and
+a power cut a last line with zeros in it; both are dropped. A file is refused and stays as it is if
+its first line says something else, or if any other line is not a record.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from mtp.errors import BadInput
-from mtp.files import parse_json
+from mtp.files import locked, parse_json
 
 
 def header(file: Path) -> dict[str, Any]:
-    """What a file's records are of; nothing where it has none."""
+    """What a file's records belong to; empty if the file does not say."""
     try:
         with file.open("rb") as lines:
             line = lines.readline()
         return dict(parse_json(line)) if line.endswith(b"\n") else {}
     except (OSError, ValueError, TypeError):
-        return {}  # Journal tells what is wrong
+        return {}  # Journal reports what is wrong
 
 
 def has(**kinds: type) -> Callable[[Mapping[str, Any]], bool]:
@@ -32,21 +32,21 @@ def has(**kinds: type) -> Callable[[Mapping[str, Any]], bool]:
 
 
 class Journal:
-    """`records`, those found first; `add` appends. A context manager; one process at a time."""
+    """`records` holds the records of the file; `add` appends some. A context manager. Only one
+    process at a time can have a journal open."""
 
     def __init__(self, file: Path, header: Mapping[str, Any]) -> None:
         self.file, self.records = file, list[dict[str, Any]]()
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self.stream = file.open("a+b")
-        except OSError as error:
-            raise BadInput(f"{file} cannot be written: {error.strerror}") from None
-        try:
-            self._lock()
-            self._read(json.loads(json.dumps(header)))  # as it will be found
-        except BaseException:
-            self.stream.close()
-            raise
+        lock = file.with_name(f".{file.name}.lock")
+        with ExitStack() as opened:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                opened.enter_context(locked(lock, f"{file} is being written by another process"))
+                self.stream = opened.enter_context(file.open("a+b"))
+            except OSError as error:
+                raise BadInput(f"{file} cannot be written: {error.strerror}") from None
+            self._read(json.loads(json.dumps(header)))  # as it will be read back
+            self.opened = opened.pop_all()
 
     def add(self, *records: Mapping[str, Any]) -> None:
         """Append records in one write."""
@@ -55,23 +55,19 @@ class Journal:
         self.stream.flush()
 
     def check(self, kind: str, is_one: Callable[[dict[str, Any]], bool]) -> None:
-        """BadInput names the first record that is none of this kind: a whole line may still be of
-        something else."""
+        """Raise BadInput for the first record that is not of this kind: even a whole line may
+        belong to something else."""
         for number, record in enumerate(self.records, 2):
             if not is_one(record):
-                raise BadInput(f"{self.file} line {number} is no record of {kind}; delete the file")
+                raise BadInput(
+                    f"{self.file} line {number} is not a record of {kind}; delete the file"
+                )
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stream.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"{self.file} is being written by another process") from None
+        self.opened.close()
 
     def _read(self, header: dict[str, Any]) -> None:
         self.stream.seek(0)
@@ -79,15 +75,15 @@ class Journal:
         whole = content[: content.rfind(b"\n") + 1]
         lines = whole.splitlines(keepends=True)
         first = json.dumps(header).encode() + b"\n"
-        if not lines and not first.startswith(content):  # nor a torn one of ours
-            raise self._no_record(1)
+        if not lines and not first.startswith(content):  # not even a torn header of ours
+            raise self._not_a_record(1)
         found = []
         for number, line in enumerate(lines, 1):
             try:
                 found.append(dict(parse_json(line)))
             except (ValueError, TypeError):
                 if not (b"\0" in line and 1 < number == len(lines)):
-                    raise self._no_record(number) from None
+                    raise self._not_a_record(number) from None
                 whole = whole[: -len(line)]
         if found and found[0] != header:
             names = sorted(found[0].keys() | header.keys())
@@ -103,5 +99,5 @@ class Journal:
             self.stream.flush()
         self.records = found[1:]
 
-    def _no_record(self, number: int) -> BadInput:
-        return BadInput(f"{self.file} line {number} is no record; move the file away")
+    def _not_a_record(self, number: int) -> BadInput:
+        return BadInput(f"{self.file} line {number} is not a record; move the file away")

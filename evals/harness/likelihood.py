@@ -4,9 +4,9 @@
     tokens  bos Question : ... Answer :  |  the dry palms
                                          ^ scored: the sum of ln p of these, by head 1
 
-Both texts are encoded together and parted where the context alone ends, after its trailing spaces
-have moved to the continuation: what lm-evaluation-harness does. In front stands bos, as in front of
-every document in training.
+Both texts are encoded together and divided where the context alone ends, after its trailing spaces
+have moved to the continuation, as in lm-evaluation-harness. bos comes first, as it does in every
+training document.
 """
 
 import math
@@ -39,7 +39,7 @@ class Likelihood(NamedTuple):
 
 
 def request(text: Tokenizer, context: str, continuation: str) -> Request:
-    """The tokens of a text after another; BadInput where there is nothing to score."""
+    """The tokens of a text after another. Raises BadInput if there is nothing to score."""
     kept = context.rstrip()
     continuation, context = context[len(kept) :] + continuation, kept
     before = text.encode(context)
@@ -52,9 +52,10 @@ def request(text: Tokenizer, context: str, continuation: str) -> Request:
 
 
 def windows(tokens: Sequence[int], bos: int, context: int) -> list[Request]:
-    """A text of any length as requests that score each token once. All but the first have the last
-    `context` tokens in view when they score their last one, so the last window, which has fewer to
-    score, sees more before them: lm-evaluation-harness' rolling windows."""
+    """A text of any length as requests that score each token once. When the last token of a window
+    is scored, all windows but the first have the last `context` tokens in view. So the last window,
+    which has fewer tokens to score, sees more before them (lm-evaluation-harness's rolling
+    windows)."""
     found, whole = [], [bos, *tokens]
     for start in range(0, len(tokens), context):
         end = min(start + context, len(tokens))

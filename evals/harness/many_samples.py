@@ -1,7 +1,7 @@
-"""Benchmarks whose answers are drawn, each right or wrong: pass@k.
+"""Benchmarks with many sampled answers to each problem, each right or wrong: pass@k.
 
-OUT/CHECKPOINT/BENCHMARK-VARIANT-T0.2.jsonl has the answers, and -verdicts.jsonl what came of those
-that are programs; both are gone on with where they end.
+OUT/CHECKPOINT/BENCHMARK-VARIANT-T0.2.jsonl has the answers, and -verdicts.jsonl the verdicts on
+answers that are programs. Interrupted work continues from both.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ import numpy as np
 from evals.harness import protocol as protocols
 from evals.harness.candidates import Candidate, Measured, Options, fitted, header, limited
 from evals.harness.drafting import heads
+from evals.harness.generation import draw
 from evals.harness.journal import Journal, has
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.prompts import counts, prompts
 from evals.harness.protocol import Protocol
-from evals.harness.samples import draw
 from evals.sandbox.judge import JUDGE
 from evals.sandbox.runner import Job, check_available, run_all
-from evals.statistics import scores
+from evals.statistics import pass_at_k
 
 CODE_TEMPERATURES = (0.1, 0.2, 0.4, 0.8)  # those that occur in Table S12
 
@@ -37,14 +37,14 @@ MakeJob = Callable[[Problem, str, Protocol], Job]
 @dataclass(frozen=True)
 class Check:
     """How answers are judged. verdicts: of (problem, answer) pairs, in their order; "passed" is
-    right. job: answers are programs, and what the sandbox runs of one."""
+    right. job: if answers are programs, what the sandbox runs for one."""
 
     verdicts: Callable[[Asked, Protocol, bool], Iterator[str]]
     job: MakeJob | None = None
 
 
 def by_tests(job: MakeJob) -> Check:
-    """Answers are programs, or parts of some: run in the sandbox."""
+    """Answers are programs, or parts of programs, that run in the sandbox."""
 
     def verdicts(asked: Asked, protocol: Protocol, allow_unsandboxed: bool) -> Iterator[str]:
         jobs = (job(problem, answer, protocol) for problem, answer in asked)
@@ -65,8 +65,8 @@ def by_rule(right: Callable[[Problem, str], bool]) -> Check:
 
 @dataclass(frozen=True)
 class Sampled:
-    """variants: its protocols, the first unless told; load: its data, `other` that of a variant
-    with its own."""
+    """variants: its protocols, the first is the default; load: its data, `other` the data of a
+    variant that has its own."""
 
     name: str
     variants: tuple[Protocol, ...]
@@ -79,7 +79,8 @@ class Sampled:
         return protocols.variant(self.variants, variant)
 
     def data(self, protocol: Protocol, options: Options) -> Dataset:
-        """A variant's problems; BadInput without any, or without a sandbox for their programs."""
+        """The problems of a variant. Raises BadInput if there are none, or no sandbox for their
+        programs."""
         if self.check.job:
             check_available(options.allow_unsandboxed)
         load = self.other.get(protocol.variant, self.load)
@@ -113,8 +114,8 @@ class Sampled:
         options: Options,
         judge: Mapping[str, str | int],
     ) -> tuple["Passed", list[tuple[str, float]]]:
-        """What passed at each temperature; numbers on the prompts. judge: what verdicts depend on
-        beside the answers; nothing where a rule gives them, which costs no more than keeping."""
+        """What passed at each temperature, and numbers on the prompts. judge: what verdicts depend
+        on beside the answers; empty if a rule gives them, which costs no more than keeping them."""
         model, weights = candidate.model(), candidate.weights()
         made = prompts(data, protocol, candidate.text, candidate.config.context)
         asked = {name: prompt for name, prompt in made.items() if prompt}
@@ -169,7 +170,7 @@ def digest(answer: str) -> str:
 
 
 def jobs_sha256(job: MakeJob, data: Dataset, protocol: Protocol) -> str:
-    """What tells the programs and tests that are made of answers from those of another version."""
+    """Distinguishes the programs and tests made of answers from those of another version."""
     made = hashlib.sha256()
     for problem in data.problems:
         made.update(repr(job(problem, PROBE, protocol)).encode(errors="surrogatepass"))
@@ -177,7 +178,7 @@ def jobs_sha256(job: MakeJob, data: Dataset, protocol: Protocol) -> str:
 
 
 def at_temperature(protocol: Protocol, temperature: float) -> Protocol:
-    """Greedy answers are all alike, so one is enough."""
+    """A protocol at a temperature. One greedy answer is enough, since all are alike."""
     if temperature == 0:
         return dataclasses.replace(protocol, temperature=0.0, samples=1, top_p=1.0)
     return dataclasses.replace(protocol, temperature=temperature)
@@ -197,59 +198,61 @@ class Teller:
     first: str
 
     def rows(self, passed: Passed, first: Passed | None) -> list[Measured]:
-        """pass@k at each temperature and at chosen ones, of all problems and of each group; the
-        same minus the first candidate's, if this is another one."""
+        """pass@k at each temperature and at the chosen ones, of all problems and of each group; and
+        the differences to the first candidate, if this is another one."""
         rows = []
         groups = sorted({problem.group for problem in self.data.problems} - {""})
-        for k in scores.KS:
-            ours = scores.table(passed, k)
+        for k in pass_at_k.KS:
+            ours = pass_at_k.table(passed, k)
             drawn = [i for i in range(len(self.grid)) if not np.isnan(ours[i]).any()]
             for i in drawn:
                 at = ours[[i]]
                 name = f"{self.grid[i]:g}"
-                rows.append(self.row(f"pass@{k}", scores.estimate(at, scores.mean), name, [i]))
+                rows.append(
+                    self.row(f"pass@{k}", pass_at_k.estimate(at, pass_at_k.mean), name, [i])
+                )
                 for group in groups:
                     inside = [p.group == group for p in self.data.problems]
-                    part = scores.estimate(at[:, inside], scores.mean)
+                    part = pass_at_k.estimate(at[:, inside], pass_at_k.mean)
                     rows.append(self.row(f"pass@{k} {group}", part, name, [i], sum(inside)))
             if len(drawn) > 1:
-                for name, choice in scores.CHOICES.items():
-                    value = scores.estimate(ours[drawn], choice)
+                for name, choice in pass_at_k.CHOICES.items():
+                    value = pass_at_k.estimate(ours[drawn], choice)
                     rows.append(self.row(f"pass@{k}", value, name, drawn))
                 for group in groups:
                     inside = np.array([p.group == group for p in self.data.problems])
-                    choice = scores.held_out_in(inside)
-                    part = scores.estimate(ours[drawn], choice, int(inside.sum()))
+                    choice = pass_at_k.held_out_in(inside)
+                    part = pass_at_k.estimate(ours[drawn], choice, int(inside.sum()))
                     metric = f"pass@{k} {group}"
                     rows.append(self.row(metric, part, "cross-validated", drawn, sum(inside)))
             if first is None or not drawn:
                 continue
-            theirs = scores.table(first, k)
+            theirs = pass_at_k.table(first, k)
             metric = f"pass@{k} minus {self.first}"
             for i in drawn:
-                minus = scores.difference(ours[[i]], theirs[[i]], scores.mean)
+                minus = pass_at_k.difference(ours[[i]], theirs[[i]], pass_at_k.mean)
                 rows.append(self.row(metric, minus, f"{self.grid[i]:g}", [i]))
             if len(drawn) > 1:
-                for name, choice in scores.CHOICES.items():
-                    minus = scores.difference(ours[drawn], theirs[drawn], choice)
+                for name, choice in pass_at_k.CHOICES.items():
+                    minus = pass_at_k.difference(ours[drawn], theirs[drawn], choice)
                     rows.append(self.row(metric, minus, name, drawn))
         return rows
 
     def row(
         self,
         metric: str,
-        value: scores.Estimate | float,
+        value: pass_at_k.Estimate | float,
         temperature: str = "",
         used: Sequence[int] = (),
         count: int | None = None,
     ) -> Measured:
-        """`used`: the temperatures it was measured at, or chosen among."""
+        """`used`: the temperatures it was measured at, or chosen from."""
         low = high = None
-        if isinstance(value, scores.Estimate):
+        if isinstance(value, pass_at_k.Estimate):
             value, low, high = value
         grid = [self.grid[i] for i in used or range(len(self.grid))]
         at = at_temperature(self.protocol, grid[0]) if len(grid) == 1 else self.protocol
-        told = json.loads(at.text()) | ({"temperature": grid} if len(grid) > 1 else {})
+        record = json.loads(at.text()) | ({"temperature": grid} if len(grid) > 1 else {})
         return Measured(
             self.protocol.benchmark,
             self.protocol.variant,
@@ -260,6 +263,6 @@ class Teller:
             low,
             high,
             len(self.data.problems) if count is None else count,
-            json.dumps(told, sort_keys=True),
+            json.dumps(record, sort_keys=True),
             self.data.origin,
         )

@@ -1,7 +1,7 @@
-"""Benchmarks that ask each problem once and score what comes of it: choice tasks, summaries.
+"""Benchmarks that ask each problem once and score the answer: choice tasks, summaries.
 
-OUT/CHECKPOINT/BENCHMARK-VARIANT.jsonl has what the model made of each problem, and is gone on with
-where it ends; scores follow from it.
+OUT/CHECKPOINT/BENCHMARK-VARIANT.jsonl has the model's answer to each problem. Interrupted work
+continues from it; scores follow from it.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from evals.harness.journal import Journal
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.prompts import Prompt, counts, prompts
 from evals.harness.protocol import Protocol
-from evals.statistics import scores
+from evals.statistics import pass_at_k
 from mtp.data.tokenizer import Tokenizer
 from mtp.model.model import MultiTokenTransformer
 
@@ -40,9 +40,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Scored:
-    """variants: its protocols, the first unless told; load: a variant's data; score: of each
-    problem asked, by its id; metrics: their names; after: tokens that follow a prompt, where these
-    are not the protocol's max_new; chance: of guessing a problem right, where one can."""
+    """variants  its protocols, the first is the default
+    load      a variant's data
+    score     of each problem asked, by its id
+    metrics   their names
+    after     tokens that follow a prompt, if not the protocol's max_new
+    chance    of guessing a problem right, where this is defined
+    """
 
     name: str
     variants: tuple[Protocol, ...]
@@ -56,7 +60,7 @@ class Scored:
         return protocols.variant(self.variants, variant)
 
     def data(self, protocol: Protocol, options: Options) -> Dataset:
-        """A variant's problems; BadInput where there is none."""
+        """The problems of a variant. Raises BadInput if there are none."""
         return limited(self.name, self.load(options.source.of(self.name), protocol), options)
 
     def measure(
@@ -80,9 +84,9 @@ class Scored:
         for candidate in candidates:
             found, extra = self._scores(candidate, data, protocol, options)
             for metric, ours in found.items():
-                tell(candidate, metric, *scores.estimate(ours, scores.mean))
+                tell(candidate, metric, *pass_at_k.estimate(ours, pass_at_k.mean))
             for metric, theirs in first.items():
-                minus = scores.difference(found[metric], theirs, scores.mean)
+                minus = pass_at_k.difference(found[metric], theirs, pass_at_k.mean)
                 tell(candidate, f"{metric} minus {candidates[0].name}", *minus)
             for metric, value in extra:
                 tell(candidate, metric, value)
@@ -92,7 +96,8 @@ class Scored:
     def _scores(
         self, candidate: Candidate, data: Dataset, protocol: Protocol, options: Options
     ) -> tuple[dict[str, np.ndarray], list[tuple[str, float]]]:
-        """Each metric of all problems (1, P), 0 where one was not asked; numbers on the prompts."""
+        """Each metric of all problems (1, P), 0 for problems that were not asked; and numbers on
+        the prompts."""
         model, text = candidate.model(), candidate.text
 
         def after(problem: Problem) -> int:

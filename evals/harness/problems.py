@@ -1,10 +1,10 @@
 """The problems of a benchmark, and where they come from: a file by its canonical name, or the hub.
 
-Of DATA_DIR and `--benchmarks mbpp`, the file mbpp.jsonl is looked for in DATA_DIR/mbpp, then in
-DATA_DIR itself; test.jsonl, as many sets call theirs, in the benchmark's own folder alone. Where
-the original's sha256 is known, the file must have it, so that a number is one on the benchmark and
-not on a filtered or edited copy. Who means other data says so (`own`). Every row tells the file's
-hash, and whether it is one of the original.
+With DATA_DIR and `--benchmarks mbpp`, the file mbpp.jsonl is looked for in DATA_DIR/mbpp, then in
+DATA_DIR. Generic names such as test.jsonl are looked for in the benchmark's own folder only. If the
+original's sha256 is known, the file must have it, so that a number is of the benchmark and not of a
+filtered or edited copy. `--own-data` accepts other files. Every row gives the file's hash, and
+whether it is the original's.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 from mtp.data.hub import rows as hub_rows
 from mtp.errors import BadInput
-from mtp.files import file_sha256, parse_json
+from mtp.files import atomic_path, file_sha256, parse_json
 
 Record = dict[str, Any]
 GENERIC = ("test.jsonl", "train.jsonl", "val.jsonl", "valid.jsonl", "dev.jsonl")  # any set's
@@ -39,8 +39,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dataset:
-    """examples: solved ones, first to last as they stand in a prompt, those of a group for its
-    problems alone; origin: in words, with a hash."""
+    """examples: solved ones, in the order of the prompt; examples of a group are for its problems
+    only. origin: in words, with a hash."""
 
     problems: tuple[Problem, ...]
     examples: tuple[Problem, ...]
@@ -54,8 +54,8 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """Where data is looked for: in a folder, or None: on the Hugging Face hub. `own`: files may
-    differ from the originals; `benchmark`: whose folder in the folder comes first."""
+    """Where data is looked for: in a folder, or on the Hugging Face hub if it is None. `own`: files
+    may differ from the originals; `benchmark`: whose folder comes first."""
 
     folder: Path | None = None
     own: bool = False
@@ -67,8 +67,9 @@ class Source:
     def read(
         self, name: str, sha256: str, hub: Hub, also: Sequence[str] = ()
     ) -> tuple[list[Record], str]:
-        """The records of a JSONL file, or of the hub, and their origin. `also`: other names of the
-        file. BadInput where there is none, it is another one, or a line is no record."""
+        """The records of a JSONL file, or of the hub, and their origin. `also`: other names of
+        the file. Raises BadInput if it is missing, is another file, or has a line that is not a
+        record."""
         if self.folder is None:
             return from_hub(hub, name)
         file = self.find(name, *also)
@@ -76,7 +77,7 @@ class Source:
         return list(records(file, text.split("\n"))), origin
 
     def find(self, *names: str) -> Path:
-        """The first of these files that is there."""
+        """The first of these files that exists."""
         folders = self.folders()
         places = [
             folder / name
@@ -87,21 +88,22 @@ class Source:
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             others = [name for name in names[1:] if "/" not in name]
-            told = f" (nor one called {', '.join(others)})" if others else ""
+            others_too = f" (nor one called {', '.join(others)})" if others else ""
             generic = names[0] in GENERIC
             wanted = (folders[0] if generic else folders[-1]) / names[0]
-            raise BadInput(f"{wanted} cannot be read: No such file{told}")
+            raise BadInput(f"{wanted} cannot be read: No such file{others_too}")
         return found
 
     def folders(self) -> list[Path]:
-        """Where files may be: `arc-challenge`, `arc_challenge`, `arc` in the folder, and itself."""
+        """Where files may be: `arc-challenge`, `arc_challenge`, `arc` in the folder, and the folder
+        itself."""
         assert self.folder is not None
         name = self.benchmark
         own = dict.fromkeys((name, name.replace("-", "_"), name.partition("-")[0]))
         return [*(self.folder / each for each in own if each), self.folder]
 
     def text(self, file: Path, sha256: str = "") -> tuple[str, str]:
-        """A file's content and origin; sha256: the original's, where it is known."""
+        """A file's content and origin; sha256: the original's, if it is known."""
         try:
             found = file_sha256(file)
             text = file.read_text(encoding="utf-8")
@@ -113,8 +115,8 @@ class Source:
                 f"{file} is not the original: its sha256 is {found[:16]}.., the original's "
                 f"{sha256[:16]}..; --own-data evaluates on it all the same"
             )
-        told = "" if found == sha256 else ", not the original" if sha256 else ", unverified"
-        return text, f"{file.name} sha256:{found[:16]}{told}"
+        status = "" if found == sha256 else ", not the original" if sha256 else ", unverified"
+        return text, f"{file.name} sha256:{found[:16]}{status}"
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -129,19 +131,19 @@ def source_of(args: argparse.Namespace) -> Source:
 
 
 def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:
-    """One JSON object a line."""
+    """The records of a text with one JSON object a line."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             record = dict(parse_json(line))
         except (ValueError, TypeError):
-            raise BadInput(f"{file} line {number} is no JSON record") from None
+            raise BadInput(f"{file} line {number} is not a JSON record") from None
         yield record
 
 
 def field(record: Mapping[str, Any], name: str, origin: str, kind: type = str) -> Any:
-    """A record's field; BadInput where it has none of this kind."""
+    """A record's field. Raises BadInput if it has none of this kind."""
     value = record.get(name)
     if not isinstance(value, kind):
         raise BadInput(f"{origin}: a record has no {name!r} of type {kind.__name__}")
@@ -151,38 +153,36 @@ def field(record: Mapping[str, Any], name: str, origin: str, kind: type = str) -
 def convert(
     name: str, records: Iterable[Any], origin: str, make: Callable[[Any], Problem]
 ) -> tuple[Problem, ...]:
-    """What `make` makes of each record, numbered; BadInput where one lacks something."""
+    """The results of `make` for each record, numbered. Raises BadInput if a record lacks
+    something."""
     made = []
     for number, record in enumerate(records):
         try:
             made.append(dataclasses.replace(make(record), id=f"{name}/{number}"))
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-            told = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
             raise BadInput(
-                f"{origin}: record {number + 1} is not of this format ({told})"
+                f"{origin}: record {number + 1} is not of this format ({reason})"
             ) from None
     return tuple(made)
 
 
 def write_pairs(file: Path, found: Iterable[dict[str, str]]) -> int:
-    """A line for each prompt with its completion, in one move; returns how many."""
-    half, count = file.with_name(f"{file.name}.half"), 0
+    """Write a line for each prompt with its completion, all or none; returns how many."""
+    count = 0
     try:
-        with half.open("w") as lines:
+        with atomic_path(file) as half, half.open("w") as lines:
             for pair in found:
                 lines.write(json.dumps(pair) + "\n")
                 count += 1
-        half.replace(file)
     except OSError as error:
         raise BadInput(f"{file} cannot be written: {error.strerror}") from None
-    finally:
-        half.unlink(missing_ok=True)
     return count
 
 
 def from_hub(hub: Hub, name: str) -> tuple[list[Record], str]:
-    """All rows of a split of a data set of the Hugging Face hub; `name`: of the file that may
-    stand for them."""
+    """All rows of a split of a data set of the Hugging Face hub; `name`: of the file that could
+    replace them."""
     dataset, subset, split = hub
     rows = list(hub_rows(dataset, subset, split=split, instead=f"{name} in a --data-dir"))
     digest = hashlib.sha256()

@@ -67,7 +67,7 @@ def prompts(
 
 
 def examples(data: Dataset, protocol: Protocol, problem: Problem) -> list[Problem]:
-    """The first of the problem's group that are not the problem itself."""
+    """The first examples of the problem's group, without the problem itself."""
     own = [example for example in data.examples if example.group in ("", problem.group)]
     if len(own) < protocol.shots:
         of = f" of {problem.group}" if problem.group else ""
@@ -83,7 +83,7 @@ def examples(data: Dataset, protocol: Protocol, problem: Problem) -> list[Proble
 def shortened(
     problem: Problem, protocol: Protocol, template: str, text: Tokenizer, room: int
 ) -> Prompt | None:
-    """The prompt of as much of the field's beginning as fits, None where nothing of it does."""
+    """The prompt with as much of the field's beginning as fits; None if none of it fits."""
     name = protocol.shortens
     ids, fields = text.encode(problem.fields[name]), dict(problem.fields)
     while True:

@@ -1,4 +1,5 @@
-"""How a benchmark is put to a model: all that decides its number beside the model and the data."""
+"""How a benchmark is put to a model: all that determines its number beside the model and the
+data."""
 
 import dataclasses
 import json
@@ -12,7 +13,7 @@ from mtp.errors import choose
 class Protocol:
     """One way to run a benchmark, as a record that goes into every row.
 
-    benchmark   its name, evals/NAME.py
+    benchmark   its name, evals/benchmarks/NAME.py
     variant     names this way among the benchmark's own
     shots       solved examples before the problem
     template    the prompt's text, with {fields} of a problem in braces
@@ -44,7 +45,8 @@ class Protocol:
 
 
 def variant(protocols: Sequence[Protocol], name: str | None) -> Protocol:
-    """The one of a benchmark's protocols with this name, None: the first; BadInput without."""
+    """The protocol with this name among a benchmark's, the first for None. Raises BadInput if there
+    is none."""
     names = {protocol.variant: protocol for protocol in protocols}
     if name is not None:
         choose(f"variant of {protocols[0].benchmark}", name, names)

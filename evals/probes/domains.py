@@ -15,10 +15,10 @@ def domains(corpus: Corpus, length: int, count: int) -> dict[str, list[list[int]
     """Up to `count` different prompts of `length` tokens from each domain, the
     beginning-of-document token first.
 
-    Of held-out Python: "code" is the beginnings of functions without a docstring, "prose" those of
-    docstrings, without their quotes. Where the split has neither, "text" is the beginnings of its
-    documents. Documents take turns, so that no long one fills a domain. BadInput where nothing is
-    long enough.
+    From held-out Python, "code" is the beginnings of functions without a docstring, and "prose" the
+    beginnings of docstrings, without their quotes. If the split has neither, "text" is the
+    beginnings of its documents. Documents take turns, so that a long one does not fill a domain.
+    Raises BadInput if nothing is long enough.
     """
     tokenizer = corpus.tokenizer
     lists: dict[str, list[list[list[int]]]] = {"code": [], "prose": [], "text": []}

@@ -25,7 +25,8 @@ class HeldOut:
 
 def measure(model: MultiTokenTransformer, corpus: Corpus, batch: int = 16) -> HeldOut:
     """Score every token of the validation split once, each with up to `context` tokens before it:
-    the split is cut into windows of that length. Of pairs (mtp/data/pairs.py) only the completions."""
+    the split is cut into windows of that length. Of pairs (mtp/data/pairs.py), only completions are
+    scored."""
     model.eval()
     config, split = model.config, corpus.validation
     device = model.embedding.weight.device

@@ -1,20 +1,20 @@
 """Induction on invented names (section 4.1, Figures 7, S14).
 
 Each character of a held-out story gets a random name of two tokens. A model that has read the name
-once can tell its second token from its first one at every later mention:
+once can predict its second token from its first one at every later mention:
 
     One day, Ka|rop met Flu|vel. Ka|rop was sad. ... Flu|vel helped Ka|rop.
              ^  ^       ^   ^    ^  ^ asked                ^ asked     ^ asked
 
 The paper joins random tokens and notes that some never occur in training. We ask two kinds:
 
-    held out  names of two tokens, made as those of the training stories are, that no story has; the
+    held out  names of two tokens, formed like those of the training stories, that no story has; the
               model may know both tokens and their places, but not that they belong together
-    any       two tokens drawn from the whole vocabulary, as in the paper; those whose tokens never
+    any       two tokens drawn from the whole vocabulary, as in the paper; names whose tokens never
               occur in training are counted apart
 
-Tokens are those of the run's own tokenizer. One that keeps no space in its tokens' text (Llama's)
-has no such names yet.
+Tokens are those of the run's own tokenizer. A tokenizer whose tokens do not keep a space in their
+text (Llama's) has no such names yet.
 """
 
 import functools
@@ -93,14 +93,15 @@ def chunks(split: Split) -> Iterator[np.ndarray]:
 
 
 def has_held_out(corpus: Corpus) -> bool:
-    """Whether enough held-out names have two tokens of the corpus, both known to it."""
+    """Whether enough held-out names consist of two tokens of the corpus, both of which occur in
+    it."""
     return len(pieces(corpus).held_out) >= LEAST
 
 
 def names_for(
     story: stories.Story, corpus: Corpus, rng: random.Random, held_out: bool
 ) -> list[tuple[int, int]]:
-    """Names for a story's characters, of two tokens each, none beginning as another one does."""
+    """Names for a story's characters, of two tokens each; no two begin alike."""
     text, own = corpus.tokenizer, pieces(corpus)
     if held_out and not has_held_out(corpus):
         raise BadInput(
@@ -130,7 +131,7 @@ def questions(
     corpus: Corpus, context: int, count: int = 100, held_out: bool = True
 ) -> list[Question]:
     """Every mention but the first of every character of `count` held-out stories, as far as the
-    model's context reaches. The same for all models of one corpus."""
+    model's context reaches. They are the same for all models of one corpus."""
     text, found = corpus.tokenizer, []
     occurring = pieces(corpus).occurring
     for index in range(count):
@@ -160,8 +161,8 @@ def answers(model: MultiTokenTransformer, asked: list[Question]) -> list[bool]:
 
 
 def by_ngrams(split: Split, asked: list[Question]) -> list[bool]:
-    """The same for the training text's statistics: the token that most often follows the last two,
-    or the last one where those two never came."""
+    """The same for the statistics of the training text: the token that most often follows the last
+    two, or the last one if those two never occurred."""
     last = np.unique([question.tokens[question.at] for question in asked])
     parts = []
     for start in range(0, max(0, split.tokens - 2), CHUNK):

@@ -15,7 +15,7 @@ BATCH = 250
 
 
 def task_of(corpus: Corpus) -> polynomials.Task:
-    """The task that a corpus was made for; BadInput where it is no polynomials'."""
+    """The task that a corpus was made for. Raises BadInput if it is not one of polynomials."""
     source = CorpusConfig(**corpus.manifest["config"]).source
     module, options = generator_options(source)
     if module != MODULE:
@@ -26,12 +26,13 @@ def task_of(corpus: Corpus) -> polynomials.Task:
 def right_answers(
     model: MultiTokenTransformer, corpus: Corpus, m: int, count: int
 ) -> list[tuple[str, bool]]:
-    """`count` test questions of m operations, and whether the model's greedy answer is right in
-    every coefficient. The test set depends on the ring, m and count alone; in a small ring it may
-    hold a question more than once.
+    """`count` test questions of m operations, and whether the model's greedy answer has every
+    coefficient right. The test set depends on the ring, m and count alone; in a small ring it may
+    contain a question more than once.
 
-    Decoded with all heads, which changes no token but where two are equal up to rounding. BadInput
-    where a question and its answer do not fit the model's context."""
+    Decoding uses all heads, which changes no token unless two are equal up to rounding. Raises
+    BadInput if a question and its answer do not fit the model's context.
+    """
     task, text = task_of(corpus), corpus.tokenizer
     problems = task.problems(m, count)
     problems.sort(key=lambda problem: len(problem[0]))  # so that batches have little padding
@@ -46,6 +47,7 @@ def right_answers(
 
 
 def commonest_answer(task: polynomials.Task, m: int, count: int) -> float:
-    """Share of the test set that has its most frequent answer: what knows no question gets."""
+    """Share of the test set that has its most frequent answer, which is what a constant answer
+    gets."""
     answers = Counter(answer for _, answer in task.problems(m, count))
     return max(answers.values()) / answers.total()

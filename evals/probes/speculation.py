@@ -30,7 +30,7 @@ class Speed:
     """One way of decoding.
 
     tokens     new tokens of each prompt
-    accepted   (k,) row-forwards that accepted draft i, at index i - 1 (mtp.decode.Generation)
+    accepted   (k,) row-forwards that accepted draft i, at index i - 1 (as in Generation)
     seconds    wall clock of each repeat, prefill included
     """
 
@@ -53,7 +53,7 @@ class Speed:
         return sum(map(len, self.tokens)) / statistics.median(self.seconds)
 
     def over(self, other: "Speed") -> float:
-        """Tokens per second over those of another way: the median over repeats of each repeat's own
+        """Tokens per second relative to another way: the median over repeats of each repeat's own
         ratio."""
         ratios = (theirs / ours for ours, theirs in zip(self.seconds, other.seconds, strict=True))
         ours, theirs = (sum(map(len, each.tokens)) for each in (self, other))
@@ -64,7 +64,7 @@ def side_by_side(
     ways: Mapping[Name, Way], prompts: Prompts, batch: int, repeats: int
 ) -> dict[Name, Speed]:
     """Decode `prompts`, `batch` at a time, in each way: a warm-up, then `repeats` times in turn, so
-    that other load on the machine hits all alike."""
+    that other load on the machine affects all alike."""
     if batch < 1 or repeats < 1:
         raise BadInput(f"batch is {batch}, repeats is {repeats}; both must be at least 1")
     if not prompts:
@@ -107,15 +107,20 @@ def measure(
     speedup               their ratio ("relative speedup")
     identical             1.0 if both gave the same tokens, else 0.0
 
+    With k=1 the speedup is an A/A control: two timings of the same, which differ by noise.
+
     As in the paper, the baseline of the speedup is the same model with k=1, which does not pay for
     its other heads. The paper decodes 4200 prompts of 512 tokens by 512 more at batch 42, on GPUs
     with 7B models; here all of that is the caller's, and our models are far smaller: a block of k
     tokens and the heads' layers cost relatively more. BadInput as in `generate`.
     """
     check_arguments(model, prompts, max_new, eos)
-    ways = {heads: partial(generate, model, max_new=max_new, k=heads, eos=eos) for heads in (1, k)}
+    ways = {
+        name: partial(generate, model, max_new=max_new, k=heads, eos=eos)
+        for name, heads in (("one", 1), ("all", k))  # both are timed if k is 1 too
+    }
     found = side_by_side(ways, prompts, batch, repeats)
-    one, block = found[1], found[k]
+    one, block = found["one"], found["all"]
     return {
         "tokens_per_forward": block.tokens_per_forward,
         **{f"acceptance_{i}": share for i, share in enumerate(block.acceptance, 2)},
@@ -136,8 +141,9 @@ def ranks(
 ) -> list[list[int]]:
     """What each head would have drafted along texts, mostly the model's own outputs.
 
-    An entry per position of an output with k - 1 tokens after it: the ranks that heads 2..k, one
-    step before, give to the tokens that came (0: the draft was right). For mtp.decoding.trees.best_tree.
+    An entry for each position of an output with k - 1 tokens after it: the ranks that heads 2..k,
+    one step before, give to the tokens that came (0: the draft was right). Input of
+    mtp.decoding.trees.best_tree.
     """
     found = []
     for prompt, output in zip(prompts, outputs, strict=True):
@@ -156,9 +162,9 @@ def ranks(
 
 
 def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
-    """The same next-token model whose draft i is made for the place after its own: what head i + 1
-    says, and head 2 in place of the last. BadInput for fewer than three heads, and for heads that
-    read one another."""
+    """The same next-token model, whose draft i is made for the place after its own: it is what head
+    i + 1 predicts, and what head 2 predicts in place of the last. Raises BadInput for fewer than
+    three heads, and for heads that read one another."""
     if model.config.n < 3 or HEADS[model.config.head].reads_heads:
         raise BadInput(
             f"drafts of {model.config.n} {model.config.head} heads cannot be shifted; it "
@@ -174,8 +180,8 @@ def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
 
 
 def exchanged(model: MultiTokenTransformer) -> MultiTokenTransformer:
-    """The same next-token model whose drafts for a row of the batch are those made for the row
-    before it. BadInput for a single head, and for heads that read one another."""
+    """The same next-token model, whose drafts for a row of the batch are those made for the row
+    before it. Raises BadInput for a single head, and for heads that read one another."""
     if model.config.n < 2 or HEADS[model.config.head].reads_heads:
         raise BadInput(
             f"drafts of {model.config.n} {model.config.head} heads cannot be exchanged; it "
@@ -196,7 +202,7 @@ def acceptance_while_all_run(
     model: MultiTokenTransformer, prompts: Prompts, max_new: int
 ) -> tuple[float, int]:
     """Share of row-forwards that accepted head 2's draft while no row was finished, so that every
-    row had another one before it, and how many row-forwards those are."""
+    row had another one before it; and the number of these row-forwards."""
     accepted = passes = 0
     for gains in itertools.islice(stream(model, prompts, max_new), 1, None):
         if len(gains) < len(prompts):
@@ -209,7 +215,7 @@ def acceptance_while_all_run(
 @torch.inference_mode()
 def chance(model: MultiTokenTransformer, prompts: Prompts, outputs: list[list[int]]) -> float:
     """How often head 2's drafts would be right in other places than their own: the probability that
-    a draft and a token, each taken anywhere from the outputs, are equal."""
+    a draft and a token, each taken from anywhere in the outputs, are equal."""
     drafts, tokens = Counter[int](), Counter[int]()
     for prompt, output in zip(prompts, outputs, strict=True):
         text = torch.tensor([prompt + output], device=model.embedding.weight.device)
@@ -226,8 +232,9 @@ def agreement(
     head: int,
     places: Iterable[int],
 ) -> float:
-    """Share of a head's drafts along finished outputs that are the token so many places after their
-    own (0: their own, -1: the one before), over all of `places`; without the decoder."""
+    """Share of a head's drafts along finished outputs that equal the token so many places after
+    their own (0: their own, -1: the one before), over all of `places`. It is counted without the
+    decoder."""
     right = drafts = 0
     for prompt, output in zip(prompts, outputs, strict=True):
         text = torch.tensor(prompt + output, device=model.embedding.weight.device)
@@ -268,5 +275,5 @@ def divergences(
 
 
 def in_bf16(model: MultiTokenTransformer) -> MultiTokenTransformer:
-    """A copy with bf16 weights, in which equal outputs are no longer certain."""
+    """A copy with bf16 weights, whose outputs need not be equal."""
     return copy.deepcopy(model).bfloat16()

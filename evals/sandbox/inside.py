@@ -1,10 +1,10 @@
 """What runs inside the sandbox: the keeper, a process that forks, and in its forks the programs.
 
-The judge (evals/sandbox/judge.py) starts it once, with BOOTSTRAP and this file's code on stdin, a Unix
-socket. There it passes four descriptors for each program: stdin, stdout, stderr, a status socket.
-The keeper forks into new namespaces, kills the program when the judge closes the status socket, and
-tells how it ended. The fork reads its settings as a frame from stdin, gives up what it may do, and
-becomes the program, in an interpreter that no other has touched.
+The judge (evals/sandbox/judge.py) starts it once, with BOOTSTRAP and this file's code on stdin, a
+Unix socket. There it passes four descriptors for each program: stdin, stdout, stderr, a status
+socket. The keeper forks into new namespaces, kills the program when the judge closes the status
+socket, and reports how it ended. The fork reads its settings as a frame from stdin, gives up what
+it may do, and becomes the program, in an interpreter that no other has touched.
 
 Nothing in that process is trusted from then on: the program shares the interpreter and may rewrite
 all of it. What it sends is a claim about a value, and is judged as data elsewhere. It can neither
@@ -59,8 +59,8 @@ def checked(status: int) -> None:
 
 
 def keep(kind: str) -> None:
-    """The keeper, which never returns; but each of its forks does, with the program's descriptors
-    0, 1 and 2 in place and no others open."""
+    """The keeper. It never returns, but each of its forks does, with the program's descriptors 0, 1
+    and 2 in place and no others open."""
     if kind == "namespaces":  # bubblewrap has made these
         checked(libc.unshare(NEWUSER | NEWNET | NEWPID))
         if first := os.fork():
@@ -107,7 +107,7 @@ def die_with_parent() -> None:
 
 
 def kill_children() -> None:
-    """Kill and reap all children, those that become ours when their parents die included."""
+    """Kill and reap all children, also those that become ours when their parents die."""
     while True:
         for entry in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError), open(f"/proc/{entry}/stat") as file:
@@ -120,7 +120,7 @@ def kill_children() -> None:
 
 
 def restrict(kind: str, settings: dict[str, Any]) -> None:
-    """Give up what this process may do. Root becomes user `uid`, since no RLIMIT_NPROC binds
+    """Give up what this process may do. Root becomes user `uid`, since RLIMIT_NPROC does not bind
     root."""
     if kind != "limits":
         checked(libc.unshare(NEWIPC | NEWNS))
@@ -229,7 +229,8 @@ def reference(x: Any) -> str:
 
 
 def unpack(x: Any) -> Any:
-    """Arguments as the judge packs them: (..., tag, content) is what marshal does not know."""
+    """Arguments as the judge packs them: (..., tag, content) stands for what marshal does not
+    know."""
     kind = type(x)
     if kind is tuple and x and x[0] is ...:
         _, tag, content = x
@@ -321,7 +322,7 @@ def main(kind: str) -> None:
     keep(kind)
     settings = receive(0)
     restrict(kind, settings)
-    os.write(2, b"\n")  # tells the judge that the program starts
+    os.write(2, b"\n")  # the program starts, for the judge
     (serve if settings["functions"] else script)(settings)
 
 

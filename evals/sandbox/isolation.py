@@ -31,7 +31,7 @@ class Walls:
 
 
 def candidates() -> Iterator[Walls]:
-    """The walls that may work here, best first."""
+    """The walls that may work here, the best first."""
     if tool := shutil.which("bwrap"):
         yield _bubblewrap(tool)
     for kind in KINDS[1:]:
@@ -39,13 +39,13 @@ def candidates() -> Iterator[Walls]:
 
 
 def command(walls: Walls, bootstrap: str) -> list[str]:
-    """Python without site-packages, the current folder or the user's settings."""
+    """Python without site-packages, the current folder and the user's settings."""
     return [*walls.command, walls.python, "-s", "-S", "-P", "-c", bootstrap]
 
 
 def environment(walls: Walls) -> dict[str, str]:
-    """All the environment that a program has. One malloc arena, since each new one would take 64 MB
-    of RLIMIT_AS; a fixed hash seed, so that no verdict depends on the order of a set."""
+    """The whole environment of a program. It has one malloc arena, since each new one would take 64
+    MB of RLIMIT_AS, and a fixed hash seed, so that no verdict depends on the order of a set."""
     own = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": SCRATCH, "MALLOC_ARENA_MAX": "1"}
     own |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     bare = walls.kind != "bubblewrap"
@@ -60,7 +60,8 @@ def _python() -> str:
 
 
 def _folder(path: str) -> list[str]:
-    """One that every user may look into; bwrap would take the rights of what is mounted below."""
+    """A folder that every user may read; bwrap would take away the rights of what is mounted
+    below."""
     return ["--perms", "0755", "--dir", path]
 
 

@@ -1,15 +1,17 @@
-"""A judge: a process that takes jobs from evals/sandbox/runner.py, one at a time, and says how they went.
+"""A judge: a process that takes jobs from evals/sandbox/runner.py, one at a time, and reports on
+them.
 
-It starts one sandbox (evals/sandbox/isolation.py), where evals/sandbox/inside.py forks programs. For each job it
-has a program started and either runs the tests itself, where a name of the program's is a proxy
-that asks the program and gets plain data back (evals/sandbox/values.py), or writes to its stdin and
-compares what comes out. So tests, expected results and comparisons are in a process that the
-program cannot reach. After one that has tampered come new walls.
+It starts one sandbox (evals/sandbox/isolation.py), in which evals/sandbox/inside.py forks programs.
+For each job it has a program started. Then it either runs the tests itself, where a name of the
+program's is a proxy that asks the program and gets plain data back (evals/sandbox/values.py), or it
+writes to the program's stdin and compares the output. So tests, expected results and comparisons
+are in a process that the program cannot reach. After a program that has tampered, the judge puts up
+new walls.
 
-Tests that do not end, because of what they have been answered, end the judge: SIGALRM. It leaves
-when the supervisor does. Programs end with the judge, since the keeper sees its sockets close.
+Tests that do not end, because of the answers they got, end the judge by SIGALRM. The judge leaves
+when the supervisor does. Programs end with the judge, because the keeper sees its sockets close.
 
-Standard library only, since it is started without site-packages.
+It uses only the standard library, since it is started without site-packages.
 """
 
 import itertools
@@ -46,16 +48,16 @@ KINDS = {"run": ("names",), "next": ("value", "stop")}
 
 
 class Gone(BaseException):
-    """There is no supervisor any more."""
+    """The supervisor is gone."""
 
 
 class Broken(Exception):
-    """The walls do not stand, which is nobody's verdict."""
+    """The walls do not work, which is no program's verdict."""
 
 
 class Sandbox:
-    """The process inside the walls that forks programs, see evals/sandbox/inside.py. scratch: where their
-    folders go, None in bubblewrap, which has one of its own."""
+    """The process inside the walls that forks programs (evals/sandbox/inside.py). scratch: the
+    folder for their files; None in bubblewrap, which has its own."""
 
     def __init__(self, walls: isolation.Walls, scratch: str | None) -> None:
         self.walls, self.scratch = walls, scratch
@@ -75,11 +77,11 @@ class Sandbox:
             ours.sendall(framed(marshal.dumps(walls.kind)) + framed(marshal.dumps(code)))
 
     def broken(self, reason: str) -> NoReturn:
-        """Raise Broken, with what the walls said last."""
+        """Raise Broken with the last message of the walls."""
         assert self.process.stderr
         self.process.kill()
-        said = self.process.stderr.read().decode(errors="replace").strip().splitlines()
-        raise Broken(f"{self.walls.kind} does not work here: {said[-1] if said else reason}")
+        lines = self.process.stderr.read().decode(errors="replace").strip().splitlines()
+        raise Broken(f"{self.walls.kind} does not work here: {lines[-1] if lines else reason}")
 
     def wait(self, fds: list[int], seconds: float, writable: tuple[int, ...] = ()) -> set[int]:
         """Those that are ready within so many seconds. Raises Gone if the supervisor is gone, which
@@ -90,8 +92,8 @@ class Sandbox:
         return {*readable, *written}
 
     def memory(self) -> int:
-        """Bytes that its processes hold. What no process maps is not seen: files in memory, and
-        shared memory that none is attached to."""
+        """Bytes that its processes hold. It does not see what no process maps: files in memory, and
+        shared memory without a process."""
         parents = {}
         for entry in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError), open(f"/proc/{entry}/stat") as file:
@@ -105,7 +107,7 @@ class Sandbox:
         return held
 
     def again(self) -> "Sandbox":
-        """A new one in its place."""
+        """A new sandbox in its place."""
         self.close()
         return Sandbox(self.walls, self.scratch)
 
@@ -144,13 +146,13 @@ class Program:
             **{name: limits[name] for name in ("cpu", "memory", "processes", "file")},
         }
         self.deadline = time.monotonic() + START
-        data, said = framed(marshal.dumps(settings)), b""
+        data, sign = framed(marshal.dumps(settings)), b""
         with suppress(BrokenPipeError):
             while data:
                 data = data[os.write(self.into, data) :]
             if self.sandbox.wait([self.errors], START):
-                said = os.read(self.errors, 1)
-        if said != b"\n":
+                sign = os.read(self.errors, 1)
+        if sign != b"\n":
             sandbox.broken("no program starts")
         self.seen = time.monotonic()  # when its memory was
         self.deadline = self.seen + limits["wall"]
@@ -177,7 +179,7 @@ class Program:
             self.ended()
 
     def close(self) -> None:
-        """Have it killed, and its folder removed."""
+        """Kill it and remove its folder."""
         for fd in filter(None, (self.into, self.out, self.errors)):
             os.close(fd)
         if self.folder:
@@ -201,8 +203,8 @@ class Program:
         return bool(self.wait([self.out], seconds))
 
     def ask(self, what: str, *rest: Any) -> Any:
-        """Send a request and wait for its answer: a decoded value or `values.STOP`. Raises Verdict
-        where there will be none."""
+        """Send a request and wait for its answer: a decoded value, or `values.STOP`. Raises Verdict
+        if there will be no answer."""
         if self.readable(0):
             self.end("tampered", "an answer came before it was asked for")
         packed = [item if isinstance(item, str) else values.pack(item) for item in rest]
@@ -244,12 +246,13 @@ class Program:
         raise self.final
 
     def ended(self) -> NoReturn:
-        """Raise the verdict on a program that is gone, or has closed its descriptors."""
+        """Raise the verdict on a program that is gone or has closed its descriptors."""
         found = self.verdict_of_exit() or Verdict("failed", "it left before the tests were through")
         self.end(found.verdict, found.reason)
 
-    def verdict_of_exit(self, said: str = "") -> Verdict | None:
-        """What its end says of it; `said` is the end of stderr. None if it exited with 0."""
+    def verdict_of_exit(self, stderr: str = "") -> Verdict | None:
+        """The verdict that follows from how it ended; `stderr` is the end of stderr. None if it
+        exited with 0."""
         if not self.wait([self.status.fileno()], self.deadline - time.monotonic()):
             return Verdict("timed out", f"still running after {self.limits['wall']:g} s")
         try:
@@ -262,14 +265,14 @@ class Program:
             return Verdict("timed out", f"used {self.limits['cpu']} s of CPU time")
         if code < 0:
             return Verdict("crashed", signal.strsignal(-code) or f"signal {-code}")
-        last = said.strip().splitlines()[-1][:300] if said.strip() else ""
+        last = stderr.strip().splitlines()[-1][:300] if stderr.strip() else ""
         if last.startswith("MemoryError"):
             return Verdict("out of memory", last)
         return Verdict("failed", last or f"exit code {code}") if code else None
 
     def converse(self, text: bytes) -> tuple[bytes, str]:
         """Write to stdin and read all of stdout, and the end of stderr."""
-        out, said, unread = bytearray(), b"", [self.out, self.errors]
+        out, stderr, unread = bytearray(), b"", [self.out, self.errors]
         os.set_blocking(self.into, False)
         while unread:
             if not text and self.into:
@@ -288,12 +291,12 @@ class Program:
                 if not (new := os.read(fd, 1 << 16)):
                     unread.remove(fd)
                 elif fd == self.errors:
-                    said = (said + new)[-4000:]
+                    stderr = (stderr + new)[-4000:]
                 else:
                     out += new
             if len(out) > self.limits["output"]:
                 self.end("failed", f"more than {self.limits['output']} bytes of output")
-        return bytes(out), said.decode(errors="replace")
+        return bytes(out), stderr.decode(errors="replace")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -330,8 +333,8 @@ def judge_functions(program: Program, job: dict) -> None:
 
 
 def same(word: str, expected: str) -> bool:
-    """Whole numbers, however written, are compared exactly, others to 1e-5. Not as floats, of which
-    the large ones skip whole numbers."""
+    """Whole numbers, in whatever form, are compared exactly, others to 1e-5. They are not compared
+    as floats, because large floats skip whole numbers."""
     if word.lower() == expected.lower():
         return True
     if "_" in word or not word.isascii():  # a number in Python alone
@@ -346,8 +349,8 @@ def same(word: str, expected: str) -> bool:
 
 def judge_output(program: Program, text: str, expected: str) -> None:
     """Compare what the program prints, given `text`. Raises Verdict unless it is as expected."""
-    out, said = program.converse(text.encode(errors="surrogatepass"))
-    if found := program.verdict_of_exit(said):
+    out, stderr = program.converse(text.encode(errors="surrogatepass"))
+    if found := program.verdict_of_exit(stderr):
         raise found
     got, wanted = out.decode(errors="replace").split(), expected.split()
     for number, (a, b) in enumerate(zip(got, wanted, strict=False), 1):
@@ -373,7 +376,7 @@ def judge(sandbox: Sandbox, job: dict, limits: dict) -> Verdict:
 def _verdict(
     sandbox: Sandbox, job: dict, limits: dict, check: Callable[[Program], None]
 ) -> Verdict:
-    """What `check` finds of a fresh program."""
+    """The verdict of `check` on a fresh program."""
     program = Program(sandbox, job, limits)
     signal.alarm(int(limits["wall"] + GRACE))
     try:
@@ -383,7 +386,7 @@ def _verdict(
         return found
     except MemoryError:
         return Verdict("failed", "the tests ran out of memory on its answers")
-    except Exception as error:  # of this job alone, so the others go on
+    except Exception as error:  # of this job alone, so the others continue
         return Verdict("failed", f"judging it raised {type(error).__name__}: {error}")
     finally:
         signal.alarm(0)
@@ -391,11 +394,11 @@ def _verdict(
 
 
 def main() -> None:
-    """Jobs come as lines of JSON, and go as lines of JSON; the first line is the configuration,
-    which a job that must pass answers."""
+    """Jobs come as lines of JSON, and verdicts go out as lines of JSON. The first line is the
+    configuration; a job that must pass answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
     resource.setrlimit(resource.RLIMIT_AS, (ROOM, resource.RLIM_INFINITY))
-    with open(os.dup(1), "w") as told:
+    with open(os.dup(1), "w") as out:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # tests print
         read = _lines(0)
         config = json.loads(next(read))
@@ -412,22 +415,22 @@ def main() -> None:
                     sandbox = sandbox.again()
                     found = judge(sandbox, job, config["limits"])
                 reason = " ".join(found.reason.split()).encode(errors="replace").decode()
-                said: dict[str, Any] = {"verdict": found.verdict, "reason": reason}
+                result: dict[str, Any] = {"verdict": found.verdict, "reason": reason}
                 if found.verdict == "tampered":
                     sandbox = sandbox.again()
             except Gone:
                 break
             except Exception as error:
-                said = {"broken": f"{error}" or type(error).__name__}
-            said["seconds"] = time.monotonic() - start
-            print(json.dumps(said), file=told, flush=True)
+                result = {"broken": f"{error}" or type(error).__name__}
+            result["seconds"] = time.monotonic() - start
+            print(json.dumps(result), file=out, flush=True)
     sandbox.close()
     if sandbox.scratch:  # the supervisor's to remove, but it may have been killed
         shutil.rmtree(sandbox.scratch, ignore_errors=True)
 
 
 def _lines(fd: int) -> Iterator[bytes]:
-    """Lines of a pipe, without reading beyond the one that is asked for more than has come."""
+    """The lines of a pipe, without reading beyond the line that is asked for."""
     rest = b""
     while True:
         while b"\n" not in rest:

@@ -3,9 +3,9 @@
     for result in run_all(jobs, allow_unsandboxed=False):   # in the order of the jobs
         result.verdict, result.reason, result.seconds
 
-Two kinds of jobs: functions that tests call (HumanEval, MBPP; evals/benchmarks/programs.py makes them), and
-scripts that read stdin and write to stdout (CodeContests, APPS). Verdicts: passed, failed, timed
-out, out of memory, crashed, tampered.
+Two kinds of jobs: functions that tests call (HumanEval, MBPP; evals/benchmarks/programs.py makes
+them), and scripts that read stdin and write to stdout (CodeContests, APPS). Verdicts: passed,
+failed, timed out, out of memory, crashed, tampered.
 
 WHAT KEEPS A PROGRAM FROM CLAIMING SUCCESS. Tests, expected results and comparisons are never in its
 process. It runs behind walls and is asked, one call at a time, what a function returns; the judge,
@@ -15,11 +15,11 @@ secret to find. It passes if its answers are right, and no other way. Arguments 
 value and the changes a call makes to them are carried back, so tests that look at a list afterwards
 see what they would have seen.
 
-The walls are bubblewrap's (evals/sandbox/isolation.py): no network, no files but read-only libraries and an
-empty scratch folder, no sight of other processes, limits on CPU and wall-clock time, memory,
-processes, file size and output, and an end of the whole tree with the job, the judge or the
-supervisor. Each job, and each case of a script, has a fresh process in namespaces of its own,
-forked from an interpreter that has run no program.
+The walls are bubblewrap's (evals/sandbox/isolation.py): no network, no files but read-only
+libraries and an empty scratch folder, no sight of other processes, limits on CPU and wall-clock
+time, memory, processes, file size and output, and an end of the whole tree with the job, the judge
+or the supervisor. Each job, and each case of a script, has a fresh process in namespaces of its
+own, forked from an interpreter that has run no program.
 
 WHAT IS GUARANTEED, with bubblewrap: a program that passes has given right answers, and has changed
 nothing outside. Not guaranteed:
@@ -127,8 +127,8 @@ class Result(NamedTuple):
 
 
 def check_available(allow_unsandboxed: bool = False) -> str:
-    """What will keep programs in: "bubblewrap"; else, if that is allowed, "namespaces" or "limits".
-    BadInput, with what is missing, if it is not."""
+    """What will keep programs in: "bubblewrap"; else, if allowed, "namespaces" or "limits". Raises
+    BadInput that names what is missing."""
     with closing(_first(Limits(), allow_unsandboxed, None)) as judge:
         return judge.walls.kind
 
@@ -144,8 +144,9 @@ def run_all(
     """The results of jobs, in their order, `workers` at a time (all cores unless told).
 
     `jobs` is read as workers become free, a few dozen results ahead at most. `walls` chooses among
-    evals.sandbox.isolation.KINDS instead of taking the best. Leaving the iterator, by Ctrl-C too, ends all
-    processes. Raises BadInput as check_available does, and RuntimeError where walls do not start.
+    evals.sandbox.isolation.KINDS instead of taking the best. Leaving the iterator, by Ctrl-C too,
+    ends all processes. Raises BadInput as check_available does, and RuntimeError where walls do not
+    start.
     """
     if workers is not None and workers < 1:
         raise BadInput(f"{workers} workers; there must be 1 or more")
@@ -156,8 +157,8 @@ def run_all(
 
 
 def _first(limits: Limits, allow_unsandboxed: bool, kind: str | None) -> "_Judge":
-    """A judge behind the best walls that stand here, or those of a kind; BadInput where these are
-    not bubblewrap's and no others are allowed."""
+    """A judge behind the best walls that work here, or behind walls of a kind. Raises BadInput if
+    these are not bubblewrap's and no others are allowed."""
     why = "bwrap is not installed (Debian: apt-get install bubblewrap)"
     for walls in isolation.candidates():
         if kind not in (None, walls.kind):
@@ -217,7 +218,7 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
 
 
 class _Judge:
-    """A process of evals/sandbox/judge.py; `busy` is the number of the job it is at."""
+    """A process of evals/sandbox/judge.py; `busy` is the number of the job it works on."""
 
     def __init__(self, limits: Limits, walls: isolation.Walls) -> None:
         self.limits, self.walls = limits, walls
@@ -238,7 +239,7 @@ class _Judge:
         self.send(config | {"scratch": self.scratch})
 
     def start(self) -> None:
-        """Wait until the walls have been seen to stand; RuntimeError if they do not."""
+        """Wait until the walls have been seen to work. Raises RuntimeError if they do not."""
         while self.busy == -1:
             self.take()
 
@@ -252,7 +253,7 @@ class _Judge:
         self.send(dataclasses.asdict(job))
 
     def take(self) -> Result | None:
-        """The result, once all of it has come."""
+        """The result, once it has arrived completely."""
         new = os.read(self.out, 1 << 16)
         self.rest += new
         if not new:
@@ -267,15 +268,15 @@ class _Judge:
             return Result("tampered", "the judge was killed", nan)
         if not self.rest.endswith(b"\n"):
             return None
-        said, self.rest = json.loads(self.rest), b""
+        message, self.rest = json.loads(self.rest), b""
         trial, self.busy = self.busy == -1, None
-        if "broken" in said:
-            raise RuntimeError(said["broken"])
+        if "broken" in message:
+            raise RuntimeError(message["broken"])
         if trial:
-            if said["verdict"] != "passed":
-                raise RuntimeError(f"{self.walls.kind} does not work here: {said['reason']}")
+            if message["verdict"] != "passed":
+                raise RuntimeError(f"{self.walls.kind} does not work here: {message['reason']}")
             return None
-        return Result(said["verdict"], said["reason"], said["seconds"])
+        return Result(message["verdict"], message["reason"], message["seconds"])
 
     def close(self) -> None:
         """End it and all below it: it kills those when its stdin closes. Then remove what they

@@ -1,12 +1,12 @@
 """Values across the border of the sandbox, as the judge sees them.
 
-`decode` makes plain values of what evals/sandbox/inside.py claims: None, bool, int, float, complex, str,
-bytes, list, tuple, set, frozenset, dict, Counter, OrderedDict, defaultdict, range, deque, Fraction,
-Decimal, of exactly these types. So every comparison that a test makes is Python's own. What is no
-such value is a ProgramObject: it can be handed back to the program, have attributes read and set
-(MBPP builds trees with them), be iterated over and be true or false: the program is asked, which
-could as well have returned that bool. It has no comparison or arithmetic, which would let the
-program decide a test.
+`decode` makes plain values of what evals/sandbox/inside.py claims: None, bool, int, float, complex,
+str, bytes, list, tuple, set, frozenset, dict, Counter, OrderedDict, defaultdict, range, deque,
+Fraction, Decimal, of exactly these types. So every comparison that a test makes is Python's own.
+Anything else becomes a ProgramObject. It can be handed back to the program, its attributes can be
+read and set (MBPP builds trees with them), it can be iterated over, and it is true or false. For
+these the judge asks the program, which could as well have returned that bool. A ProgramObject has
+no comparison and no arithmetic, which would let the program decide a test.
 """
 
 import builtins
@@ -21,7 +21,8 @@ from evals.sandbox.inside import FACTORIES
 
 
 class Verdict(BaseException):
-    """How a program fares, once that is certain. A BaseException, so that tests do not catch it."""
+    """How a program fares, once that is certain. It is a BaseException, so that tests do not catch
+    it."""
 
     def __init__(self, verdict: str, reason: str) -> None:
         self.verdict, self.reason = verdict, reason
@@ -31,7 +32,7 @@ class Asked(Protocol):
     """The program, as its objects see it."""
 
     def ask(self, what: str, *rest: Any) -> Any:
-        """Send it a request about an object; what it answers."""
+        """Send the program a request about an object; returns its answer."""
         ...
 
     def end(self, verdict: str, reason: str) -> NoReturn:
@@ -103,8 +104,8 @@ CONTAINERS = (list, tuple, dict, set, deque)
 
 
 def decode(value: Any, program: Asked) -> Any:
-    """The value that a parsed answer stands for. Raises ValueError or TypeError where it stands for
-    none, ArithmeticError on impossible numbers, RecursionError where it is nested too deep."""
+    """The value that a parsed answer stands for. Raises ValueError or TypeError if it stands for
+    none, ArithmeticError on impossible numbers, RecursionError if it is nested too deeply."""
     if not isinstance(value, list):
         if isinstance(value, dict):
             raise ValueError("a mapping without a tag")
@@ -136,7 +137,8 @@ def parse(data: bytes) -> Any:
 
 
 def pack(value: Any) -> Any:
-    """An argument as marshal takes it, see evals/sandbox/inside.py. TypeError on what cannot be sent."""
+    """An argument in the form that marshal takes (evals/sandbox/inside.py). Raises TypeError if it
+    cannot be sent."""
     if type(value) is ProgramObject:
         return (..., "object", value._number)
     if type(value) in (list, tuple, set, frozenset):
@@ -165,7 +167,7 @@ def pack(value: Any) -> Any:
 
 
 def update(old: Any, new: Any) -> None:
-    """Make the containers of `old` what the program has made of them."""
+    """Give the containers of `old` the contents that the program has given them."""
     if type(old) is not type(new):
         return
     if isinstance(old, (list, tuple, deque)) and len(old) == len(new):

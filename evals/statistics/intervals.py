@@ -8,7 +8,7 @@ Z90 = 1.6448536269514722  # the normal distribution has 90% within so many stand
 
 
 def wilson(share: float, count: int, z: float = Z90) -> tuple[float, float]:
-    """Wilson's interval for a probability of which `share` of `count` trials were seen; (0, 1)
+    """Wilson's interval for a probability, after a `share` of `count` trials succeeded; (0, 1)
     without a trial."""
     if count == 0:
         return 0.0, 1.0
@@ -19,8 +19,8 @@ def wilson(share: float, count: int, z: float = Z90) -> tuple[float, float]:
 
 
 def bootstrap(groups: Sequence[Sequence[bool]], times: int = 1000) -> tuple[float, float]:
-    """90% interval for the share that is true, where what stands in one group (the questions on one
-    story) is not independent: groups are drawn anew, with replacement. (0, 1) of nothing."""
+    """90% interval for the share that is true if the items of a group (the questions on one story)
+    are not independent: groups are drawn anew, with replacement. (0, 1) without groups."""
     counts = [(sum(group), len(group)) for group in groups if group]
     if not counts:
         return 0.0, 1.0

@@ -105,11 +105,11 @@ class Launcher(abc.ABC):
 
     @abc.abstractmethod
     def step(self) -> bool:
-        """Start what may start, note what has ended; False once nothing is left."""
+        """Start what may start, and note what has ended. False once nothing is left."""
 
     def stop(self) -> str:
-        """After Ctrl-C: ask what runs to save and leave, wait for it, and return what to tell the
-        user."""
+        """After Ctrl-C: ask running jobs to save and leave, and wait for them. Returns a line for
+        the user."""
         self.waiting = []
         return "saved"
 
@@ -134,8 +134,8 @@ def is_held(folder: Path) -> bool:
 
 
 def note_death(folder: Path, log: str = "") -> None:
-    """A job that ended without a word (killed, out of memory) becomes a failed run, unless it ended
-    because another process has the run."""
+    """Mark the run of a job that ended without a message (killed, out of memory) as failed, unless
+    the job ended because another process has the run."""
     if is_held(folder):
         return
     status = read_status(folder) or {"state": "running"}

@@ -18,7 +18,7 @@ LAUNCHERS = ("local", "debug", "slurm")
 
 
 def check_launcher(name: str) -> None:
-    """BadInput for an unknown launcher, or for Slurm's where there is no Slurm."""
+    """Raise BadInput for an unknown launcher, or for Slurm's on a machine without Slurm."""
     choose("launcher", name, LAUNCHERS)
     if name == "slurm":
         slurm.check_installed()

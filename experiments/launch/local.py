@@ -60,10 +60,10 @@ class Local(Launcher):
 def side_by_side(jobs: list[Job], planned: int) -> tuple[int, int]:
     """(runs side by side, threads each) on this machine, for a study of `planned` runs.
 
-    On a CPU one thread per run where there are as many runs as cores: matrices this small do not
-    feed two (make bench-engine). Threads follow the plan, not what is left of it, so that a run
-    that continues adds its sums in the same order. Memory limits the runs side by side; on GPUs
-    four each do, too: beyond that they only take turns.
+    On a CPU each run gets one thread if there are as many runs as cores: matrices this small do not
+    keep two busy (make bench-engine). Threads follow the plan and not what is left of it, so that a
+    run that continues adds its sums in the same order. Memory limits the runs side by side. A GPU
+    gets at most four runs: beyond that they only take turns.
     """
     configs = [from_dict(TrainConfig, json.loads(job.config)) for job in jobs]
     largest = max(map(run_bytes, configs), default=1.0)
@@ -79,7 +79,7 @@ def side_by_side(jobs: list[Job], planned: int) -> tuple[int, int]:
 
 
 def free_memory() -> float:
-    """Bytes of main memory that are free or could be freed; infinite where that is unknown."""
+    """Bytes of main memory that are free or could be freed; infinite if unknown."""
     with contextlib.suppress(OSError, StopIteration):
         with open("/proc/meminfo") as file:
             line = next(line for line in file if line.startswith("MemAvailable"))

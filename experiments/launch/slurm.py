@@ -30,8 +30,8 @@ ACTIVE_STATES = (
 class SlurmOptions:
     """What a Slurm job asks for. From slurm.toml in the working folder, then --slurm field=value.
 
-    parallel      how many of the study's runs at a time
-    warn_seconds  how long before the time limit the job is told to save and requeue
+    parallel      how many of the study's runs at a time warn_seconds  seconds before the time limit
+    at which Slurm warns the job, so that it saves and requeues
     """
 
     partition: str = ""

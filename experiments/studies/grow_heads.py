@@ -1,12 +1,14 @@
-"""Table S6: does a model that is trained already gain from more heads?
+"""Table S6: does a trained model gain from more heads?
 
-The paper goes on training Llama 2 on 200B tokens of code: as it is, with three linear heads more,
+The paper continues to train Llama 2 on 200B tokens of code: as it is, with three linear heads more,
 with heads made of the trunk's last layers (+0), and with three layers more (+3). It finds no clear
-gain, and says neither how the heads begin (here: saying what head 1 says, mtp/formats/folders.py) nor with
-which rates (here: those of its own 7B models).
+gain. It says neither how the heads begin (here: as copies of what head 1 says,
+mtp/model/surgery.py) nor which rates it uses (here: the rates of its own 7B models).
 
 At `paper` scale the base is the Llama 2 7B of Hugging Face's format, imported to runs/llama-2-7b.
-At the others it is the n=1 model of `sweep-n`, trained on with other batches of the same corpus.
+At the others it is the n=1 model of `sweep-n`, which continues with batches that it has not seen:
+those of the other base's seed. So at `cpu` scale the two replicates see much of the same data, and
+a row's seed is the continuation's.
 """
 
 import dataclasses
@@ -53,7 +55,7 @@ def runs(scale: str) -> list[TrainConfig]:
         return [with_model(llama, 0, **changes) for changes in VARIANTS.values()]
     made = [
         dataclasses.replace(
-            # another base's seed: other batches than it has seen
+            # the other base's seed: batches that this base has not seen
             with_model(each, (each.seed + 1) % len(bases), **changes),
             tokens=CONTINUED[scale],
             lr=each.lr / 2,
@@ -87,8 +89,9 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     paper_points(right, paper, "variant", "Paper, Llama 2, 200B tokens of code", list(VARIANTS))
     for axes in (left, right):
         axes.set_xticks(range(len(VARIANTS)), [name.replace(" ", "\n", 1) for name in VARIANTS])
-    told = "n=4 but for n=1; dotted: the models before they were trained on"
-    return figures.finish(picture, caption(rows, told))
+    what = "n=4 but for n=1; dotted: the models before they continue"
+    limit = "The replicates share most of their data, so their spread is too small."
+    return figures.finish(picture, caption(rows, what, limit=limit))
 
 
 def heads_panel(axes: Axes, rows: pd.DataFrame) -> None:
@@ -110,7 +113,7 @@ def heads_panel(axes: Axes, rows: pd.DataFrame) -> None:
 STUDY = Study(
     name="grow-heads",
     artefact="Table S6",
-    question="does a model that is trained already gain from more heads?",
+    question="does a trained model gain from more heads?",
     runs=runs,
     evaluations={"likelihood": likelihood},
     figure=figure,

@@ -1,13 +1,14 @@
-"""Figure S14: what becomes of induction when books stand among the stories?
+"""Figure S14: what do books among the stories do to induction?
 
-`synthetic-induction` with books in the training text, nine bytes to one of stories, beside its own
-runs of the same size. With books the paper finds induction earlier and of almost all names, and
-n = 2 ahead at 1M and 3M parameters only: the pieces of random names are no longer strange to the
-model. So both kinds of names are shown here: held-out ones, and any pieces, as in the paper.
+`synthetic-induction` with books in the training text, beside its own runs of the same size. The
+paper mixes nine bytes of books to one of stories; at `cpu` scale it is one to one, since nine to
+one would leave half a million tokens of stories. With books the paper finds induction earlier and
+of almost all names, and n = 2 ahead at 1M and 3M parameters only: the model knows the pieces of
+random names by then. So both kinds of names are shown here: held-out ones, and names of any pieces,
+as in the paper.
 
 The books are yours: texts in data/books, or `--set data.source='mix:9*files:PATH|1*python:...'`.
-Ours are 47 children's books of Project Gutenberg, 14 MB. At cpu scale it is one byte of them to one
-of stories, since nine to one would leave half a million tokens of stories.
+Ours are 47 children's books of Project Gutenberg, 14 MB.
 """
 
 import dataclasses
@@ -19,18 +20,19 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.bases import with_model
-from experiments.panels import caption, in_millions, metric
-from experiments.studies.synthetic_induction import (
+from experiments.name_copying import (
     NAMES,
     SEEDS,
     STYLES,
     N,
     base,
     chosen,
+    few_seeds,
     mentions,
     names,
     progress,
 )
+from experiments.panels import caption, in_millions, metric
 from experiments.study import Study
 from mtp.config import TrainConfig
 
@@ -101,7 +103,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         labelspacing=0.3,
     )
     what = f"{mentions(rows)};\nthe paper (Figure S14, no values): almost all names with books"
-    return figures.finish(picture, caption(rows, what, paper=False))
+    return figures.finish(picture, caption(rows, what, paper=False, limit=few_seeds(rows)))
 
 
 def bars(axes: Axes, points: pd.DataFrame, title: str) -> None:
@@ -124,7 +126,7 @@ def bars(axes: Axes, points: pd.DataFrame, title: str) -> None:
 STUDY = Study(
     name="synthetic-induction-books",
     artefact="Figure S14",
-    question="what becomes of induction when books stand among the stories?",
+    question="what do books among the stories do to induction?",
     runs=runs,
     evaluations={"names": names},
     figure=figure,

@@ -1,8 +1,9 @@
 """Which attention heads do the induction that `synthetic-induction` measures?
 
-One run per n of its largest size. Where a name begins again, how much does each attention head on
-the way to the next token look at what followed that beginning before (prefix matching)? And what
-does the strongest one look at in a stretch of one story?
+One run of each n, of its largest size. Where a name begins again, how much does each attention head
+on the way to the next token look at what followed that beginning before (prefix matching)? And what
+does the strongest one look at in a stretch of one story? The paper's figures show no
+attention.
 """
 
 import ast
@@ -16,9 +17,9 @@ from matplotlib.figure import Figure
 from evals.probes import attention
 from experiments import figures
 from experiments.bases import with_model
+from experiments.name_copying import N, asked_names, base
 from experiments.panels import caption, metric
 from experiments.results import Measure
-from experiments.studies.synthetic_induction import N, base, the_test
 from experiments.study import Study
 from mtp.config import TrainConfig
 from mtp.data.corpus import Corpus
@@ -36,7 +37,7 @@ def runs(scale: str) -> list[TrainConfig]:
 def look(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Prefix-matching scores where names begin again, means over stories, and the strongest head's
     weights in the stretch of a story where most names begin and begin again."""
-    asked = the_test(model, corpus, scale)
+    asked = asked_names(model, corpus, scale)
     stories = {id(question.tokens): question.tokens for question in asked}
     places = {key: [q.at for q in asked if id(q.tokens) == key] for key in stories}
     found, even = [], []
@@ -100,7 +101,8 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     even = metric(rows, "prefix matching, even attention").value.mean()
     what = "next-token path, where names begin again (orange);\n"
     what += f"even attention would score {even:.3f}"
-    return figures.finish(picture, caption(rows, what, paper=False))
+    limit = "One run of each n, and seeds differ in whether they copy: this is not an effect of n."
+    return figures.finish(picture, caption(rows, what, paper=False, limit=limit))
 
 
 def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -128,8 +130,8 @@ def look_panel(axes: Axes, rows: pd.DataFrame, n: int) -> None:
     """The strongest head's weights, row t over what token t looks at; the tokens as labels."""
     words: dict[int, str] = {}
     for name in rows.metric:
-        if told := re.fullmatch(r"token (\d+) (.*)", name):
-            words[int(told[1])] = ast.literal_eval(told[2]).strip()
+        if token := re.fullmatch(r"token (\d+) (.*)", name):
+            words[int(token[1])] = ast.literal_eval(token[2]).strip()
     parts = rows.metric.str.extract(r"^strongest head, token (\d+) looks at (\d+)$").astype(float)
     kept = rows.assign(t=parts[0], s=parts[1]).dropna(subset=["t"])
     again = rows.metric.str.extract(r"^a name begins again at (\d+)$")[0].dropna().astype(int)

@@ -1,9 +1,12 @@
 """Figure S15: do pause tokens, which give a model time to compute, do what n > 1 does?
 
 `synthetic-polynomials` with 0, 5 or 10 constant tokens between question and equality sign, in
-training and in the test. If n > 1 helped because later heads share computation with earlier
-positions, pauses should help n = 1 as much; the paper finds the gain of n > 1 to stay. Every run
-sees as many problems as the runs without pauses, hence more tokens.
+training and in the test. If n > 1 helps because later heads share computation with earlier
+positions, pauses should help n = 1. The paper finds that the gain of n > 1 stays. Every run sees as
+many problems as the runs without pauses, hence more tokens.
+
+Pauses change n > 1 in another way too: at the end of a question, heads 2 to n then predict pauses
+instead of the answer, so there is nothing to look ahead to.
 """
 
 import dataclasses
@@ -12,16 +15,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import figures
-from experiments.bases import with_model
-from experiments.studies.synthetic_polynomials import (
+from experiments.arithmetic import (
     STYLES,
     accuracy_panel,
     arithmetic,
     base,
     mark_domain,
-    told,
+    task_caption,
     with_pause,
 )
+from experiments.bases import with_model
 from experiments.study import Study
 from mtp.config import TrainConfig
 
@@ -78,8 +81,10 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         if panel.has_data():
             panel.legend()
             break
-    more = "; with pauses more steps, as many problems."
-    return figures.finish(picture, told(rows, paper=False).removesuffix(".") + more)
+    limit = (
+        "With pauses: as many problems, more steps; after a question heads 2 to n predict pauses."
+    )
+    return figures.finish(picture, task_caption(rows, paper=False, limit=limit))
 
 
 STUDY = Study(

@@ -1,8 +1,8 @@
 """Token shards -> batches of inputs and n shifted targets, resumable at any window.
 
-A split is cut into windows of `context` inputs; window w covers tokens [w context, (w+1) context)
-and reads n tokens further for its targets, so that no target is lost at a window's edge. Of prompts
-and completions each record is a window (mtp/data/pairs.py).
+A split is cut into windows of `context` inputs. Window w covers tokens [w context, (w+1) context)
+and reads n tokens further for its targets, so that no target is lost at a window's edge. In a split
+of prompts and completions each record is a window (mtp/data/pairs.py).
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ IGNORE = -100  # what torch's cross-entropy skips by default
 
 
 class Tokens(Protocol):
-    """What batches need of a split (mtp.data.corpus.Split is one): its size, eos id and a reader."""
+    """What batches need from a split (mtp.data.shards.Split): its size, eos id and a reader."""
 
     @property
     def tokens(self) -> int: ...
@@ -31,11 +31,11 @@ class Tokens(Protocol):
 def future_targets(
     window: np.ndarray, eos: int, n: int, valid: np.ndarray | None = None
 ) -> np.ndarray:
-    """The n next tokens of each position, as far as its document reaches.
+    """The n next tokens of each position, up to the end of its document.
 
-    window (B, T+n) token ids; returns (n, B, T) int64, where [i-1, b, t] is window[b, t+i], or
-    IGNORE if an eos stands among window[b, t .. t+i-1] (eos itself is a target, and has none) or
-    where `valid` (B, T+n) is False at the target.
+    window (B, T+n) token ids; returns (n, B, T) int64, where [i-1, b, t] is window[b, t+i]. It is
+    IGNORE if there is an eos among window[b, t .. t+i-1] (an eos is a target but has no targets),
+    or if `valid` (B, T+n) is False at the target.
     """
     length = window.shape[1] - n
     is_eos = (window == eos).astype(np.int64)
@@ -49,8 +49,8 @@ def future_targets(
 
 
 def _window(split: Tokens, index: int, context: int, n: int, end: int) -> tuple[np.ndarray, ...]:
-    """Tokens (context+n,) of a window and whether each is a target, that is lies before `end`; eos
-    pads the rest."""
+    """The tokens (context+n,) of a window, padded with eos, and whether each may be a target: it
+    must be before `end`."""
     if isinstance(split, Pairs):
         return split.window(index, context, n)
     start = index * context
@@ -72,24 +72,25 @@ def _batch(
 
 
 def _windows(split: Tokens, context: int, end: int) -> int:
-    """How many windows the first `end` tokens have."""
+    """How many windows the first `end` tokens fill."""
     if isinstance(split, Pairs):
         return split.records_within(end)
     return max(-(-(end - 1) // context), 0)  # the last token is an input to nothing
 
 
 def epoch_tokens(split: Tokens, context: int) -> int:
-    """Tokens of a pass over the split; of pairs the padding counts, a window being a record."""
+    """Tokens in a pass over the split. For pairs, padding counts: each record is a whole window."""
     return split.records * context if isinstance(split, Pairs) else split.tokens
 
 
 class Batches:
-    """Shuffled training batches without end; everything follows from (seed, windows consumed).
+    """Endless shuffled training batches, a pure function of the seed and the windows consumed.
 
-    batch   windows per step over all ranks; this rank gets a contiguous batch / world of them
-    context inputs per window
-    n       targets per input
-    Raises BadInput if the split has less than one batch of windows.
+    batch    windows per step over all ranks; this rank gets a contiguous batch / world of them
+    context  inputs per window
+    n        targets per input
+
+    Raises BadInput if the split has fewer windows than a batch.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Batches:
         self.windows_per_epoch = _windows(split, context, split.tokens)
         if self.windows_per_epoch < batch:
             raise BadInput(
-                f"the corpus has {self.windows_per_epoch} windows of {context} tokens, less than "
+                f"the corpus has {self.windows_per_epoch} windows of {context} tokens, fewer than "
                 f"one batch of {batch}; choose a smaller batch or context, or a larger corpus"
             )
         self._order = lru_cache(2)(self._permutation)
@@ -123,22 +124,22 @@ class Batches:
         return self.windows / self.windows_per_epoch
 
     def next(self) -> tuple[torch.LongTensor, torch.LongTensor]:
-        """This rank's inputs (b, context) and targets (n, b, context) of the next step."""
+        """This rank's inputs (b, context) and targets (n, b, context) for the next step."""
         indices = [self._index(self.windows + row) for row in self.rows]
         batch = _batch(self.split, iter(indices), self.context, self.n, self.split.tokens)
         self.windows += self.batch
         return batch
 
     def state(self) -> dict[str, int]:
-        """Where the stream stands, and whose stream it is; JSON."""
+        """The position in the stream and what identifies the stream, for JSON."""
         return {"windows": self.windows} | self._identity()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; BadInput if it belongs to other data."""
+        """Continue from `state`. Raises BadInput if it belongs to other data."""
         for key, ours in self._identity().items():
             if state.get(key) != ours:
                 raise BadInput(
-                    f"the saved data order is of {key} {state.get(key)}, this run has {ours}; "
+                    f"the saved data order is for {key} {state.get(key)}, this run has {ours}; "
                     "resume with the same corpus, context and seed, or start a new run"
                 )
         self.windows = int(state["windows"])
@@ -159,15 +160,16 @@ class Batches:
 def evaluation_batches(
     split: Tokens, batch: int, context: int, n: int, limit_tokens: int | None = None
 ) -> Iterator[tuple[torch.LongTensor, torch.LongTensor]]:
-    """Inputs (b, context) and targets (n, b, context) in order, b <= batch; each token once.
+    """Inputs (b, context) and targets (n, b, context) in order, b <= batch; each token comes once.
 
-    Only the first `limit_tokens` tokens are scored if given. Raises BadInput on an empty split.
+    If `limit_tokens` is set, only so many first tokens are scored. Raises BadInput for an empty
+    split.
     """
     end = split.tokens if limit_tokens is None else min(limit_tokens, split.tokens)
     if end < 2:
         raise BadInput(
-            f"nothing to evaluate in {end} tokens; choose a larger corpus, share of validation "
-            "documents or limit_tokens"
+            f"there is nothing to evaluate in {end} tokens; choose a larger corpus, share of "
+            "validation documents or limit_tokens"
         )
     windows = _windows(split, context, end)
     for first in range(0, windows, batch):

@@ -1,47 +1,47 @@
-"""Documents of a named source -> filtered, split, tokenized, memory-mapped shards.
+"""Building and opening corpora: documents of a source become filtered, split and tokenized shards.
 
     python -m mtp.data.corpus --source stdlib --tokenizer bpe --vocab 2048
 
 A corpus is a folder: manifest.json, the tokenizer, train-00000.bin .., validation-00000.bin ...
-Each document is stored as bos, its tokens, eos. Split and order follow from each document's own
-hash, so that neither depends on the order of the source and added documents move no others.
+Each document is stored as bos, its tokens, eos. The hash of a document decides its split and its
+place in the order, so that neither depends on the order of the source, and new documents do not
+move others.
 """
 
-import argparse
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import platform
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
+from mtp.command_line import new_parser
 from mtp.config import CorpusConfig
 from mtp.errors import BadInput, exit_cleanly
-from mtp.data.pairs import ROW, Pairs, PairsWriter, from_text, read_lengths
+from mtp.data.pairs import RECORD_BYTES, Pairs, PairsWriter, from_text, read_lengths
 from mtp.data.shards import ShardWriter, Split
-from mtp.files import file_sha256, sync
-from mtp.data.sources import Source, open_source, unfit
+from mtp.files import atomic_folder, file_sha256, locked
+from mtp.data.sources import Source, open_source, reason_to_drop
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, names_a_path, from_name, load
 
-FORMAT = 1  # of the folder; part of its name
-BPE_SAMPLE = 20_000_000  # bytes of train text that a BPE is trained on
-VERIFY_BYTES = 200_000_000  # shards up to this size in all are hashed when opened
+FORMAT = 1  # version of the folder's format, which is part of its name
+BPE_SAMPLE = 20_000_000  # bytes of training text that a BPE is trained on
+VERIFY_BYTES = 200_000_000  # shards are hashed when opened if they have at most so many bytes
 SPLITS = ("train", "validation")
 
 
 class Corpus:
-    """A built corpus: folder, manifest, tokenizer, train and validation."""
+    """An opened corpus: its folder, manifest, tokenizer, and the splits train and validation."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], tokenizer: Tokenizer) -> None:
         self.folder, self.manifest, self.tokenizer = folder, manifest, tokenizer
@@ -57,30 +57,30 @@ class Corpus:
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """Load a built corpus; BadInput names a file that is missing or was altered.
+    """Open a built corpus. BadInput names a file that is missing or was altered.
 
-    Sizes are always checked, hashes of shards up to VERIFY_BYTES in all.
+    Sizes are always checked; shards are hashed if they have at most VERIFY_BYTES in all.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         if manifest.pop("sha256") != _digest(manifest):
             raise ValueError
     except FileNotFoundError:
-        raise BadInput(_broken(folder / "manifest.json", "is missing")) from None
+        raise BadInput(_damage(folder / "manifest.json", "is missing")) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadInput(_broken(folder / "manifest.json", "was altered")) from None
+        raise BadInput(_damage(folder / "manifest.json", "was altered")) from None
     width = np.dtype(manifest["dtype"]).itemsize
     hash_shards = sum(manifest["tokens"].values()) * width <= VERIFY_BYTES
     entries = [manifest["tokenizer"], *(s for name in SPLITS for s in manifest["shards"][name])]
     for entry in [*entries, *manifest.get("records", {}).values()]:
         file, is_shard = folder / entry["file"], "tokens" in entry
         if not file.is_file():
-            raise BadInput(_broken(file, "is missing"))
-        size = entry["tokens"] * width if is_shard else ROW * entry.get("records", 0)
+            raise BadInput(_damage(file, "is missing"))
+        size = entry["tokens"] * width if is_shard else RECORD_BYTES * entry.get("records", 0)
         if size and file.stat().st_size != size:
-            raise BadInput(_broken(file, "has the wrong size"))
+            raise BadInput(_damage(file, "has the wrong size"))
         if (hash_shards or not is_shard) and file_sha256(file) != entry["sha256"]:
-            raise BadInput(_broken(file, "was altered"))
+            raise BadInput(_damage(file, "was altered"))
     return Corpus(folder, manifest, load(folder))
 
 
@@ -88,47 +88,53 @@ def build(
     config: CorpusConfig,
     root: Path = Path("data"),
     progress: bool = True,
-    own: Tokenizer | None = None,
+    saved_tokenizer: Tokenizer | None = None,
 ) -> Corpus:
-    """The corpus of `config` under root/NAME-HASH, built if it is not there yet. `own`: what a run
-    has kept of the tokenizer that its config names by a path, where there may be nothing any more.
+    """The corpus of `config` in the folder root/NAME-HASH, built first if it is not there yet.
 
-    A folder of that name is complete: it is made beside and renamed. Of several processes that
-    ask for one corpus, one builds and the others wait. Raises BadInput on bad values, a source
-    that cannot be read, no documents left after the filters, or a damaged corpus.
+    saved_tokenizer  a run's own copy of the tokenizer, which replaces the one that the config
+                     names by a path: that path may be gone by now
+
+    A folder of that name is complete, since it is built under another name and renamed. If several
+    processes ask for the same corpus, one builds it and the others wait. Raises BadInput on bad
+    values, a source that cannot be read, no documents left after the filters, or a damaged corpus.
     """
-    folder, source, tokenizer = _place(config, root, own)
+    folder, source, tokenizer = _resolve(config, root, saved_tokenizer)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{root} cannot hold corpora: {error.strerror}") from None
     if not folder.exists():
-        with _alone(root / f".{folder.name}.lock", progress):
+        waiting = partial(_log, f"waiting for another process to build {folder.name}", progress)
+        with locked(root / f".{folder.name}.lock", waiting=waiting):
             if not folder.exists():
                 _build(folder, config, source, tokenizer, progress)
     return open_corpus(folder)
 
 
-def built(config: CorpusConfig, root: Path = Path("data")) -> Corpus | None:
+def open_if_built(config: CorpusConfig, root: Path = Path("data")) -> Corpus | None:
     """The corpus of `config` if it has been built under `root`."""
-    folder, _, _ = _place(config, root)
+    folder, _, _ = _resolve(config, root)
     return open_corpus(folder) if folder.exists() else None
 
 
-def _place(
-    config: CorpusConfig, root: Path, own: Tokenizer | None = None
+def _resolve(
+    config: CorpusConfig, root: Path, saved_tokenizer: Tokenizer | None = None
 ) -> tuple[Path, Source, Tokenizer | None]:
-    """The folder of a config's corpus, its source, and its tokenizer (None: to be trained)."""
+    """The folder of a config's corpus, its source, and its tokenizer (None: one to be trained)."""
     if not 0 <= config.validation < 1:
         raise BadInput(f"validation is {config.validation}; it must be at least 0 and below 1")
     if config.max_mb < 0:
         raise BadInput(f"max_mb is {config.max_mb}; it must be at least 0 (0: all)")
     source = open_source(config.source, skip=root.resolve())
-    tokenizer = own if own and names_a_path(config.tokenizer) else from_name(config.tokenizer)
+    if saved_tokenizer and names_a_path(config.tokenizer):
+        tokenizer = saved_tokenizer
+    else:
+        tokenizer = from_name(config.tokenizer)
     identity = dataclasses.asdict(config) | {"format": FORMAT, "source": source.identity}
     if isinstance(tokenizer, LlamaTokenizer):
         identity["tokenizer"] = file_sha256(tokenizer.file)
-    elif isinstance(tokenizer, BPE):  # of another run
+    elif isinstance(tokenizer, BPE):  # another run's
         identity["tokenizer"] = _digest([tokenizer.inner.to_str(), tokenizer.names])
     if tokenizer is None:
         BPE.check(config.vocab)  # now, not after the source is read
@@ -144,15 +150,12 @@ def _build(
     tokenizer: Tokenizer | None,
     progress: bool,
 ) -> None:
-    making = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(making, ignore_errors=True)  # of a build that was killed
-    making.mkdir()
-    try:
-        with (making / "texts").open("w+b") as texts:
+    with atomic_folder(folder) as half:
+        with (half / "texts").open("w+b") as texts:
             documents = _Documents(texts)
             documents.collect(source, config, progress)
-            (making / "texts").unlink()  # the open file stays readable
-            manifest = _tokenize(documents, making, config, tokenizer, source.pairs, progress)
+            (half / "texts").unlink()  # the open file stays readable
+            manifest = _tokenize(documents, half, config, tokenizer, source.pairs, progress)
         manifest |= {
             "format": FORMAT,
             "config": dataclasses.asdict(config),
@@ -160,21 +163,16 @@ def _build(
             "python": platform.python_version(),
         }
         text = json.dumps(manifest | {"sha256": _digest(manifest)}, indent=2)
-        (making / "manifest.json").write_text(text + "\n")
-        sync(making / "manifest.json")
-        sync(making)
-        making.rename(folder)
-        sync(folder.parent)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+        (half / "manifest.json").write_text(text + "\n")
 
 
 class _Documents:
-    """Fit documents, spooled to a file so that they can be taken in hash order."""
+    """The documents that pass the filters, spooled to a file so that they can be read in hash
+    order."""
 
     def __init__(self, texts: BinaryIO) -> None:
         self.texts = texts
-        self.places: dict[bytes, tuple[int, int]] = {}  # sha256 -> start and length in `texts`
+        self.spans: dict[bytes, tuple[int, int]] = {}  # sha256 -> start and length in `texts`
         self.counts = Counter(seen=0, duplicates=0)
         self.keys: dict[str, list[bytes]] = {name: [] for name in SPLITS}
 
@@ -185,14 +183,14 @@ class _Documents:
                 self.counts["seen"] += 1
                 bar.update(len(document.content))
                 key = hashlib.sha256(document.content).digest()
-                if document.group is not None:  # what decides whether it is held out
+                if document.group is not None:  # the group decides whether it is held out
                     key = key[:-8] + hashlib.sha256(document.group).digest()[-8:]
-                reason = "duplicates" if key in self.places else unfit(document)
+                reason = "duplicates" if key in self.spans else reason_to_drop(document)
                 if reason:
                     self.counts[reason] += 1
                     continue
                 self.texts.write(document.content)
-                self.places[key] = end, len(document.content)
+                self.spans[key] = end, len(document.content)
                 end += len(document.content)
                 if source.streamed and config.max_mb and end >= config.max_mb * 1e6:
                     break
@@ -203,25 +201,25 @@ class _Documents:
             raise BadInput(f"source {config.source} leaves no documents to train on ({found})")
 
     def _split(self, config: CorpusConfig) -> None:
-        """In hash order, up to max_mb, to train or validation."""
+        """Assign documents to train or validation, in hash order, up to max_mb."""
         total = 0
-        for number, key in enumerate(sorted(self.places)):
-            total += self.places[key][1]
+        for number, key in enumerate(sorted(self.spans)):
+            total += self.spans[key][1]
             if config.max_mb and total > config.max_mb * 1e6:
-                self.counts["beyond_max_mb"] = len(self.places) - number
+                self.counts["beyond_max_mb"] = len(self.spans) - number
                 return
-            # by the hash's other end: its front already decides what max_mb keeps
+            # the end of the hash decides, since its front decides what max_mb keeps
             held_out = int.from_bytes(key[-8:]) < config.validation * 2**64
             self.keys["validation" if held_out else "train"].append(key)
 
     def bytes(self, split: str) -> int:
-        return sum(self.places[key][1] for key in self.keys[split])
+        return sum(self.spans[key][1] for key in self.keys[split])
 
     def read(self, split: str, limit: int | None = None) -> Iterator[list[str]]:
-        """The texts of a split in batches of a few megabytes, until `limit` bytes in all."""
+        """The texts of a split, in batches of a few megabytes, up to `limit` bytes in all."""
         batch, size, total = [], 0, 0
         for key in self.keys[split]:
-            start, length = self.places[key]
+            start, length = self.spans[key]
             batch.append(os.pread(self.texts.fileno(), length, start).decode())
             size, total = size + length, total + length
             if size >= 4_000_000:
@@ -241,15 +239,14 @@ def _tokenize(
     pairs: bool,
     progress: bool,
 ) -> dict[str, Any]:
-    """Write the tokenizer and the shards; returns their part of the manifest."""
+    """Write the tokenizer and the shards. Returns their part of the manifest."""
     if tokenizer is None:
         sample = documents.read("train", BPE_SAMPLE)
-        _say(f"training bpe-{config.vocab}", progress)
+        _log(f"training bpe-{config.vocab}", progress)
         texts = (text for batch in sample for text in batch)
         tokenizer = BPE.train(map("".join, map(from_text, texts)) if pairs else texts, config.vocab)
     tokenizer.save(folder)
     (saved,) = folder.glob("tokenizer.*")
-    sync(saved)
     dtype = "uint16" if tokenizer.vocab_size <= 65_535 else "uint32"
     shards: dict[str, list[dict[str, Any]]] = {}
     records: dict[str, dict[str, Any]] = {}
@@ -283,27 +280,15 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _broken(file: Path, how: str) -> str:
-    return f"corpus file {file} {how}; delete {file.parent} to have it built again"
-
-
-@contextmanager
-def _alone(lock: Path, progress: bool) -> Iterator[None]:
-    """Hold a lock file; the system frees it when this process ends, however it ends."""
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"waiting for another process to build {lock.stem[1:]}", progress)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+def _damage(file: Path, how: str) -> str:
+    return f"corpus file {file} {how}; delete {file.parent} to build it again"
 
 
 @contextmanager
 def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
-    """A bar of bytes (total 0: unknown) on a terminal, one line in a log."""
+    """A progress bar of bytes on a terminal, or one line in a log. A total of 0 is unknown."""
     if not sys.stderr.isatty():
-        _say(f"{title}, {total / 1e6:.1f} MB" if total else title, progress)
+        _log(f"{title}, {total / 1e6:.1f} MB" if total else title, progress)
         progress = False
     with tqdm(
         desc=title, total=total or None, unit="B", unit_scale=True, disable=not progress
@@ -311,17 +296,14 @@ def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
         yield bar
 
 
-def _say(line: str, progress: bool) -> None:
+def _log(line: str, progress: bool) -> None:
     if progress:
         print(line, file=sys.stderr, flush=True)
 
 
+@exit_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mtp.data.corpus",
-        description=CorpusConfig.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("mtp.data.corpus", CorpusConfig.__doc__)
     for field in dataclasses.fields(CorpusConfig):
         name = "--" + field.name.replace("_", "-")
         parser.add_argument(name, type=type(field.default), default=field.default)
@@ -330,10 +312,10 @@ def main() -> None:
     began = time.perf_counter()
     corpus = build(root=values.pop("root"), config=CorpusConfig(**values))
     seconds = time.perf_counter() - began
-    keep = ("config", "documents", "bytes", "tokens", "dtype")
-    print(json.dumps({key: corpus.manifest[key] for key in keep}, indent=2))
+    shown = ("config", "documents", "bytes", "tokens", "dtype")
+    print(json.dumps({key: corpus.manifest[key] for key in shown}, indent=2))
     print(f"{corpus.folder}: {corpus.tokenizer.name}, ready after {seconds:.1f} s")
 
 
 if __name__ == "__main__":
-    exit_cleanly(main)()
+    main()

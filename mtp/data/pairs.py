@@ -1,22 +1,23 @@
-"""Prompts and completions, for finetuning: the loss is on the completions alone.
+"""Prompts and completions, for finetuning. Only the completions count in the loss.
 
     {"prompt": "Write a function to add two numbers.\\n", "completion": "def add(a, b): ..."}
 
 Each line of a `pairs:FILE` source is a record: bos, the prompt, the completion, eos. The two texts
-are tokenized each by itself, since a model that is asked gets the prompt alone. A record is a
-window of its own: it begins at position 0, sees no other record, and eos pads it to the context.
-Head i's target x[t+i] counts where x[t+i] lies in the completion or is its eos, wherever t is.
+are tokenized separately, since a model in use gets the prompt alone. Each record is a window of its
+own: it begins at position 0, sees no other record, and is padded with eos to the context. Head i's
+target x[t+i] counts if x[t+i] is in the completion or is its eos, wherever t is.
 
-A record that is longer than the context loses the front of its prompt, bos kept; if its completion
-alone is longer, the prompt goes and the completion ends where the context does, without eos.
+A record that is longer than the context loses the beginning of its prompt, but keeps bos. If the
+completion alone is longer than the context, the whole prompt is dropped, and the completion is cut
+at the end of the context, without eos.
 
     {"prompt": "DOCUMENT", "suffix": "\\nTL;DR:", "completion": " SUMMARY"}
 
-A suffix goes on with the prompt, as one text, and stays when a record is too long, while the
-completion leaves it room: then it is the end of what stands before it that goes.
+A suffix continues the prompt as one text. If a record is too long, the suffix stays as long as the
+completion leaves room for it: the text before the suffix then loses its end.
 
-    SPLIT-records.bin   uint32 (records, 3): tokens in all, those before the completion, and those
-                        of the suffix
+    SPLIT-records.bin   uint32 (records, 3): the number of tokens in all, before the completion, and
+                        in the suffix
 """
 
 import json
@@ -30,10 +31,10 @@ import numpy as np
 from mtp.errors import BadInput
 from mtp.files import parse_json
 from mtp.data.shards import ShardWriter, Split
-from mtp.files import file_sha256, sync
+from mtp.files import file_sha256
 from mtp.data.tokenizer import Tokenizer
 
-ROW = 3 * 4  # bytes of a record in SPLIT-records.bin
+RECORD_BYTES = 3 * 4  # bytes of a record in SPLIT-records.bin
 
 
 class Record(NamedTuple):
@@ -43,7 +44,7 @@ class Record(NamedTuple):
 
 
 def read_records(file: Path) -> Iterator[Record]:
-    """The record of each line; BadInput names the first line that is none."""
+    """The record on each line. BadInput names the first line that is not a record."""
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -61,15 +62,15 @@ def _record(file: Path, number: int, line: bytes) -> Record:
         record = None
     if not (record and all(isinstance(each, str) for each in record) and record.completion):
         raise BadInput(
-            f'{file} line {number} is not a record with a "prompt", a "completion" and, if it '
-            'likes, a "suffix" of type string, the completion not empty'
+            f'{file} line {number} is not a record with a "prompt", a "completion" and, optionally,'
+            ' a "suffix" of type string; the completion must not be empty'
         )
     return record
 
 
 def to_text(record: Record) -> str:
-    """A record as one text, to be hashed and spooled; `from_text` reads it. With its fields' names
-    even the shortest is long enough for the filter against short documents."""
+    """A record as one text, to be hashed and spooled; `from_text` reads it back. Because of the
+    field names, even the shortest record passes the filter against short documents."""
     return json.dumps(record._asdict(), ensure_ascii=False)
 
 
@@ -78,10 +79,10 @@ def from_text(text: str) -> Record:
 
 
 class Pairs(Split):
-    """A split of records. `bytes` counts the completions' text, which is what is scored.
+    """A split of records. `bytes` counts only the completions' text, since only that is scored.
 
-    lengths   (records, 3): tokens in all, those before the completion, bos included, and those of
-              the prompt's suffix
+    lengths  (records, 3): the number of tokens in all, before the completion (with bos), and in the
+             prompt's suffix
     """
 
     def __init__(
@@ -98,20 +99,21 @@ class Pairs(Split):
         self.records = len(self.lengths)
 
     def records_within(self, tokens: int) -> int:
-        """How many of the first records have no more than so many tokens; one at least."""
+        """How many records fit in the first `tokens` tokens; at least one."""
         return max(min(1, self.records), int(np.searchsorted(self._ends, tokens, side="right")))
 
     def window(self, index: int, context: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens (context+n,) of a record, eos behind it, and whether each is to be predicted.
+        """The tokens (context+n,) of a record, padded with eos, and whether each is to be
+        predicted.
 
-        At most context + 1 tokens are the record's, whatever n is: head 1 has every one of them as
-        its target but the first.
+        At most context + 1 tokens are from the record, whatever n is: all of them but the first are
+        targets of head 1.
         """
         total, before, suffix = self.lengths[index].tolist()
         end = int(self._ends[index])
         start = end - total
         cut = max(0, min(total - (context + 1), before - 1))
-        front = max(1, before - suffix - cut) if suffix else 1  # what stands before the cut
+        front = max(1, before - suffix - cut) if suffix else 1  # the tokens before the cut
         kept = np.concatenate(
             [self.read(start, start + front), self.read(start + front + cut, end)]
         )
@@ -122,16 +124,16 @@ class Pairs(Split):
         return tokens, (before - cut <= place) & (place < len(kept))
 
     def cuts(self, context: int) -> tuple[int, int, float]:
-        """Records of which the context cuts the prompt alone, those of which it cuts the
-        completion, and the share of its positions that hold a record's tokens."""
+        """What a context cuts: how many records lose only prompt tokens, how many lose completion
+        tokens, and the share of positions that are filled."""
         total, before, _ = self.lengths.T
         long = total > context + 1
         completions = int((total - before + 1 > context + 1).sum())
         filled = float(np.minimum(total - 1, context).mean() / context) if self.records else 0.0
         return int(long.sum()) - completions, completions, filled
 
-    def told(self, context: int) -> str:
-        """One line about the records in windows of `context`."""
+    def summary(self, context: int) -> str:
+        """A line about the records in windows of `context`."""
         prompts, completions, filled = self.cuts(context)
         return (
             f"pairs: {self.records} records; a context of {context} cuts {prompts} prompts and "
@@ -150,7 +152,7 @@ class PairsWriter:
         self.bytes = 0  # of completions
 
     def add(self, texts: list[str]) -> None:
-        """Texts as `to_text` makes them."""
+        """Add records, as texts from `to_text`."""
         records = [from_text(text) for text in texts]
         encode = self.tokenizer.encode_batch
         for prompt, alone, completion, record in zip(
@@ -162,16 +164,15 @@ class PairsWriter:
         ):
             ids = [self.tokenizer.bos, *prompt, *completion, self.tokenizer.eos]
             self.writer.add(ids)
-            # A token across the border counts as the suffix's.
-            shared = alike(prompt, alone) if record.suffix else len(prompt)
+            # A token across the border belongs to the suffix.
+            shared = common_prefix(prompt, alone) if record.suffix else len(prompt)
             self.lengths.append((len(ids), 1 + len(prompt), len(prompt) - shared))
             self.bytes += len(record.completion.encode())
 
     def close(self) -> dict[str, Any]:
-        """Put the lengths on the disk; the manifest's entry of the records."""
+        """Write the lengths; returns the manifest's entry for the records."""
         lengths = np.array(self.lengths, dtype=np.uint32).reshape(-1, 3)
         self.file.write_bytes(lengths.tobytes())
-        sync(self.file)
         longest = int(lengths[:, 0].max(initial=0))
         sizes = [2**i for i in range(6, 20) if 2**i + 1 < longest]
         return {
@@ -179,16 +180,16 @@ class PairsWriter:
             "sha256": file_sha256(self.file),
             "records": len(lengths),
             "longest": longest,
-            # of which a context of so many tokens cuts something
+            # context -> how many records it cuts
             "cut_by_context": {str(n): int((lengths[:, 0] > n + 1).sum()) for n in sizes},
         }
 
 
-def alike(a: list[int], b: list[int]) -> int:
-    """How many tokens both begin with."""
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """How many tokens both lists begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 def read_lengths(file: Path) -> np.ndarray:
-    """The (records, 3) of a SPLIT-records.bin."""
+    """The lengths (records, 3) in a SPLIT-records.bin."""
     return np.fromfile(file, dtype=np.uint32).reshape(-1, 3)

@@ -1,7 +1,6 @@
-"""Token shards on disk: written once, hashed as they are written, read through memory maps."""
+"""Token shards on disk: hashed while they are written, read through memory maps."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ CHUNK = 1_000_000  # tokens
 class Split:
     """The tokens of one split.
 
-    tokens  how many there are
-    bytes   UTF-8 bytes of its documents' text, for bits per byte
+    tokens  the number of tokens
+    bytes   UTF-8 bytes of the documents' text, for bits per byte
     eos     the id that ends each document
     """
 
@@ -28,7 +27,7 @@ class Split:
         self.eos = eos
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Tokens start .. stop - 1 (int64), across shards; ValueError outside the split."""
+        """Tokens start .. stop - 1 (int64), across shards. Raises ValueError outside the split."""
         if not 0 <= start <= stop <= self.tokens:
             raise ValueError(f"read({start}, {stop}) of {self.tokens} tokens")
         out = np.empty(stop - start, dtype=np.int64)
@@ -40,7 +39,7 @@ class Split:
 
     def documents(self) -> Iterator[np.ndarray]:
         """The tokens of each document in turn (int64), bos and eos included."""
-        begun: list[np.ndarray] = []  # of a document that goes on in the next chunk
+        begun: list[np.ndarray] = []  # parts of a document that continues in the next chunk
         for start in range(0, self.tokens, CHUNK):
             chunk = self.read(start, min(start + CHUNK, self.tokens))
             *whole, rest = np.split(chunk, np.flatnonzero(chunk == self.eos) + 1)
@@ -51,7 +50,7 @@ class Split:
 
 
 class ShardWriter:
-    """Appends tokens to folder/SPLIT-00000.bin ..., SHARD_TOKENS to a file."""
+    """Appends tokens to folder/SPLIT-00000.bin ..., SHARD_TOKENS in each file."""
 
     def __init__(self, folder: Path, split: str, dtype: str) -> None:
         self.folder, self.split, self.dtype = folder, split, dtype
@@ -77,10 +76,8 @@ class ShardWriter:
                 self.close()
 
     def close(self) -> list[dict[str, Any]]:
-        """Put the last shard on the disk; the manifest's entries of all."""
+        """Close the last shard; returns the manifest's entries for all of them."""
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
             name = Path(self._file.name).name
             digest = self._hash.hexdigest()

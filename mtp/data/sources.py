@@ -1,7 +1,8 @@
 """Named sources of documents: stdlib, pypi-v1, files:PATH, pairs:FILE, hf:DATASET,
 python:MODULE?options, and mixtures of them.
 
-A source is described before it is read: its identity decides whether a corpus is built already.
+A source can be described before it is read: its identity decides whether its corpus is built
+already.
 """
 
 import hashlib
@@ -34,13 +35,13 @@ SOURCES = (
     "mix:WEIGHT*SOURCE|WEIGHT*SOURCE..",
 )
 PYPI_LIST = Path(__file__).with_name("pypi-v1.txt")
-PROSE = {"", ".txt", ".md", ".rst"}  # where a paragraph may be one long line
+PROSE = {"", ".txt", ".md", ".rst"}  # files in which a paragraph may be one long line
 TESTS = {"test", "tests", "idle_test"}
 
 
 class Document(NamedTuple):
-    """One text as found; `code` asks for the filters against generated code. Documents of one
-    `group` are held out together; without, each is its own."""
+    """One text as it was found. `code` asks for the filters against generated code. Documents of the
+    same `group` are held out together; a document without a group is held out on its own."""
 
     content: bytes
     code: bool
@@ -49,10 +50,12 @@ class Document(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """name: fit for a folder's name; identity: JSON of all that decides the documents.
+    """A source of documents.
 
-    streamed   may be too long to read to its end, where only max_mb of it are wanted
-    pairs      its documents are prompts with completions (mtp/data/pairs.py)
+    name      can be part of a folder's name
+    identity  JSON values of everything that determines the documents
+    streamed  may be too long to read to the end if only max_mb of it are wanted
+    pairs     its documents are prompts with completions (mtp/data/pairs.py)
     """
 
     name: str
@@ -63,10 +66,10 @@ class Source:
 
 
 def open_source(source: str, skip: Path) -> Source:
-    """The source of a name in SOURCES; folders are walked without `skip`.
+    """The source with a name of the forms in SOURCES. The folder `skip` is left out of folders.
 
-    Raises BadInput on an unknown name, a missing path and, while documents are read, a missing
-    package or network.
+    Raises BadInput for an unknown name or a missing path and, while documents are read, for a
+    missing package or network.
     """
     kind, colon, where = source.partition(":")
     if source == "stdlib":
@@ -86,8 +89,8 @@ def open_source(source: str, skip: Path) -> Source:
     raise BadInput(f"unknown source {source!r}; choose one of: {', '.join(SOURCES)}")
 
 
-def unfit(document: Document) -> str | None:
-    """Why a document is not worth keeping, as a key for counting, or None if it is."""
+def reason_to_drop(document: Document) -> str | None:
+    """Why a document is dropped, as a key for counting; None if it is kept."""
     try:
         text = document.content.decode()
     except UnicodeDecodeError:
@@ -96,7 +99,7 @@ def unfit(document: Document) -> str | None:
         return "binary"
     if len(text.strip()) < 20:
         return "short"
-    if document.code:  # generated or data files; prose may well have long lines
+    if document.code:  # drop generated code and data; prose may have long lines
         lines = [len(line) for line in text.splitlines()]
         if len(document.content) > 1_000_000:
             return "large"
@@ -106,7 +109,7 @@ def unfit(document: Document) -> str | None:
 
 
 def _stdlib() -> Source:
-    """The running interpreter's own modules, without packages and without tests."""
+    """The running interpreter's own modules, without installed packages and without tests."""
     root = Path(sysconfig.get_path("stdlib"))
 
     def documents() -> Iterator[Document]:
@@ -121,7 +124,7 @@ def _stdlib() -> Source:
 
 
 def _pypi() -> Source:
-    """The Python files of packages whose wheels are pinned by hash in pypi-v1.txt."""
+    """The Python files of the wheels that pypi-v1.txt pins by hash."""
 
     def documents() -> Iterator[Document]:
         with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +140,7 @@ def _pypi() -> Source:
 
 
 def _download(folder: Path) -> None:
-    # the hashes are those of one platform's wheels, which any host can read
+    # the hashes are of one platform's wheels, which any host can read
     target = "--implementation cp --python-version 3.11 --abi cp311 --platform manylinux2014_x86_64"
     options = f"--quiet --no-deps --require-hashes --only-binary=:all: {target}".split()
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
@@ -183,8 +186,8 @@ def _json_lines(file: Path) -> Iterator[Document]:
 
 
 def _pairs(file: Path) -> Source:
-    """A .jsonl file of records (mtp/data/pairs.py). Those of one prompt are held out together, so that
-    no prompt of the validation split has been trained on."""
+    """A .jsonl file of records (mtp/data/pairs.py). Records with the same prompt are held out
+    together, so that no prompt of the validation split has been trained on."""
 
     def documents() -> Iterator[Document]:
         for record in pairs.read_records(file):
@@ -202,17 +205,17 @@ def _pairs(file: Path) -> Source:
 
 
 def _hugging_face(name: str, skip: Path) -> Source:
-    """A dataset of the Hugging Face hub, or a local folder of one; NAME#CONFIG picks a subset."""
+    """A dataset of the Hugging Face hub, or in a local folder. NAME#CONFIG selects a subset."""
     dataset, _, subset = name.partition("#")
 
     def documents() -> Iterator[Document]:
-        told = f"source hf:{name}"
-        found = hub_rows(dataset, subset or None, split="train", streaming=True, told=told)
+        label = f"source hf:{name}"
+        found = hub_rows(dataset, subset or None, split="train", streaming=True, label=label)
         for row in found:
             text = row.get("text", row.get("content"))
             if not isinstance(text, str):
                 columns = ", ".join(row)
-                raise BadInput(f'{told} needs a column "text" or "content"; it has: {columns}')
+                raise BadInput(f'{label} needs a column "text" or "content"; it has: {columns}')
             yield Document(text.encode(errors="surrogatepass"), code=False)
 
     local = _listing(Path(dataset), skip) if Path(dataset).exists() else {"hub": dataset}
@@ -220,8 +223,8 @@ def _hugging_face(name: str, skip: Path) -> Source:
 
 
 def _generator(source: str) -> Source:
-    """Made documents: what the module's `documents(options)` yields, strings. Its code is part of
-    the identity, so that a changed generator makes another corpus."""
+    """Generated documents: the strings that the module's `documents(options)` yields. The module's
+    code is part of the identity, so that a changed generator gives another corpus."""
     module, options = generator_options(source)
     make: Callable[..., Iterator[str]] | None
     try:
@@ -235,8 +238,8 @@ def _generator(source: str) -> Source:
     except BadInput:
         raise
     except Exception as error:  # a module may fail in any way
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BadInput(f"source {source}: module {module} cannot be imported: {told}") from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"source {source}: module {module} cannot be imported: {reason}") from None
     if not callable(make):
         raise BadInput(f"source {source}: module {module} has no function documents(options)")
 
@@ -247,10 +250,12 @@ def _generator(source: str) -> Source:
         except ValueError as error:
             raise BadInput(f"source {source}: {error}") from None
         except AttributeError:
-            raise BadInput(f"source {source}: {module}.documents yields no strings") from None
+            raise BadInput(
+                f"source {source}: {module}.documents must yield strings, and does not"
+            ) from None
 
     try:
-        make(options)  # bad options are told before anything is built
+        make(options)  # reports bad options before anything is built
     except ValueError as error:
         raise BadInput(f"source {source}: {error}") from None
 
@@ -260,8 +265,8 @@ def _generator(source: str) -> Source:
 
 
 def _mixture(source: str, skip: Path) -> Source:
-    """Documents of several sources, their bytes in the ratio of the weights (up to a document),
-    until one of the sources ends."""
+    """Documents of several sources until one of them ends. Their bytes are in the ratio of the
+    weights, up to a document."""
     weights: list[float] = []
     sources: list[Source] = []
     for part in source.removeprefix("mix:").split("|"):
@@ -277,18 +282,18 @@ def _mixture(source: str, skip: Path) -> Source:
         if sources[-1].pairs:
             raise BadInput(f"source {source} mixes in {name}; pairs cannot be mixed")
     if len(sources) < 2:
-        raise BadInput(f"source {source} mixes one source; give at least two, divided by |")
+        raise BadInput(f"source {source} mixes one source; give at least two, separated by |")
 
     def documents() -> Iterator[Document]:
         rest = [each.documents() for each in sources]
-        given = [0.0] * len(rest)
+        bytes_taken = [0.0] * len(rest)
         while True:
-            # the one that is furthest behind its share
-            i = min(range(len(rest)), key=lambda i: given[i] / weights[i])
+            # the source that is furthest behind its share
+            i = min(range(len(rest)), key=lambda i: bytes_taken[i] / weights[i])
             document = next(rest[i], None)
             if document is None:
                 return
-            given[i] += len(document.content)
+            bytes_taken[i] += len(document.content)
             yield document
 
     parts = [[w, each.identity] for w, each in zip(weights, sources, strict=True)]
@@ -297,7 +302,7 @@ def _mixture(source: str, skip: Path) -> Source:
 
 
 def generator_options(source: str) -> tuple[str, dict[str, str]]:
-    """The module and the options of "python:MODULE?NAME=VALUE,..".
+    """The module and the options in "python:MODULE?NAME=VALUE,..".
 
     >>> generator_options("python:synthetic.polynomials?p=7,d=2")
     ('synthetic.polynomials', {'p': '7', 'd': '2'})
@@ -307,13 +312,13 @@ def generator_options(source: str) -> tuple[str, dict[str, str]]:
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
         if not equals or name in options:
-            raise BadInput(f"source {source}: {part!r} is not NAME=VALUE, or comes twice")
+            raise BadInput(f"source {source}: {part!r} is not NAME=VALUE, or NAME comes twice")
         options[name] = value
     return module, options
 
 
 def _walk(path: Path, skip: Path | None) -> Iterator[Path]:
-    """The files of a folder in a fixed order, without hidden ones; or the file itself."""
+    """The files in a folder, in a fixed order and without hidden ones; or the file itself."""
     if path.is_file():
         yield path
         return
@@ -327,7 +332,7 @@ def _walk(path: Path, skip: Path | None) -> Iterator[Path]:
 
 
 def _listing(path: Path, skip: Path) -> dict[str, Any]:
-    """What identifies the files under a path without reading them: names, sizes, times."""
+    """What identifies the files under a path without reading them: their names, sizes and times."""
     digest, count = hashlib.sha256(), 0
     for file in _walk(path, skip):
         status = file.stat()

@@ -1,6 +1,6 @@
-"""Bytes, a trained byte-level BPE and Llama's SentencePiece behind one interface.
+"""Tokenizers behind one interface: bytes, a trained byte-level BPE, and Llama's SentencePiece.
 
-No text encodes to a special id: bos and eos are placed by whoever builds sequences of ids.
+No text encodes to a special id: the code that builds sequences of ids adds bos and eos.
 """
 
 import importlib
@@ -27,19 +27,19 @@ class Tokenizer(Protocol):
     eos: int
 
     def encode(self, text: str) -> list[int]:
-        """Token ids without specials."""
+        """Token ids, without special ones."""
         ...
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """`encode` of many texts at once, on all cores where that pays."""
+        """`encode` for many texts at once, on all cores if that is faster."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; specials are dropped, torn characters become U+FFFD."""
+        """The text of ids. Special ids are dropped; incomplete characters become U+FFFD."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write what `load(folder)` needs."""
+        """Write the files that `load(folder)` reads."""
         ...
 
 
@@ -65,14 +65,15 @@ class ByteTokenizer:
 
 
 class BPE:
-    """Byte-level BPE with single digits, in the tokenizer.json format of `tokenizers`."""
+    """Byte-level BPE that splits numbers into digits, in `tokenizers`' format, tokenizer.json."""
 
     BOS, EOS = "<|bos|>", "<|eos|>"
 
     def __init__(self, inner: tokenizers.Tokenizer, bos: str = BOS, eos: str = EOS) -> None:
-        """`bos` and `eos` are what the specials are called in files of other programs."""
+        """`bos` and `eos` are the names of the special tokens, which differ in other programs'
+        files."""
         inner.encode_special_tokens = True  # "<|eos|>" written in a text is only text
-        inner.no_truncation()  # which a file may ask for, of training's batches
+        inner.no_truncation()  # a file may ask for truncation and padding of batches
         inner.no_padding()
         self.names = {"bos_token": bos, "eos_token": eos}
         self.inner = inner
@@ -82,16 +83,16 @@ class BPE:
 
     @staticmethod
     def check(vocab: int) -> None:
-        """Raise BadInput if no BPE can have so small a vocabulary."""
+        """Raise BadInput if the vocabulary is too small for a BPE."""
         if vocab < BPE_MIN_VOCAB:
             raise BadInput(f"vocab is {vocab}; a BPE needs at least {BPE_MIN_VOCAB}")
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab: int) -> "BPE":
-        """Learn `vocab` tokens, bos and eos included, from `texts`; the same texts give the same.
+        """Learn `vocab` tokens, with bos and eos, from `texts`; the same texts give the same tokens.
 
-        A text too small for that many merges is filled up with unused ids, so that vocab_size is
-        what was asked for. Raises BadInput as `check` does.
+        If the texts are too small for that many merges, unused ids fill up the vocabulary, so that
+        vocab_size is `vocab`. Raises BadInput as `check` does.
         """
         cls.check(vocab)
         inner = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -178,11 +179,8 @@ class LlamaTokenizer:
 
 
 def from_name(name: str) -> Tokenizer | None:
-    """The tokenizer of a config (bytes, llama:PATH, run:FOLDER), or None for a bpe, to be trained
-    on a corpus.
-
-    Raises BadInput on another name.
-    """
+    """The tokenizer with a config's name for it: bytes, llama:PATH or run:FOLDER. None for bpe, which
+    is trained on a corpus. Raises BadInput for any other name."""
     kind, _, where = name.partition(":")
     if name == "bytes":
         return ByteTokenizer()
@@ -196,9 +194,9 @@ def from_name(name: str) -> Tokenizer | None:
 
 
 def load(folder: Path) -> Tokenizer:
-    """The tokenizer saved in `folder`, by this program or as Hugging Face's tokenizer.json with the
-    names of bos and eos in tokenizer_config.json. BadInput if there is none or it cannot be read.
-    """
+    """The tokenizer in `folder`, saved by this project or as Hugging Face's tokenizer.json with the
+    names of bos and eos in tokenizer_config.json. Raises BadInput if there is none or it cannot be
+    read."""
     if (folder / "tokenizer.model").exists():
         return LlamaTokenizer(folder / "tokenizer.model")
     file = folder / "tokenizer.json"
@@ -209,7 +207,7 @@ def load(folder: Path) -> Tokenizer:
         return BPE(tokenizers.Tokenizer.from_str(text), *_special_names(folder))
     except FileNotFoundError:
         raise BadInput(
-            f"no tokenizer.json or tokenizer.model in {folder}; a run gets it when it is trained"
+            f"no tokenizer.json or tokenizer.model in {folder}; training saves it in a run's folder"
         ) from None
     except BadInput:
         raise
@@ -218,18 +216,18 @@ def load(folder: Path) -> Tokenizer:
 
 
 def load_if_any(folder: Path) -> Tokenizer | None:
-    """The tokenizer in a folder, None where it has none; BadInput for one that cannot be read."""
+    """The tokenizer in a folder, or None. Raises BadInput if there is one that cannot be read."""
     files = ("tokenizer.json", "tokenizer.model")
     return load(folder) if any((folder / name).exists() for name in files) else None
 
 
 def names_a_path(name: str) -> bool:
-    """Whether a config's name of a tokenizer says where it lies, and it may be gone one day."""
+    """Whether a config's name for a tokenizer is a path, where it may be gone one day."""
     return name.startswith(("run:", "llama:"))
 
 
 def saved_name(tokenizer: Tokenizer, folder: Path) -> str:
-    """What a config calls the tokenizer that is saved in `folder`."""
+    """A config's name for the tokenizer that is saved in `folder`."""
     if isinstance(tokenizer, LlamaTokenizer):
         return f"llama:{folder / 'tokenizer.model'}"
     return f"run:{folder}" if isinstance(tokenizer, BPE) else "bytes"
@@ -245,12 +243,12 @@ def same_tokenizer(a: Tokenizer, b: Tokenizer) -> bool:
 
 
 def _special_names(folder: Path) -> list[str]:
-    """What tokenizer_config.json calls bos and eos; what a trained BPE does where there is none."""
+    """The names of bos and eos in tokenizer_config.json, or our own if there is no such file."""
     file = folder / "tokenizer_config.json"
     if not file.exists():
         return [BPE.BOS, BPE.EOS]
     names = [json.loads(file.read_text()).get(key) for key in ("bos_token", "eos_token")]
     names = [name["content"] if isinstance(name, dict) else name for name in names]
     if not all(isinstance(name, str) for name in names):
-        raise BadInput(f"{file} names no bos_token or no eos_token; both are needed")
+        raise BadInput(f"{file} must name both bos_token and eos_token")
     return names

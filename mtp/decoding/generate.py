@@ -1,26 +1,28 @@
 """Decoding with key-value caches: one token per forward pass, or a block of drafts (section 3.2).
 
-Self-speculative decoding (blockwise, Stern et al. 2018): heads 2..k draft the tokens after next,
-and the next forward pass, of which head 1 is the judge, verifies them all at once:
+Self-speculative decoding (blockwise, Stern et al. 2018): heads 2..k draft the tokens after the next
+one, and the next forward pass verifies all drafts at once, with head 1 as the verifier:
 
     block fed          [newest token, draft 2, draft 3, draft 4]        k = 4
     head 1 answers     [a            , b      , c      , d      ]
-    draft 2 == a, draft 3 == b, draft 4 != c: certain are a, b, c; the next block starts with c,
-    and its drafts are what heads 2..4 say at the position of draft 3, the last accepted one.
+    draft 2 == a, draft 3 == b, draft 4 != c: a, b and c are certain. The next block starts with c;
+    its drafts come from heads 2..4 at the position of draft 3, the last accepted one.
 
-Every token is head 1's answer after certain tokens only, so the output is that of k = 1, where the
-block is the newest token alone and the same loop is plain autoregressive decoding. An answer is the
-argmax, or drawn from head 1's distribution at that node: the drafts follow from certain tokens, so
-a draw does not know them, and what is accepted is distributed as without them. A draft is accepted
-with its probability under the model, the most that any lossless rule can accept of a fixed draft.
-A tree verifies several candidates for each place (mtp/decoding/trees.py); a chain is a tree.
+Every token is head 1's answer after certain tokens only, so the output is the same as for k = 1,
+where the block is only the newest token and this loop is plain autoregressive decoding. An answer
+is the argmax, or is drawn from head 1's distribution at that node. The drafts follow from certain
+tokens and the draws do not depend on them, so accepted tokens have the same distribution as without
+drafts. A draft is accepted with its probability under the model, which is the most that any
+lossless rule can accept of a fixed draft. A tree verifies several candidates for each position
+(mtp/decoding/trees.py); a chain is a special tree.
 
-Heads 2..n are attention layers with caches of their own. They run once the judge has spoken: keys
-and values for all of the accepted path, so that no certain position is missing from any cache, and
-an answer at its end alone. A hole would not change the output, only make the drafts worse.
+Heads that are attention layers have caches of their own. Heads that only draft run after the
+verification: they compute keys and values for the whole accepted path, so that no certain position
+is missing from a cache, and an answer only at its end. A gap would not change the output, but would
+make the drafts worse.
 
-Rows of a batch accept different lengths: slot s of a row's cache holds its position s, and what
-lies beyond a row's last certain token is hidden until it is overwritten.
+The rows of a batch accept different lengths. Slot s of a row's cache holds the row's position s,
+and what lies beyond a row's last certain token is hidden until it is overwritten.
 """
 
 from collections.abc import Generator, Iterable
@@ -30,7 +32,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mtp.decoding.passes import WINDOW, Cached, compiled_verify
+from mtp.decoding.passes import WINDOW, CachedModel, compiled_verify
 from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.decoding.trees import Nodes, Tree, chain
 from mtp.errors import BadInput
@@ -40,18 +42,18 @@ from mtp.model.model import MultiTokenTransformer
 
 @dataclass(frozen=True)
 class Generation:
-    """What `generate` made of each prompt, and how.
+    """The new tokens of each prompt, and how many forward passes they took.
 
-    tokens        new tokens per row, the end-of-text token included where it was produced
+    tokens        new tokens per row, with the end-of-text token if it was produced
     forwards      forward passes over the batch after the prefill
-    row_forwards  of these, how many each row took part in before it was finished
+    row_forwards  how many of these passes each row took part in before it was finished
     accepted      (k,) row-forwards in which draft i was accepted, at index i - 1; index 0 counts
-                  the verified token that every row-forward yields, hence the row-forwards
+                  the token that every row-forward verifies, so it is the number of row-forwards
 
-    A row's first token comes from the prefill and counts neither as a token nor as a forward here.
-    The last block of a row counts in full, before it is cut at max_new or end-of-text (only what
-    lies beyond the model's context never counts). So tokens_per_forward is exactly 1 + the sum of
-    the drafts' acceptances.
+    A row's first token comes from the prefill; the statistics count neither that token nor that
+    pass. The last block of a row counts in full, before it is cut at max_new or end-of-text (only
+    what lies beyond the model's context never counts). So tokens_per_forward is exactly 1 plus the
+    sum of the drafts' acceptances.
     """
 
     tokens: list[list[int]]
@@ -61,18 +63,18 @@ class Generation:
 
     @property
     def acceptance(self) -> Tensor:
-        """(k,) share of row-forwards in which draft i was accepted (index i - 1; index 0 is 1)."""
+        """(k,) the share of row-forwards that accepted draft i, at index i - 1; index 0 is 1."""
         return self.accepted.double() / self.accepted[0]
 
     @property
     def tokens_per_forward(self) -> float:
-        """Verified and accepted tokens per row-forward, as in Table S2; nan without a forward."""
+        """Verified and accepted tokens per row-forward, as in Table S2; nan if there was none."""
         return float(self.acceptance.sum())
 
 
 class Gain(NamedTuple):
-    """What one forward pass gave one row: certain tokens, and how many drafts it accepted. All
-    `tokens` but the last were drafts, where max_new, end-of-text and the context cut nothing."""
+    """What one forward pass gave one row: certain tokens, and how many drafts were accepted. All
+    `tokens` but the last were drafts, unless max_new, end-of-text or the context cut them."""
 
     row: int
     tokens: list[int]
@@ -92,13 +94,13 @@ def generate(
 ) -> Generation:
     """Continue each prompt by `max_new` tokens, or up to `eos`.
 
-    k heads draft a chain: 1 is autoregressive, None all n. Or a `tree` says what they draft. Greedy
-    tokens depend on neither, nor on the other prompts (where two logits are equal up to rounding,
-    rounding decides); sampled ones have the model's distribution. BadInput names an unusable
-    argument; a prompt with its max_new tokens must fit the model's context.
+    k heads draft a chain: 1 is autoregressive, None uses all n. A `tree` instead says what they
+    draft. Greedy tokens depend neither on k or the tree nor on the other prompts (if two logits are
+    equal up to rounding, rounding decides); sampled tokens have the model's distribution. Raises
+    BadInput for an unusable argument; a prompt with its max_new tokens must fit in the context.
 
     `compiled` passes go through torch.compile: a model, tree or shape that is new to the process
-    takes seconds to a minute longer, later ones are faster (make bench-decode).
+    takes seconds to a minute longer, and later passes are faster (make bench-decode).
     """
     tokens: list[list[int]] = [[] for _ in prompts]
     row_forwards, forwards = [0] * len(prompts), 0
@@ -129,27 +131,27 @@ def stream(
     sampling: Sampling = GREEDY,
     compiled: bool = False,
 ) -> Generator[list[Gain], Iterable[int] | None]:
-    """As `generate`, pass by pass: first each prompt's first token, from the prefill; then what
-    each forward pass gave the rows that were not finished. `send(rows)` instead of `next` declares
-    rows finished."""
+    """As `generate`, but yields pass by pass: first each prompt's first token, from the prefill;
+    then what each forward pass gave the rows that were not finished. `send(rows)` instead of `next`
+    declares rows finished."""
     tree = _tree(model, k, tree)
     check_arguments(model, prompts, max_new, eos)
     device, lengths = model.embedding.weight.device, [len(prompt) for prompt in prompts]
     if compiled and device.type == "cpu" and not has_compiler():
-        raise BadInput("compiled decoding needs a C++ compiler; install g++, or leave it out")
+        raise BadInput("compiled decoding needs a C++ compiler; install g++ or do not compile")
     size, longest = len(tree.paths), max(lengths)
-    # A block may begin at the last token; the window grows in steps.
+    # A block may begin at the last token, and the window grows in steps.
     slots = longest + max_new + size
     slots += -slots % WINDOW
-    cached = Cached(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
-    verify = compiled_verify() if compiled else Cached.verify
+    cached = CachedModel(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
+    verify = compiled_verify() if compiled else CachedModel.verify
 
     # Prefill: all prompts in one pass, padded to the longest.
     padded = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
-    fed = torch.tensor(lengths, device=device)  # (B,) tokens in the caches, all certain
+    fed = torch.tensor(lengths, device=device)  # (B,) certain tokens in the caches
     newest, block = cached.prefill(padded, fed)
     rows = list(range(len(prompts)))  # the prompt that each row of the batch belongs to
-    left = [max_new - 1] * len(prompts)  # tokens that each prompt still wants
+    left = [max_new - 1] * len(prompts)  # tokens that each prompt still needs
     gains = [Gain(row, [first], 0) for row, first in enumerate(newest.tolist())]
 
     while True:
@@ -157,15 +159,15 @@ def stream(
             left[row] = 0 if new[-1] == eos else left[row]
         for row in (yield gains) or ():
             left[row] = 0
-        # Finished rows leave the batch when half of it can: moving the caches costs more than
-        # carrying a few idle rows.
+        # Finished rows leave the batch when half of the rows are finished: moving the caches costs
+        # more than carrying a few idle rows.
         unfinished = [b for b, row in enumerate(rows) if left[row]]
         if not unfinished:
             return
         if len(unfinished) <= len(rows) // 2:
             index = torch.tensor(unfinished, device=device)
             rows, block, fed = [rows[b] for b in unfinished], block[index], fed[index]
-            cached.keep(index)
+            cached.select_rows(index)
 
         used = max(lengths[row] + max_new - left[row] for row in rows if left[row]) + size
         cached.window = min(slots, used + -used % WINDOW)
@@ -180,7 +182,7 @@ def stream(
 
 
 def _tree(model: MultiTokenTransformer, k: int | None, tree: Tree | None) -> Tree:
-    """The tree of the arguments `k` and `tree`, of which one may be given."""
+    """The tree that the arguments `k` or `tree` ask for."""
     n = model.config.n
     if tree is None:
         k = n if k is None else k
@@ -190,10 +192,10 @@ def _tree(model: MultiTokenTransformer, k: int | None, tree: Tree | None) -> Tre
     if k not in (None, tree.k):
         raise BadInput(f"k is {k} and the tree's is {tree.k}; give one of them")
     if tree.k > n:
-        raise BadInput(f"the tree takes {tree.k} heads; the model has {n}")
+        raise BadInput(f"the tree needs {tree.k} heads; the model has {n}")
     if tree.width > model.config.vocab:
         raise BadInput(
-            f"the tree takes {tree.width} tokens of a head; the vocabulary has {model.config.vocab}"
+            f"the tree needs {tree.width} tokens of a head; the vocabulary has {model.config.vocab}"
         )
     return tree
 

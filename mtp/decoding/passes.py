@@ -1,5 +1,5 @@
-"""One cached forward pass: the prefill of the prompts, then passes that verify a block of drafts and
-draft the next (mtp/decoding/generate.py says how they make up decoding)."""
+"""One cached forward pass: the prefill of the prompts, or a pass that verifies drafts and makes the
+next ones. mtp/decoding/generate.py explains how these passes make up decoding."""
 
 import functools
 from collections.abc import Callable
@@ -12,16 +12,16 @@ from mtp.decoding.trees import Nodes
 from mtp.head_types import HEADS
 from mtp.model import heads
 from mtp.model.model import MultiTokenTransformer
-from mtp.model.transformer import Block, Positions
+from mtp.model.transformer import Block, Placement
 
-WINDOW = 64  # attention looks at a multiple of so many slots, so that shapes change rarely
+WINDOW = 64  # attention looks at a multiple of this many slots, so that shapes rarely change
 
 
-class Cached:
-    """A model with its caches, for the passes of `stream` over B rows of `slots` slots.
+class CachedModel:
+    """A model with its caches, for the passes of `stream` over B rows of `slots` slots each.
 
-    The shapes of a pass (B, nodes, window) change rarely: B at least halves, the window grows by
-    WINDOW.
+    The shapes of a pass (B, nodes, window) rarely change: if B changes it at least halves, and the
+    window grows by WINDOW.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Cached:
     ) -> None:
         self.model, self.nodes, self.sampling = model, nodes, sampling
         self.order = heads.order(model.config, nodes.k)
-        self.judges = heads.order(model.config, 1)  # the heads that head 1's answer needs
+        self.verifier_heads = heads.order(model.config, 1)  # the heads that head 1's answer needs
         self.caches = model.new_caches(rows, slots, nodes.k)
         device = model.embedding.weight.device
         self.slot = torch.arange(slots, device=device)
@@ -40,96 +40,98 @@ class Cached:
                 if isinstance(layer, Block):
                     layer.prepare()
 
-    def keep(self, index: Tensor) -> None:
-        """Keep the rows `index` alone."""
+    def select_rows(self, index: Tensor) -> None:
+        """Keep only the rows with these indices."""
         for cache in self.caches:
-            cache.keep(index)
+            cache.select_rows(index)
 
     def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Padded prompts (B, T) -> the first new token of each (B,), the block (B, M) to verify."""
+        """Padded prompts (B, T) -> the first new token of each (B,), the first block (B, M)."""
         (B, T), last = tokens.shape, lengths[:, None] - 1  # (B, 1)
         slots = self.slot[:T].expand(B, T)
         mask = self.model.embedding.weight.new_full((T, T), -torch.inf).triu(1).expand(B, 1, T, T)
-        place = self.place(slots, slots, mask)
-        found = self.judge(tokens, place)
+        placement = self.placement(slots, slots, mask)
+        found = self.run_verifier(tokens, placement)
         end = found[1].take_along_dim(last[..., None], 1)  # (B, 1, D)
         newest = choose_token(self.model.logits(end), self.sampling, self.noise(last))[:, 0]
-        return newest, self.block(newest, self.drafts(found, place, last))
+        return newest, self.block(newest, self.draft(found, placement, last))
 
     def verify(
         self, block: Tensor, fed: Tensor, noise: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One forward pass over a block (B, M) that follows `fed` (B,) certain tokens. `noise` is
-        what `self.noise` makes for it.
+        """One forward pass over a block (B, M) that follows `fed` (B,) certain tokens. `noise`
+        comes from `self.noise`.
 
-        -> (B, 1 + k): how many drafts were accepted, and the answers along the accepted path, the
-        one after the newest token first; the next block (B, M); the certain tokens now fed (B,).
+        Returns (B, 1 + k): how many drafts were accepted, then the answers along the accepted path,
+        beginning with the one after the newest token; the next block (B, M); and how many certain
+        tokens the caches now hold (B,).
         """
         model, nodes, M, start = self.model, self.nodes, block.shape[1], fed[:, None]
         positions, slots = start + nodes.depth, start + self.slot[:M]  # (B, M)
-        inside = positions < model.config.context  # no token beyond it is wanted
+        inside = positions < model.config.context  # tokens beyond the context are not needed
         seen = self.slot[: self.window]
-        relative = (seen - start).clamp(-1, M) + 1  # (B, W) 0: certain, 1..M: a node, M + 1: none
+        relative = (seen - start).clamp(-1, M) + 1  # (B, W) 0: certain, 1..M: a node, M + 1: empty
         mask = nodes.mask[:, relative].transpose(0, 1)[:, None]  # (B, 1, M, W)
-        place = self.place(slots, positions.clamp(max=model.config.context - 1), mask)
-        found = self.judge(block, place)
-        # The answer after each node.
+        placement = self.placement(slots, positions.clamp(max=model.config.context - 1), mask)
+        found = self.run_verifier(block, placement)
+        # Head 1's answer after each node.
         answers = choose_token(model.logits(found[1]), self.sampling, noise)  # (B, M)
 
-        # A node is accepted where it and all its ancestors are the answers at their parents.
+        # A node is accepted if it and all its ancestors equal the answers at their parents.
         right = (block == answers[:, nodes.parent]) & inside | (nodes.depth == 0)  # (B, M)
-        good = (right[:, None] | nodes.others).all(-1)  # (B, M)
+        good = (right[:, None] | nodes.not_ancestors).all(-1)  # (B, M)
         end = (good * (nodes.depth + 1)).argmax(1)  # (B,) the deepest of them
         accepted, path = nodes.depth[end], nodes.path[end]  # (B,), (B, k)
         newest = answers.gather(1, end[:, None])[:, 0]  # (B,)
 
-        # From here on only the accepted path: its keys and values move to their positions' slots.
-        if not nodes.chain:
-            self.move(start + path, slots[:, : nodes.k])
+        # From here on only the accepted path counts: its keys and values move to the slots of
+        # their positions.
+        if not nodes.is_chain:
+            self.move_slots(start + path, slots[:, : nodes.k])
             found = {i: h.take_along_dim(path[..., None], 1) for i, h in found.items()}
             slots = slots[:, : nodes.k]  # (B, k)
             mask = torch.where(seen <= slots[..., None], 0.0, -torch.inf)[:, None]  # (B, 1, k, W)
             ahead = slots.clamp(max=model.config.context - 1)
-            place = self.place(slots, ahead, mask.to(nodes.mask.dtype))
-        drafts = self.drafts(found, place, accepted[:, None])
-        # Rows that are finished go on; they must not leave the cache.
+            placement = self.placement(slots, ahead, mask.to(nodes.mask.dtype))
+        drafts = self.draft(found, placement, accepted[:, None])
+        # Finished rows continue; their positions must stay inside the cache.
         fed = (fed + accepted + 1).clamp(max=len(self.slot) - M)
         along = torch.cat([accepted[:, None], answers.gather(1, path)], 1)
         return along, self.block(newest, drafts), fed
 
-    def judge(self, tokens: Tensor, place: Positions) -> dict[int, Tensor]:
-        """Latents of the trunk (0) and of the heads that head 1's answer needs."""
+    def run_verifier(self, tokens: Tensor, placement: Placement) -> dict[int, Tensor]:
+        """Latents of the trunk (key 0) and of the heads that head 1's answer needs."""
         z = self.model.embedding(tokens)  # (B, T, D)
         for layer, cache in zip(self.model.trunk, self.caches, strict=False):
             assert isinstance(layer, Block)
-            z = layer.extend(z, cache, place)
+            z = layer.extend(z, cache, placement)
         found = {0: z}
-        for i in self.judges:
-            found[i] = self.head(i, found, place)
+        for i in self.verifier_heads:
+            found[i] = self.run_head(i, found, placement)
         return found
 
-    def head(
-        self, i: int, found: dict[int, Tensor], place: Positions, at: Tensor | None = None
+    def run_head(
+        self, i: int, found: dict[int, Tensor], placement: Placement, at: Tensor | None = None
     ) -> Tensor:
-        """Latent of head i (B, T, D), or (B, 1, D) at one index."""
+        """The latent of head i, (B, T, D), or (B, 1, D) at index `at` (B, 1) alone."""
         head, source = self.model.heads[i - 1], found[heads.parent(self.model.config, i)]
         if isinstance(head, Block):
-            return head.extend(source, self.caches[len(self.model.trunk) + i - 1], place, at)
+            return head.extend(source, self.caches[len(self.model.trunk) + i - 1], placement, at)
         return head(source if at is None else source.take_along_dim(at[..., None], 1))
 
-    def drafts(self, found: dict[int, Tensor], place: Positions, at: Tensor) -> Tensor:
+    def draft(self, found: dict[int, Tensor], placement: Placement, at: Tensor) -> Tensor:
         """The best `width` tokens of heads 2..k at index `at` (B, 1) -> (B, k - 1, width).
 
-        Heads whose latents others read run over all T positions, the rest answer at `at` alone.
+        A head that other heads read runs over all T positions; the others answer at `at` alone.
         """
         model, nodes, found = self.model, self.nodes, dict(found)
         last: dict[int, Tensor] = {}
         for i in self.order:
             if i not in found:
                 if any(j in self.order for j in heads.children(model.config, i)):
-                    found[i] = self.head(i, found, place)
+                    found[i] = self.run_head(i, found, placement)
                 else:
-                    last[i] = self.head(i, found, place, at)
+                    last[i] = self.run_head(i, found, placement, at)
         for i in range(2, nodes.k + 1):
             if i not in last:
                 last[i] = found[i].take_along_dim(at[..., None], 1)  # (B, 1, D)
@@ -143,37 +145,39 @@ class Cached:
         return logits.topk(nodes.width).indices if nodes.width > 1 else logits.argmax(-1, True)
 
     def noise(self, tokens: Tensor) -> Tensor | None:
-        """What it takes to draw a token after each of `tokens` (B, M): (B, M, V), or None."""
+        """The random numbers (B, M, V) for drawing a token after each of `tokens` (B, M); None if
+        decoding is greedy."""
         if self.sampling.temperature == 0:
             return None
         noise = torch.empty(*tokens.shape, self.model.config.vocab, device=tokens.device)
         return noise.exponential_(generator=self.generator)
 
     def block(self, newest: Tensor, drafts: Tensor) -> Tensor:
-        """The tokens of the nodes (B, M) from the newest token (B,) and the heads' candidates."""
+        """The nodes' tokens (B, M), from the newest token (B,) and the heads' candidates."""
         return torch.cat([newest[:, None], drafts.flatten(1)], 1)[:, self.nodes.source]
 
-    def place(self, slots: Tensor, positions: Tensor, mask: Tensor) -> Positions:
-        """Where new tokens (B, T) stand, from their slots and positions."""
-        return Positions(self.flat(slots), mask, self.model.rope(positions))
+    def placement(self, slots: Tensor, positions: Tensor, mask: Tensor) -> Placement:
+        """The Placement of new tokens, from their slots and positions, (B, T) each."""
+        return Placement(self.flat_slots(slots), mask, self.model.rope(positions))
 
-    def flat(self, slots: Tensor) -> Tensor:
-        """Slots (B, T) of each row -> (B K T,) among all B K S of a layer's keys."""
+    def flat_slots(self, slots: Tensor) -> Tensor:
+        """Slots (B, T) within rows -> slots (B K T,) among all B K S slots of a layer's cache."""
         B, K, S, _ = self.caches[0].k.shape
         first = torch.arange(B * K, device=slots.device).view(B, K, 1) * S
         return (first + slots[:, None]).flatten()
 
-    def move(self, source: Tensor, target: Tensor) -> None:
-        """Copy the judges' keys and values at slots `source` (B, k) to slots `target`."""
-        own = len(self.judges) if HEADS[self.model.config.head].is_layer else 0
-        source, target = self.flat(source), self.flat(target)
+    def move_slots(self, source: Tensor, target: Tensor) -> None:
+        """Copy the keys and values of the trunk and the verifier heads from slots `source` (B, k)
+        to slots `target`."""
+        own = len(self.verifier_heads) if HEADS[self.model.config.head].is_layer else 0
+        source, target = self.flat_slots(source), self.flat_slots(target)
         for cache in self.caches[: len(self.model.trunk) + own]:
             cache.move(source, target)
 
 
 @functools.cache
 def compiled_verify() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    """`Cached.verify` through torch.compile: it compiles when called with a model, a tree or a
-    shape that is new to this process; beyond the limit torch goes on without compiling."""
+    """`CachedModel.verify` through torch.compile. It compiles when a model, tree or shape is new to
+    this process; after too many of them, torch continues without compiling."""
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)  # pyright: ignore[reportPrivateImportUsage]
-    return torch.compile(Cached.verify)
+    return torch.compile(CachedModel.verify)

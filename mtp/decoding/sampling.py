@@ -1,5 +1,5 @@
-"""How a token is chosen from the model's logits: the best one, or drawn with temperature, top-k and
-top-p."""
+"""How a token is chosen from the model's logits: the best one, or one drawn with temperature, top-k
+and top-p."""
 
 import math
 from dataclasses import dataclass
@@ -12,9 +12,11 @@ from mtp.errors import BadInput
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature  0 takes the best token; else the logits are divided by it
-    top_k        only the k best tokens (0: all)
-    top_p        of these, the fewest best ones whose probabilities reach top_p together
+    """How to choose tokens.
+
+    temperature  0 takes the best token; otherwise the logits are divided by it
+    top_k        only the k best tokens can be drawn (0: all)
+    top_p        of these, only the fewest best tokens whose probabilities sum to at least top_p
     seed         of the random numbers
     """
 
@@ -36,8 +38,8 @@ class Sampling:
             raise BadInput(f"seed is {self.seed}; it must be at least 0 and below 2**63")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """The distribution that tokens are drawn from; logits (..., V) -> (..., V), float32 or
-        wider. For a positive temperature."""
+        """The distribution that tokens are drawn from: logits (..., V) -> (..., V), in float32 or
+        wider. The temperature must be positive."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits = (logits - logits.amax(-1, keepdim=True)) / self.temperature  # no overflow
         if self.top_k == 0 and self.top_p == 1:
@@ -47,7 +49,7 @@ class Sampling:
             best[..., self.top_k :] = -math.inf
         p = best.softmax(-1)
         if self.top_p < 1:
-            p = p.where(p.cumsum(-1) - p < self.top_p, 0)  # those before do not reach top_p yet
+            p = p.where(p.cumsum(-1) - p < self.top_p, 0)  # the better ones do not reach top_p yet
         return torch.zeros_like(p).scatter(-1, order, p / p.sum(-1, keepdim=True))
 
 
@@ -55,8 +57,8 @@ GREEDY = Sampling()
 
 
 def choose_token(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
-    """logits (..., V) -> tokens (...). `noise` (..., V) has independent exponential values where
-    tokens are drawn: the token with the smallest noise / p is then distributed as p."""
+    """logits (..., V) -> tokens (...). For drawing, `noise` (..., V) holds independent exponential
+    values: the token with the smallest noise / p is then distributed as p. None is greedy."""
     if noise is None:
         return logits.argmax(-1)
     return (sampling.probabilities(logits) / noise).argmax(-1)

@@ -1,8 +1,8 @@
-"""Hugging Face's Llama folder, in and out.
+"""Reading and writing Hugging Face's Llama folders.
 
     config.json  model.safetensors, or shards and their index  generation_config.json  tokenizer
 
-Its layers are numbered in one row, the last one being head 1's. Rotary positions turn the pairs
+Layers are numbered consecutively; the last one is head 1's. Rotary positions turn the pairs
 (x[j], x[j + E/2]) of a head, as ours do. Weights are read as float32, tied embeddings as two equal
 matrices.
 """
@@ -17,12 +17,19 @@ from mtp.checkpoint import save_tensors
 from mtp.config import ModelConfig, parse_rope_scaling
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer
 from mtp.errors import BadInput, choose
-from mtp.formats.weights import PARTS, config_of, model_of, need, read_safetensors, write_json
+from mtp.formats.weights import (
+    PARTS,
+    build_model,
+    model_config,
+    read_safetensors,
+    required,
+    write_json,
+)
 from mtp.model.heads import layer_names
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads
 
-PLAIN = {  # what their config may say, and a model of ours is always
+PLAIN = {  # options of their config that must have these values, as our models always do
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
@@ -33,13 +40,13 @@ LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_positio
 
 
 def hf_weights(model: MultiTokenTransformer) -> dict[str, Tensor]:
-    """The weights of a model with one head under Hugging Face's names."""
+    """The weights of a one-head model under Hugging Face's names."""
     ours = model.state_dict()
     return {theirs: ours[name] for name, theirs in _hf_names(model.config).items()}
 
 
 def write_hf(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenizer | None) -> None:
-    """Head 1 as a LlamaForCausalLM, in float32, into an existing folder."""
+    """Write head 1 as a LlamaForCausalLM, in float32, to an existing folder."""
     model = drop_heads(model)
     c = model.config
     kind, numbers = parse_rope_scaling(c.rope_scaling)
@@ -78,9 +85,10 @@ def write_hf(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenizer | 
 
 
 def write_hf_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None:
-    """tokenizer.json and tokenizer_config.json, from which AutoTokenizer gives bos and then the ids
-    of `tokenizer.encode`. Bytes become a BPE without merges, whose ids are the bytes; SentencePiece
-    becomes a BPE, with tokenizer.model beside it. BadInput where that is none like Llama's."""
+    """Write tokenizer.json and tokenizer_config.json, with which AutoTokenizer returns bos and then
+    the ids of `tokenizer.encode`. Bytes become a BPE without merges, whose ids are the bytes.
+    SentencePiece becomes a BPE, with tokenizer.model beside it; raises BadInput if the model is not
+    a BPE like Llama's."""
     names = {"bos_token": BPE.BOS, "eos_token": BPE.EOS}
     if isinstance(tokenizer, LlamaTokenizer):
         tokenizer.save(folder)
@@ -101,8 +109,8 @@ def write_hf_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None
 
 
 def _byte_bpe() -> tokenizers.Tokenizer:
-    """ByteTokenizer as a tokenizer.json: its pre-tokenizer writes a byte as a letter, and letter
-    number b of the alphabet, the printable bytes first, is byte b (as in GPT-2)."""
+    """ByteTokenizer in the format of tokenizer.json, where the pre-tokenizer writes each byte as a
+    letter: printable bytes as themselves, the others as letters from 256 on (as in GPT-2)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [b for b in range(256) if b not in printable]
     letters = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(rest)}
@@ -116,8 +124,8 @@ def _byte_bpe() -> tokenizers.Tokenizer:
 
 
 def _sentencepiece_bpe(tokenizer: LlamaTokenizer) -> tokenizers.Tokenizer:
-    """Llama's SentencePiece model as a BPE: a merge for every way to put a piece together from two,
-    the best pieces first; characters that are no piece become bytes."""
+    """Llama's SentencePiece model as a BPE. It has a merge for every way to join two pieces to a
+    third, the best pieces first; characters that are not a piece become bytes."""
     model = tokenizer.inner
     pieces = {model.id_to_piece(i): i for i in range(tokenizer.vocab_size)}
     special = [p for p, i in pieces.items() if model.is_control(i) or model.is_unknown(i)]
@@ -145,7 +153,7 @@ def _sentencepiece_bpe(tokenizer: LlamaTokenizer) -> tokenizers.Tokenizer:
     inner.add_special_tokens(special)
     probe = Path(__file__).read_text() + " \t\r\n é漢🙂"
     if inner.encode(probe, add_special_tokens=False).ids != tokenizer.encode(probe):
-        raise BadInput(f"{tokenizer.file} is no BPE like Llama's; it cannot be exported")
+        raise BadInput(f"{tokenizer.file} is not a BPE like Llama's; it cannot be exported")
     return inner
 
 
@@ -162,26 +170,26 @@ def _hf_names(config: ModelConfig) -> dict[str, str]:
 
 
 def read_hf(folder: Path, values: dict[str, Any]) -> MultiTokenTransformer:
-    """The model of a folder whose config.json holds `values`; BadInput names what is not there, is
-    damaged or is not Llama's."""
+    """The model in a folder whose config.json holds `values`. BadInput names what is missing or
+    damaged or not supported."""
     file = folder / "config.json"
-    rope = {"rope_theta": values.get("rope_theta", 10_000.0)}  # 4.x of transformers, then 5.x
-    for key in ("rope_scaling", "rope_parameters"):
+    rope = {"rope_theta": values.get("rope_theta", 10_000.0)}
+    for key in ("rope_scaling", "rope_parameters"):  # of transformers 4.x and 5.x
         if not isinstance(part := values.get(key) or {}, dict):
             raise BadInput(f"{file}: {key} is {part!r}; it must be named fields")
         rope |= part
     for key, ours in PLAIN.items():
         if (got := rope.get(key, values.get(key, ours))) != ours:
             raise BadInput(f"{file}: {key} is {got!r}; only {ours!r} can be read")
-    config = config_of(
+    config = model_config(
         file,
         {
-            "dim": need(file, values, "hidden_size"),
-            "layers": need(file, values, "num_hidden_layers"),
-            "attn_heads": need(file, values, "num_attention_heads"),
+            "dim": required(file, values, "hidden_size"),
+            "layers": required(file, values, "num_hidden_layers"),
+            "attn_heads": required(file, values, "num_attention_heads"),
             "kv_heads": values.get("num_key_value_heads") or 0,
-            "vocab": need(file, values, "vocab_size"),
-            "hidden": need(file, values, "intermediate_size"),
+            "vocab": required(file, values, "vocab_size"),
+            "hidden": required(file, values, "intermediate_size"),
             "context": values.get("max_position_embeddings", 2048),
             "rope_base": rope["rope_theta"],
             "norm_eps": values.get("rms_norm_eps", 1e-6),
@@ -193,7 +201,7 @@ def read_hf(folder: Path, values: dict[str, Any]) -> MultiTokenTransformer:
     if values.get("tie_word_embeddings") and "model.embed_tokens.weight" in found:
         found["lm_head.weight"] = found["model.embed_tokens.weight"]
     found = {k: w for k, w in found.items() if not k.endswith("rotary_emb.inv_freq")}
-    return model_of(folder, config, _hf_names, found)
+    return build_model(folder, config, _hf_names, found)
 
 
 def _rope_scaling(file: Path, values: dict[str, Any], rope: dict[str, Any]) -> str:
@@ -203,4 +211,4 @@ def _rope_scaling(file: Path, values: dict[str, Any], rope: dict[str, Any]) -> s
         return "none"
     rope = {LLAMA3[3]: values.get("max_position_embeddings", 2048)} | rope
     keys = LLAMA3 if kind == "llama3" else LLAMA3[:1]
-    return f"{kind}:" + ",".join(str(need(file, rope, key)) for key in keys)
+    return f"{kind}:" + ",".join(str(required(file, rope, key)) for key in keys)

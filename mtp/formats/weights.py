@@ -1,5 +1,5 @@
-"""What all formats of checkpoints need: JSON and safetensors read with care, names of weights, and a
-model made of them."""
+"""What all checkpoint formats share: careful reading of JSON and safetensors, names of weights, and
+building a model."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from torch import Tensor
 from mtp.config import ModelConfig
 from mtp.errors import BadInput, choose
 from mtp.files import parse_json
-from mtp.model.loading import layers_among, shapes_of, with_weights
+from mtp.model.loading import count_layers, shapes_of, with_weights
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import from_dict
 
@@ -35,7 +35,7 @@ PARTS = {
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file; BadInput where there is none."""
+    """The object in a JSON file. Raises BadInput if the file has none."""
     try:
         values = parse_json(file.read_bytes())
     except OSError as error:
@@ -43,7 +43,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise BadInput(f"{file} is torn or no JSON object")
+        raise BadInput(f"{file} is torn or not a JSON object")
     return values
 
 
@@ -51,34 +51,35 @@ def write_json(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=2) + "\n")
 
 
-def part_of(name: str) -> str:
-    """wq of layers.3.attention.wq.weight."""
+def layer_part(name: str) -> str:
+    """The last part of a weight's name: wq for layers.3.attention.wq.weight."""
     return name.removesuffix(".weight").rpartition(".")[2]
 
 
-def need(file: Path, values: dict[str, Any], key: str) -> Any:
+def required(file: Path, values: dict[str, Any], key: str) -> Any:
     if values.get(key) is None:
         raise BadInput(f"{file} has no {key}")
     return values[key]
 
 
-def config_of(file: Path, values: dict[str, Any]) -> ModelConfig:
-    """A config from the fields that `file` gave; BadInput names both."""
+def model_config(file: Path, values: dict[str, Any]) -> ModelConfig:
+    """A config from the values in `file`. BadInput names the file and the field."""
     try:
         return from_dict(ModelConfig, values)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from None
 
 
-def model_of(
+def build_model(
     folder: Path,
     config: ModelConfig,
     names_of: Callable[[ModelConfig], dict[str, str]] | None,
     found: dict[str, Tensor],
 ) -> MultiTokenTransformer:
-    """The model of the weights `found`, which it takes out; `names_of` a config gives their names
-    by ours, None: they are the same. BadInput where they do not fit or are no numbers."""
-    held = layers_among(found, (*PARTS, *PARTS.values()))
+    """The model with the weights `found`, which are removed from that dictionary. `names_of` maps a
+    config to our names and theirs; None if they are the same. Raises BadInput if the weights do not
+    fit or are not finite."""
+    held = count_layers(found, (*PARTS, *PARTS.values()))
     shapes, weights = shapes_of(config, held, len(found), folder), dict[str, Tensor]()
     names = names_of(config) if names_of else {name: name for name in shapes}
     for ours, theirs in names.items():
@@ -90,11 +91,11 @@ def model_of(
                 f"its config wants {shapes[ours]}"
             )
         choose(f"type of weight {theirs!r} of {folder}:", str(weight.dtype), map(str, TYPES))
-        if not weight.isfinite().all():  # it would score, as if it knew nothing
+        if not weight.isfinite().all():  # the model would run, but would know nothing
             raise BadInput(f"weight {theirs!r} of {folder} is not finite; export the model again")
         weights[ours] = weight.float()
     if found:
-        raise BadInput(f"{folder} has a weight {min(found)!r} that its config has no place for")
+        raise BadInput(f"{folder} has a weight {min(found)!r} that its config does not mention")
     return with_weights(config, weights, folder)
 
 

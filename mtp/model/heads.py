@@ -1,5 +1,5 @@
-"""The modules of the heads, and the order in which heads read one another. Which head type has
-which module is in the table of mtp/head_types.py."""
+"""The modules of the heads, and the order in which heads read one another. The table in
+mtp/head_types.py says which module a head type has."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ class Identity(nn.Module):
 
 
 class Linear(nn.Module):
-    """One linear map of the residual stream, no nonlinearity."""
+    """A linear map of the residual stream, without a nonlinearity."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -28,16 +28,16 @@ class Linear(nn.Module):
         return self.linear(x)
 
     def pass_on(self) -> None:
-        """Become the identity, as which a new head of a trained model begins."""
+        """Become the identity: a new head of a trained model starts that way."""
         nn.init.eye_(self.linear.weight)
 
 
 def _linear(config: ModelConfig, i: int) -> nn.Module:
-    # Head 1 reads z itself, so that the model without its other heads is an ordinary Llama.
+    # Head 1 is z itself, so that the model without its other heads is an ordinary Llama.
     return Identity() if i == 1 else Linear(config.dim)
 
 
-# HeadType.module -> what builds the module of head i: forward(x, rope) maps (B, T, D) to (B, T, D)
+# HeadType.module -> builds the module of head i, whose forward(x, rope) maps (B, T, D) to (B, T, D)
 MODULES: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "layer": lambda config, i: Block(config),
     "linear": _linear,
@@ -46,7 +46,7 @@ MODULES: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
 
 
 def head_modules(config: ModelConfig) -> nn.ModuleList:
-    """The heads of a model; the module at index i - 1 computes the latent of head i."""
+    """The heads of a model. The module at index i - 1 computes the latent of head i."""
     build = MODULES[HEADS[config.head].module]
     return nn.ModuleList(build(config, i) for i in range(1, config.n + 1))
 
@@ -57,12 +57,12 @@ def parent(config: ModelConfig, i: int) -> int:
 
 
 def children(config: ModelConfig, i: int) -> list[int]:
-    """The heads that read the latent of head i (of the trunk for 0)."""
+    """The heads that read the latent of head i, or of the trunk if i is 0."""
     return [j for j in range(1, config.n + 1) if parent(config, j) == i]
 
 
 def order(config: ModelConfig, k: int) -> list[int]:
-    """The heads whose latents predictions 1..k need, every parent before its children."""
+    """The heads whose latents predictions 1..k need; each parent comes before its children."""
 
     def path(i: int) -> list[int]:
         return [*path(parent(config, i)), i] if i else []

@@ -2,16 +2,16 @@
 
     tokens (B, T) -> trunk z (B, T, D) -> latents h_1..h_n (B, T, D) -> logits of x[t+1]..x[t+n]
 
-Parameter matching (section 2): n transformer heads take their n layers from the trunk, so that
-models of one size have equally many parameters whatever n is.
+Parameter matching (section 2): n transformer heads take their n layers from the trunk, so that all
+models of one size have the same number of parameters, whatever n is.
 
 Initialisation: matrices are normal with standard deviation 1/sqrt(fan-in), so that every product
-keeps its input's scale; the two matrices of a layer that write to the residual stream are divided
-by sqrt(2 layers), so that the stream's variance grows by a constant factor over any depth. The
-embedding has standard deviation 1 unless told otherwise, the scale of the stream it starts. With
-this, 30 layers train without warm-up. The unembedding keeps the full 1/sqrt(D), and the first loss
-is ln V + 1/2. A tenth of it would start at ln V, but the heads, which differ in their own layers
-alone, then hardly come apart: measured at cpu scale, four of them stayed at the unigram's loss for
+keeps the scale of its input. The two matrices of a layer that write to the residual stream are
+divided by sqrt(2 layers), so that the variance of the stream grows by a constant factor at any
+depth. The embedding has standard deviation 1 by default, the scale of the stream that it starts.
+With this, 30 layers train without warm-up. The unembedding keeps the full 1/sqrt(D), which makes
+the first loss ln V + 1/2. A tenth of it would give ln V, but the heads, which differ only in their
+own layers, would then hardly come apart: at cpu scale, four of them stayed at the unigram loss for
 200 steps.
 """
 
@@ -27,7 +27,8 @@ from mtp.model.transformer import Block, LayerCache, Rope
 
 
 class MultiTokenTransformer(nn.Module):
-    """The model. `config.n` heads of type `config.head`; head 1 predicts the next token."""
+    """The model: a trunk with `config.n` heads of type `config.head`. Head 1 predicts the next
+    token."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class MultiTokenTransformer(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Draw the weights from torch's generator, as the module's docstring says."""
+        """Draw the weights from torch's generator, as this file's docstring describes."""
         depth = self.config.layers + self.config.extra_layers
         for name, weight in self.named_parameters():
             if weight.dim() < 2:
@@ -61,11 +62,11 @@ class MultiTokenTransformer(nn.Module):
 
     @classmethod
     def uninitialised(cls, config: ModelConfig) -> "MultiTokenTransformer":
-        """A model whose weights are about to be loaded: none are drawn from torch's generator."""
+        """A model whose weights will be loaded: nothing is drawn from torch's generator."""
         with torch.device("meta"):
             model = cls(config)
         model.to_empty(device="cpu")
-        model.rope = Rope(config)  # its table is no parameter
+        model.rope = Rope(config)  # its table is not a parameter
         return model
 
     # ----------------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class MultiTokenTransformer(nn.Module):
         return z, rope
 
     def latents(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
-        """Latents h_1..h_k (each (B, T, D)) of tokens (B, T); k defaults to all n heads."""
+        """Latents h_1..h_k, (B, T, D) each, of tokens (B, T); k defaults to all n heads."""
         k = self.config.n if k is None else k
         z, rope = self.run_trunk(tokens)
         found = {0: z}
@@ -105,10 +106,10 @@ class MultiTokenTransformer(nn.Module):
         return [self.logits(h, i + 1) for i, h in enumerate(self.latents(tokens, k))]
 
     # ----------------------------------------------------------------------------------------------
-    # what decoding and reports need
+    # for decoding and reports
 
     def new_caches(self, rows: int, slots: int, k: int) -> list[LayerCache]:
-        """Empty caches of the trunk's layers, then of the head layers that heads 1..k take. Heads
+        """Empty caches for the trunk's layers, then for the head layers that heads 1..k use. Heads
         without attention have none."""
         c = self.config
         own = max(heads.order(c, k)) if HEADS[c.head].is_layer else 0
@@ -117,7 +118,8 @@ class MultiTokenTransformer(nn.Module):
 
     def parameter_counts(self) -> dict[str, int]:
         """Parameters by part: embedding, trunk, head 1..n, norm, unembedding, total, and
-        `non_embedding`, the sum of all layers (what the names 1M to 1B of Table S14 count)."""
+        `non_embedding`, the total without embedding and unembedding (the names 1M to 1B of
+        Table S14 count it)."""
 
         def count(module: nn.Module) -> int:
             return sum(p.numel() for p in module.parameters())
@@ -131,14 +133,15 @@ class MultiTokenTransformer(nn.Module):
 
 
 def parameter_counts(config: ModelConfig) -> dict[str, int]:
-    """The parameter counts of a config's model, without allocating it."""
+    """The parameter counts of a config's model, which is not allocated."""
     with torch.device("meta"):
         return MultiTokenTransformer(config).parameter_counts()
 
 
 def flops_per_token(config: ModelConfig) -> float:
-    """Training FLOPs per token, forward and backward: 6 per multiplied weight and 6 T H E per
-    attention layer (causal). All n predictions pass an unembedding; the embedding is a look-up."""
+    """Training FLOPs per token, forward and backward: 6 per multiplied weight, and 6 T H E per
+    causal attention layer. Each of the n predictions passes an unembedding; the embedding is a
+    look-up."""
     with torch.device("meta"):
         model = MultiTokenTransformer(config)
     layers = nn.ModuleList([*model.trunk, *model.heads])

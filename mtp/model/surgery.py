@@ -1,4 +1,4 @@
-"""Heads grown and dropped: other models made of the weights of one."""
+"""Growing and dropping heads: a model with more or fewer heads from the weights of another."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from mtp.model import heads
 from mtp.model.heads import MODULES, layer_names
 from mtp.model.model import MultiTokenTransformer
 
-NORM = "norm.weight"  # its type and device are the model's
+NORM = "norm.weight"  # has the type and device of the whole model
 
 
 def drop_heads(model: MultiTokenTransformer, n: int = 1) -> MultiTokenTransformer:
-    """The model of heads 1..n inside this one, with the weights of their paths; for n=1 an
-    ordinary Llama, the next-token model (n' in section 3.6).
+    """The model with heads 1..n alone (n' in section 3.6), with the weights that they use. For n=1
+    it is an ordinary Llama, the next-token model.
 
-    Parallel and causal heads leave trunk + heads; anticausal ones keep all their layers, which
-    head 1 passes through; linear and replicated ones keep the trunk. BadInput where the model
-    has no n heads.
+    With parallel and causal heads, the trunk and the n heads remain. Anticausal heads keep all
+    their layers, since head 1 reads through them; linear and replicated ones keep the trunk.
+    Raises BadInput if the model does not have n heads.
     """
     config = dropped_config(model.config, n)
     kept = MultiTokenTransformer.uninitialised(config).to(model.embedding.weight)
@@ -38,7 +38,7 @@ def _weights_of(model: MultiTokenTransformer, n: int, path: list[int]) -> dict[s
             index, _, rest = rest.partition(".")
             if (head := int(index) + 1) not in path:
                 continue
-            if head > n:  # of an anticausal path
+            if head > n:  # head 1 reads through it (anticausal)
                 name = f"trunk.{len(model.trunk) + path.index(head)}.{rest}"
         elif group == "unembeddings" and int(rest.partition(".")[0]) >= n:
             continue
@@ -47,10 +47,10 @@ def _weights_of(model: MultiTokenTransformer, n: int, path: list[int]) -> dict[s
 
 
 def dropped_config(config: ModelConfig, n: int) -> ModelConfig:
-    """The config of the model of heads 1..n inside one of `config`; BadInput where it has none."""
+    """The config of what `drop_heads` returns for a model of `config`; BadInput as there."""
     if not 1 <= n <= config.n:
         raise BadInput(f"{n} heads cannot be kept; the model has {config.n}")
-    path = heads.order(config, n)  # the head layers that heads 1..n pass through
+    path = heads.order(config, n)  # the heads that heads 1..n read through
     layers = config.trunk_layers + (len(path) if HEADS[config.head].is_layer else 0)
     return dataclasses.replace(config, n=n, layers=layers, extra_layers=0)
 
@@ -59,50 +59,59 @@ def dropped_config(config: ModelConfig, n: int) -> ModelConfig:
 def grow_heads(
     model: MultiTokenTransformer, n: int, head: str = DEFAULT, matched: bool = False
 ) -> MultiTokenTransformer:
-    """A model of n heads from one of fewer, for training to go on (Table S6). The heads there are
-    say the same as before, bit for bit.
+    """A model of n heads from a model of fewer, to continue training with (Table S6). The outputs
+    of the existing heads stay the same, bit for bit.
 
-    A new head says what the last one there is says, and is told apart by training on another token.
-    (The paper does not say how they began.) New are, for
+    At first a new head gives the outputs of the last existing head; training on another token makes
+    it different. (The paper does not say how new heads start.) A new head starts with
 
-        linear       the identity as W_i
+        linear       a copy of the last W_i, or the identity after head 1
         replicated   a copy of the last U_i
         parallel     a copy of the last head's layer
-        causal       the same with wo and w2 zero, so that it hands on the latent that it reads
-        anticausal   nothing: the trunk's last layers, which head 1 passes through, become heads
+        causal       such a copy with wo and w2 zero, so that it passes on the latent that it reads
+        anticausal   nothing new: the trunk's last layers, which head 1 reads through, become heads
 
-    Parallel and causal heads add a layer each ("+3 layers" for n=4). With `matched` there are as
-    many layers as before ("+0"): as many of the trunk's last are left out, and every head changes.
-    BadInput where the model has heads of another type, or n already, or too few layers.
+    A parallel or causal head adds a layer ("+3 layers" for n=4). With `matched` the number of
+    layers stays the same ("+0"): for each new head the trunk loses its last layer, which changes
+    the outputs of every head. Raises BadInput if the model has heads of another type, has n heads
+    already, or has too few layers.
     """
     c, grown = model.config, grown_config(model.config, n, head, matched)
     weights: dict[str, Tensor] = dict(model.state_dict())
-    if c.n == 1:  # of whichever type: its layers get the names that the new type gives them
+    if c.n == 1 and c.head != head:  # rename the layers as the new type does
+        if not HEADS[c.head].is_layer and weights_of_layer(weights, "heads.0"):
+            raise BadInput(f"the model's {c.head} head has weights that {head} heads cannot take")
         c = _as_type(c, head)
+        renamed = {}
         for old, now in zip(layer_names(model.config), layer_names(c), strict=True):
-            weights |= {now + name.removeprefix(old): w for name, w in layer(weights, old).items()}
+            for name in weights_of_layer(weights, old):
+                renamed[now + name.removeprefix(old)] = weights.pop(name)
+        weights |= renamed
+        if HEADS[head].grown_from == "module":
+            weights |= _weights_that_pass_on(grown, 1, weights[NORM])
     trunk, last = grown.trunk_layers, f"heads.{c.n - 1}"
     for i in range(c.n, n):  # head i + 1
         start = HEADS[head].grown_from
         if start == "unembedding":
             weights[f"unembeddings.{i}.weight"] = weights[f"unembeddings.{c.n - 1}.weight"]
         elif start == "module":
-            for name, weight in _passing_on(c).items():
-                like = weights.get(f"{last}.{name}", weight.to(weights[NORM]))
-                weights[f"heads.{i}.{name}"] = like
+            beside = heads.parent(grown, i + 1) == heads.parent(grown, c.n)  # reads the same latent
+            copied = weights_of_layer(weights, last) if beside else {}
+            new = {f"heads.{i}" + name.removeprefix(last): w for name, w in copied.items()}
+            weights |= new or _weights_that_pass_on(grown, i + 1, weights[NORM])
         else:
             source = f"trunk.{trunk + n - 1 - i}" if start == "trunk" else last
-            for name, weight in layer(weights, source).items():
+            for name, weight in weights_of_layer(weights, source).items():
                 silent = start == "silent head" and name.endswith(("wo.weight", "w2.weight"))
                 new = f"heads.{i}" + name.removeprefix(source)
                 weights[new] = torch.zeros_like(weight) if silent else weight
-    made = MultiTokenTransformer.uninitialised(grown).to(model.embedding.weight)
-    made.load_state_dict({name: weights[name] for name in made.state_dict()})
-    return made
+    grown_model = MultiTokenTransformer.uninitialised(grown).to(model.embedding.weight)
+    grown_model.load_state_dict({name: weights[name] for name in grown_model.state_dict()})
+    return grown_model
 
 
 def grown_config(c: ModelConfig, n: int, head: str, matched: bool = False) -> ModelConfig:
-    """The config of what `grow_heads` makes of a model with this one; BadInput as there."""
+    """The config of what `grow_heads` returns for a model of config `c`; BadInput as there."""
     choose("head type", head, HEADS)
     if c.n > 1 and c.head != head:
         raise BadInput(f"the model has {c.n} {c.head} heads; drop them before growing {head} ones")
@@ -116,19 +125,22 @@ def grown_config(c: ModelConfig, n: int, head: str, matched: bool = False) -> Mo
 
 
 def _as_type(c: ModelConfig, head: str) -> ModelConfig:
-    """A model of one head as one of another type: which layers were added is forgotten."""
+    """The config of a one-head model as another head type; extra layers become ordinary ones."""
     return dataclasses.replace(c, head=head, layers=c.layers + c.extra_layers, extra_layers=0)
 
 
-def layer(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The weights of the layer of this name."""
+def weights_of_layer(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights of the layer with this name."""
     return {key: w for key, w in weights.items() if key.startswith(f"{name}.")}
 
 
-def _passing_on(config: ModelConfig) -> dict[str, Tensor]:
-    """The weights of a head's module that returns its input unchanged."""
-    module = MODULES[HEADS[config.head].module](config, 2)
+def _weights_that_pass_on(config: ModelConfig, i: int, like: Tensor) -> dict[str, Tensor]:
+    """The weights of head i with which its module returns its input unchanged, of the type and on
+    the device of `like`."""
+    module = MODULES[HEADS[config.head].module](config, i)
+    if not any(True for _ in module.parameters()):
+        return {}
     if not isinstance(pass_on := getattr(module, "pass_on", None), Callable):
         raise BadInput(f"{config.head} heads cannot be grown: their module has no pass_on()")
     pass_on()
-    return dict(module.state_dict())
+    return {f"heads.{i - 1}.{name}": w.to(like) for name, w in module.state_dict().items()}

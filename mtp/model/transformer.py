@@ -1,8 +1,8 @@
-"""A Llama block and its key-value cache; nothing about heads.
+"""A Llama block and its key-value cache. Nothing here knows about prediction heads.
 
 RMSNorm, rotary positions, grouped-query attention, SwiGLU, no biases.
 Shapes: B rows, T positions, D = dim, H attention heads, K key-value heads, E the width of a head
-(D / H unless the config says otherwise), S slots of a cache.
+(D / H by default), S slots of a cache.
 """
 
 import math
@@ -24,7 +24,7 @@ LAYER_WEIGHTS = (
 
 
 class Rope(nn.Module):
-    """Rotary positions: cosines and sines by position, float32 whatever the weights' type."""
+    """Rotary positions: cosines and sines by position, in float32 even if weights are not."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Rope(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Rope":
         table = self.table
         super()._apply(fn, recurse)
-        if not table.is_meta:  # follow the model to its device, not to its type
+        if not table.is_meta:  # follow the model to its device, but keep float32
             self.table = table.to(self.table.device)
         return self
 
@@ -51,9 +51,9 @@ class Rope(nn.Module):
 
 
 def scale(frequency: Tensor, kind: str, numbers: list[float]) -> Tensor:
-    """Frequencies (E/2,) in radians per position, slowed down for longer contexts: all by a factor
-    (linear), or those alone that turn less than LOW times in CONTEXT positions, with a smooth
-    passage to those that turn HIGH times (llama3)."""
+    """Frequencies (E/2,) in radians per position, slowed down by a factor for longer contexts:
+    either all of them (linear), or those that turn less than LOW times in CONTEXT positions, with
+    a smooth transition up to HIGH times (llama3)."""
     if kind == "none":
         return frequency
     if kind == "linear":
@@ -78,8 +78,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) ->
 
     Without a mask, position t sees 0..t (T = S). `mask`, broadcast to (B, H, T, S), is True where q
     may look, or a float that is added to the scores.
-    "matmul" spells the two products out: compiled on a CPU at short T it beats the fused kernel,
-    whose backward is slow there (make bench-engine).
+    "matmul" writes out the two products. Compiled on a CPU, at short T, it is faster than the fused
+    kernel, whose backward pass is slow there (make bench-engine).
     """
     if kernel == "sdpa":
         gqa = q.shape[1] != k.shape[1]
@@ -97,53 +97,53 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) ->
 
 
 @dataclass(frozen=True)
-class Positions:
-    """Where the T new positions of each row of a cached pass stand.
+class Placement:
+    """Where a cached pass puts the T new positions of each row, and what they see.
 
     slots  (B K T,) where their keys and values go, among all B K S slots of a cache
     mask   (B, 1, T, W) zero where they may look among the first W slots of a row, else -inf
-    rope   their rotary table, (B, T, 1, E) each
+    rope   their rotary cosines and sines, (B, T, 1, E) each
     """
 
     slots: Tensor
     mask: Tensor
     rope: tuple[Tensor, Tensor]
 
-    def only(self, at: Tensor) -> "Positions":
-        """For queries from the position at index `at` (B, 1) alone."""
+    def only(self, at: Tensor) -> "Placement":
+        """The same for a query from just the position at index `at` (B, 1)."""
         index = at[:, :, None, None]
         cos, sin = (table.take_along_dim(index, 1) for table in self.rope)
-        return Positions(self.slots, self.mask.take_along_dim(index, 2), (cos, sin))
+        return Placement(self.slots, self.mask.take_along_dim(index, 2), (cos, sin))
 
 
 class LayerCache:
-    """Keys and values of one attention layer, (B, K, S, E) each: slot s of a row holds its
+    """Keys and values of one attention layer, (B, K, S, E) each. Slot s of a row holds the row's
     position s.
 
-    Rows advance by different lengths. What lies beyond a row's certain tokens (padding, drafts) is
-    hidden by the mask until it is overwritten.
+    Rows advance by different lengths. The mask hides what lies beyond a row's certain tokens
+    (padding, drafts) until it is overwritten.
     """
 
     def __init__(self, like: Tensor, rows: int, heads: int, slots: int, head_dim: int) -> None:
         self.k = like.new_zeros(rows, heads, slots, head_dim)
         self.v = torch.zeros_like(self.k)
 
-    def extend(self, k: Tensor, v: Tensor, place: "Positions") -> tuple[Tensor, Tensor]:
-        """Store k, v (B, K, T, E) -> all that is stored, as far as the mask reaches:
+    def extend(self, k: Tensor, v: Tensor, placement: "Placement") -> tuple[Tensor, Tensor]:
+        """Store k, v (B, K, T, E); returns all stored keys and values as far as the mask reaches,
         (B, K, W, E) each."""
-        W = place.mask.shape[-1]
-        self.k.flatten(0, 2).index_copy_(0, place.slots, k.reshape(-1, k.shape[3]))
-        self.v.flatten(0, 2).index_copy_(0, place.slots, v.reshape(-1, v.shape[3]))
+        W = placement.mask.shape[-1]
+        self.k.flatten(0, 2).index_copy_(0, placement.slots, k.reshape(-1, k.shape[3]))
+        self.v.flatten(0, 2).index_copy_(0, placement.slots, v.reshape(-1, v.shape[3]))
         return self.k[:, :, :W], self.v[:, :, :W]
 
     def move(self, source: Tensor, target: Tensor) -> None:
-        """Copy what is in slots `source` to slots `target`, both as in Positions.slots."""
+        """Copy the slots `source` to the slots `target`, both numbered as in Placement.slots."""
         for each in (self.k, self.v):
             flat = each.flatten(0, 2)  # (B K S, E)
             flat.index_copy_(0, target, flat.index_select(0, source))
 
-    def keep(self, rows: Tensor) -> None:
-        """Keep the rows of these indices alone."""
+    def select_rows(self, rows: Tensor) -> None:
+        """Keep only the rows with these indices."""
         self.k, self.v = self.k[rows], self.v[rows]
 
 
@@ -170,31 +170,34 @@ class Attention(nn.Module):
         y = attend(q, k, v, mask, self.kernel)  # (B, H, T, E)
         return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
 
-    def extend(self, x: Tensor, cache: LayerCache, place: Positions, at: Tensor | None) -> Tensor:
-        """As `forward`, after what the cache holds. Keys and values of all T positions are stored;
-        with `at` (B, 1), only the position at that index is answered -> (B, 1, D)."""
+    def extend(
+        self, x: Tensor, cache: LayerCache, placement: Placement, at: Tensor | None
+    ) -> Tensor:
+        """As `forward`, for positions that follow those in the cache. Stores the keys and values of
+        all T positions; with `at` (B, 1), answers only the position at that index -> (B, 1, D)."""
         (B, T, _), H, K = x.shape, self.heads, self.kv_heads
         own = H * self.head_dim  # rows of wqkv that are wq
         if at is None:
             qkv = F.linear(x, self.wqkv).view(B, T, H + 2 * K, -1)
-            turned = rotate(qkv.narrow(2, 0, H + K), place.rope).transpose(1, 2)  # (B, H + K, T, E)
-            q, k = turned.narrow(1, 0, H), turned.narrow(1, H, K)
+            qk = rotate(qkv.narrow(2, 0, H + K), placement.rope).transpose(1, 2)  # (B, H + K, T, E)
+            q, k = qk.narrow(1, 0, H), qk.narrow(1, H, K)
         else:
             qkv = F.linear(x, self.wqkv[own:]).view(B, T, 2 * K, -1)
-            k = rotate(qkv.narrow(2, 0, K), place.rope).transpose(1, 2)
-            one, place, T = x.take_along_dim(at[..., None], 1), place.only(at), 1
-            q = rotate(F.linear(one, self.wqkv[:own]).view(B, 1, H, -1), place.rope).transpose(1, 2)
+            k = rotate(qkv.narrow(2, 0, K), placement.rope).transpose(1, 2)
+            one, placement, T = x.take_along_dim(at[..., None], 1), placement.only(at), 1
+            q = F.linear(one, self.wqkv[:own]).view(B, 1, H, -1)
+            q = rotate(q, placement.rope).transpose(1, 2)
         v = qkv.narrow(2, qkv.shape[2] - K, K).transpose(1, 2)
-        y = attend(q, *cache.extend(k, v, place), place.mask, "sdpa")  # (B, H, T, E)
+        y = attend(q, *cache.extend(k, v, placement), placement.mask, "sdpa")  # (B, H, T, E)
         return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
 
 
 def pack(group: nn.Module, name: str, parts: list[nn.Linear]) -> None:
-    """Lay the weights of `parts` out as one matrix, `group.name`, for one product in place of
+    """Lay out the weights of `parts` as one matrix, `group.name`, so that one product replaces
     several. The weights become views of it, so that it follows what is trained or loaded."""
     sizes = [len(part.weight) for part in parts]
     packed: Tensor = getattr(group, name)
-    if len(packed) == sum(sizes):  # done before; not so any more after a move or a new weight
+    if len(packed) == sum(sizes):  # packed before; a move or a new weight would have undone it
         rows = packed.split(sizes)
         if all(p.weight.data_ptr() == r.data_ptr() for p, r in zip(parts, rows, strict=True)):
             return
@@ -205,8 +208,8 @@ def pack(group: nn.Module, name: str, parts: list[nn.Linear]) -> None:
 
 
 def use_kernel(model: nn.Module, kernel: str, context: int, device: str) -> None:
-    """Have every attention layer of `model` use a kernel. "matmul" gets the causal mask as one
-    stored matrix that is added: building or selecting it in every step cost a fifth of it."""
+    """Set the kernel of every attention layer of `model`. For "matmul" the causal mask is a stored
+    matrix that is added to the scores: building or selecting it cost a fifth of each step."""
     bias = None
     if kernel == "matmul":
         bias = torch.full((context, context), -math.inf, device=device).triu(1)
@@ -229,7 +232,7 @@ class FeedForward(nn.Module):
         return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
     def extend(self, x: Tensor) -> Tensor:
-        """The same, with w1 and w3 as one product."""
+        """As `forward`, with w1 and w3 as one product."""
         gate, up = F.linear(x, self.w13).chunk(2, -1)
         return self.w2(F.silu(gate) * up)
 
@@ -249,15 +252,16 @@ class Block(nn.Module):
         return x + self.feed_forward(self.ffn_norm(x))
 
     def prepare(self) -> None:
-        """What `extend` needs done since the weights were last moved."""
+        """Pack the weights for `extend`. Needed again after the weights have moved."""
         a, f = self.attention, self.feed_forward
         pack(a, "wqkv", [a.wq, a.wk, a.wv])
         pack(f, "w13", [f.w1, f.w3])
 
     def extend(
-        self, x: Tensor, cache: LayerCache, place: Positions, at: Tensor | None = None
+        self, x: Tensor, cache: LayerCache, placement: Placement, at: Tensor | None = None
     ) -> Tensor:
-        """x (B, T, D) after what the cache holds -> (B, T, D), or (B, 1, D) `at` one index."""
-        y = self.attention.extend(self.attention_norm(x), cache, place, at)
+        """As `forward`, for positions that follow those in the cache: x (B, T, D) -> (B, T, D), or
+        (B, 1, D) for the position at index `at` alone."""
+        y = self.attention.extend(self.attention_norm(x), cache, placement, at)
         x = (x if at is None else x.take_along_dim(at[..., None], 1)) + y
         return x + self.feed_forward.extend(self.ffn_norm(x))

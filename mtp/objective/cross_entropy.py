@@ -1,16 +1,16 @@
 """Multi-token cross-entropy, L_n of section 2: the sum over heads of each head's mean loss.
 
-A target that is IGNORE (past the end of its document) does not count, and each head is normalised
-by its own number of valid targets. Three schemes, the same losses and gradients:
+A target that is IGNORE (past the end of its document) does not count, and each head's loss is
+divided by that head's number of valid targets. Three schemes give the same losses and gradients:
 
     plain       every head's logits in one graph; the definition
-    sequential  the paper's Figure 2: one head's logits at a time, each with its own backward
-    fused       logits in chunks inside one autograd function, one ordinary backward
+    sequential  the paper's Figure 2: one head's logits at a time, each with its own backward pass
+    fused       logits in chunks inside one autograd function, one ordinary backward pass
 
-Each takes the model, tokens (B, T), targets (n, B, T) and the valid targets per head `counts` (n,),
-adds the gradient of the summed loss to every parameter's .grad, and returns the heads' losses (n,).
-Where tokens are a part of a batch, counts are the whole batch's, so that accumulated gradients
-equal those of the batch at once.
+Each scheme takes the model, tokens (B, T), targets (n, B, T) and `counts` (n,), the valid targets
+per head. It adds the gradient of the summed loss to every parameter's .grad and returns the heads'
+losses (n,). If the tokens are a part of a batch, counts are those of the whole batch, so that the
+accumulated gradients equal the gradient of the whole batch.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ CHUNK_LOGITS = 2**24  # logits alive at a time in `fused`: 64 MB in float32
 
 
 def valid_counts(targets: Tensor) -> Tensor:
-    """Valid targets per head (n,), at least 1 so that a head without any has loss 0."""
+    """Valid targets per head (n,), at least 1, so that a head without valid targets has loss 0."""
     return (targets != IGNORE).flatten(1).sum(1).clamp(min=1)
 
 
@@ -55,15 +55,16 @@ def sequential(
 ) -> Tensor:
     """Forward and backward of one head after the other: O(V) memory.
 
-    The trunk's latent is cut from its graph; each head's backward adds to the cut's gradient, which
-    the trunk then takes in one backward. A head that others sit on is cut likewise: it first
-    collects the gradient of the heads above it, the farthest from the trunk first.
+    The trunk's latent is detached from its graph. Each head's backward pass adds to the gradient of
+    the detached latent, which then goes through the trunk in one backward pass. A head that other
+    heads read is detached in the same way: it first collects the gradients of the heads above it,
+    the farthest from the trunk first.
     """
     losses: dict[int, Tensor] = {}
     z, rope = model.run_trunk(tokens)
 
     def backward_through(h: Tensor, i: int) -> None:
-        """Run head i's loss and every head above it, then h's own graph, backward."""
+        """Backpropagate the loss of head i and of every head above it, then through h's graph."""
         d = h.detach().requires_grad_()
         for child in heads.children(model.config, i):
             backward_through(model.heads[child - 1](d, rope), child)
@@ -83,7 +84,7 @@ def sequential(
 
 
 def fused(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-    """O(V) memory with one ordinary backward, so that FSDP and compile see nothing unusual."""
+    """O(V) memory with one ordinary backward pass, so that FSDP and compile see nothing unusual."""
     latents = [model.norm(h) for h in model.latents(tokens, k=len(targets))]
     weights = [u.weight for u in model.unembeddings]
     loss, losses = ChunkedCrossEntropy.apply(targets, counts, len(weights), *weights, *latents)  # pyright: ignore
@@ -92,12 +93,12 @@ def fused(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts:
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Summed loss and losses (n,) of n latents (B, T, D) under one shared or n own unembeddings
-    (V, D).
+    """The summed loss and the losses (n,) of n latents (B, T, D), with one shared or n separate
+    unembeddings (V, D).
 
-    The gradients are computed chunk by chunk in the forward pass, while the chunk's logits are
-    there, and only scaled in the backward pass. All heads add to one weight gradient, which a
-    separate call per head could not.
+    The gradients are computed chunk by chunk in the forward pass, while the chunk's logits exist,
+    and only scaled in the backward pass. All heads add to one weight gradient, which a separate
+    call per head could not do.
     """
 
     @staticmethod
@@ -135,8 +136,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def cross_entropy_gradient(logits: Tensor, targets: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of logits (N, V) at targets (N,), summed over `count`, and its gradient (N, V)
-    in the logits' type; computed in float32 at least."""
+    """Cross-entropy of logits (N, V) at targets (N,), summed and divided by `count`, and its
+    gradient (N, V) in the type of the logits. Computed in float32 or wider."""
     valid = targets != IGNORE
     index = targets.where(valid, 0)[:, None]  # (N, 1)
     dtype = torch.promote_types(logits.dtype, torch.float32)
@@ -148,7 +149,7 @@ def cross_entropy_gradient(logits: Tensor, targets: Tensor, count: Tensor) -> tu
 
 
 def set_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total = a @ b; autocast, whose products differ from total's type, takes a copy."""
+    """total = a @ b, with a copy under autocast, where products have another type than total."""
     if a.dtype == total.dtype:
         torch.mm(a, b, out=total)
     else:
@@ -156,7 +157,7 @@ def set_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b; low-precision products are summed in total's float32."""
+    """total += a @ b, where low-precision products are summed in total's float32."""
     if a.dtype == total.dtype:
         total.addmm_(a, b)
     else:
@@ -172,7 +173,8 @@ SCHEMES = {"plain": plain, "sequential": sequential, "fused": fused}
 
 @torch.no_grad()
 def score(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor) -> Tensor:
-    """Held-out sums per head, (3, n) float64: nats, valid targets, and correct top predictions."""
+    """Sums per head on held-out text, (3, n) float64: nats, valid targets, and targets that have
+    the highest logit."""
     sums = torch.zeros(3, len(targets), dtype=torch.float64)
     for i, h in enumerate(model.latents(tokens, k=len(targets))):
         logits = model.logits(h, i + 1).float().flatten(0, 1)  # (B T, V)

@@ -1,4 +1,4 @@
-"""Several processes that train one run: ranks, and FSDP2's shards."""
+"""Several processes that train one run: ranks, collectives, and sharding with FSDP2."""
 
 import os
 from typing import TypeVar
@@ -26,7 +26,7 @@ def is_first_rank() -> bool:
 
 
 def start() -> tuple[int, int]:
-    """(rank, world size), joining torch.distributed where torchrun or Slurm has set it up."""
+    """Rank and world size; joins torch.distributed if torchrun or Slurm has set it up."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
         if torch.cuda.is_available():
@@ -36,7 +36,7 @@ def start() -> tuple[int, int]:
 
 
 def wait_for_all() -> None:
-    """Until every rank is here."""
+    """Wait until every rank has called this."""
     if dist.is_initialized():
         dist.barrier()
 
@@ -66,9 +66,9 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def shard(model: MultiTokenTransformer, precision: str) -> None:
-    """Shard every layer, then the rest, with FSDP2; `latents` becomes a forward of its own."""
+    """Shard every layer, then the rest, with FSDP2; `latents` counts as a forward method too."""
     dtype = None if precision == "float32" else torch.bfloat16
-    # the inputs' types are right already, and the rotary table stays float32
+    # inputs have the right types already, and the rotary table stays in float32
     policy = MixedPrecisionPolicy(
         param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
@@ -80,7 +80,7 @@ def shard(model: MultiTokenTransformer, precision: str) -> None:
 
 
 def full_copy(tensor: Tensor) -> Tensor:
-    """A full copy on the CPU of a possibly sharded tensor (a collective call where it is)."""
+    """A full copy, on the CPU, of a tensor; a collective call if the tensor is sharded."""
     tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return tensor.detach().cpu()
 
@@ -93,7 +93,7 @@ def copy_into(target: Tensor, source: Tensor) -> None:
 
 
 def check_scheme(config: TrainConfig, world: int) -> None:
-    """FSDP sees one backward per step in `fused` alone."""
+    """Raise BadInput for a scheme that FSDP cannot train: only `fused` has one backward pass."""
     if world > 1 and config.scheme != "fused":
         raise BadInput(
             f"scheme {config.scheme!r} runs on one device; choose scheme=fused for {world}"

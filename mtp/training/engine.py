@@ -1,21 +1,25 @@
-"""Device, precision, attention kernel and compilation: how one step runs on this machine.
+"""The engine: device, precision, attention kernel and compilation of a run on this machine.
 
 `choose_engine` chooses all four for a config and says in one line what it chose and why. The rules
-come from measurements (make bench-engine). A run keeps its engine when it goes on.
+come from measurements (make bench-engine). A run keeps its engine when it continues.
 """
 
 import dataclasses
+import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from mtp.config import TrainConfig
+from mtp.files import parse_json, write_atomically
 from mtp.hardware import default_device, device_name, expected_flops, has_compiler
 from mtp.model.model import flops_per_token
 
-MATMUL_ATTENTION_UP_TO = 512  # positions, on a CPU; longer scores outgrow its caches
-COMPILE_FROM_SECONDS = 30.0  # of estimated training; a compilation takes 10 to 30 s
+MATMUL_ATTENTION_UP_TO = 512  # positions, on a CPU; scores of longer texts outgrow its caches
+COMPILE_FROM_SECONDS = 30.0  # of estimated training; compiling takes 10 to 30 s
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,10 @@ class Engine:
 
 
 def choose_engine(config: TrainConfig, precision: str = "") -> Engine:
-    """The engine for this config, its budget in tokens, on this machine. `precision`: what a config
-    that says "auto" gets, where a launcher has decided it for all runs of a study."""
+    """The engine on this machine for a config whose budget is in tokens.
+
+    precision  for a config that says "auto", if a launcher has decided it for all runs of a study
+    """
     device = default_device()
     threads = torch.get_num_threads()
     reasons = [device_name() + (f" x {threads} threads" if device == "cpu" else "")]
@@ -41,7 +47,7 @@ def choose_engine(config: TrainConfig, precision: str = "") -> Engine:
     if config.precision != "auto":
         precision = config.precision
     elif precision:
-        reasons.append(f"{precision}, as the study's other runs")
+        reasons.append(f"{precision}, as in the study's other runs")
     else:
         precision, reason = auto_precision(device)
         reasons.append(f"{precision}: {reason}")
@@ -65,7 +71,8 @@ def choose_engine(config: TrainConfig, precision: str = "") -> Engine:
 
 
 def auto_precision(device: str) -> tuple[str, str]:
-    """The precision to train in, and why: on a GPU by its capability, on a CPU by a measurement."""
+    """The precision to train in, and why. A GPU's compute capability decides, on a CPU a
+    measurement."""
     if device == "cuda":
         major, minor = torch.cuda.get_device_capability()
         fast = (major, minor) >= (8, 0)
@@ -96,11 +103,30 @@ def _estimated_seconds(config: TrainConfig, device: str) -> float:
     return config.tokens * flops_per_token(config.model) / rate
 
 
-def keep_engine(chosen: Engine, saved: dict[str, object] | None, config: TrainConfig) -> Engine:
-    """The engine of a run that continues: the choices it began with, on today's threads and device.
-    Attention and compilation may be set anew: they do not define the result."""
+def resume_engine(chosen: Engine, saved: dict[str, object] | None, config: TrainConfig) -> Engine:
+    """The engine of a run that continues: what it began with, with the current number of threads.
+    On another device, all is chosen anew. Attention and compilation may be set to other values,
+    since they do not define the result."""
     if saved is None or saved["device"] != chosen.device:
         return chosen
     kept = {"precision": saved["precision"]}
     kept |= {k: saved[k] for k in ("attention", "compile") if getattr(config, k) == "auto"}
     return dataclasses.replace(chosen, **kept, reason="as the run began")  # pyright: ignore
+
+
+def record_execution(folder: Path, used: dict[str, Any]) -> None:
+    """Add to RUN/engine.json how the run is executed from step `used["from_step"]` on. What was to
+    follow an earlier checkpoint is dropped, since those steps are trained again."""
+    parts = [part for part in executions(folder) if part["from_step"] < used["from_step"]]
+    if not parts or parts[-1] | {"from_step": 0} != used | {"from_step": 0}:
+        parts.append(used)
+    write_atomically(folder / "engine.json", json.dumps(parts, indent=1).encode())
+
+
+def executions(folder: Path) -> list[dict[str, Any]]:
+    """How a run was executed, from the start to the last change: the parts of RUN/engine.json. None
+    if it has not begun, or the file is torn."""
+    try:
+        return [dict(part) for part in parse_json((folder / "engine.json").read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []

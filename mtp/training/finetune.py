@@ -1,28 +1,31 @@
-"""Finetuning: a run that starts with the weights of another.
+"""Finetuning: a run that starts with the weights of another run.
 
     python -m mtp.train --run runs/tuned init=runs/parallel-n4-s0-... \\
         data.source=pairs:train.jsonl model.n=1 epochs=3 lr=1e-4
 
-The model's shape and the tokenizer are the start's. Of the model can be set: the context, and n, to
-drop heads (n' in section 3.6) or to grow more of type `head` (Table S6; how they begin says
-mtp/formats/folders.py). New heads that are layers take them from the trunk, unless extra_layers makes room:
-n=4 from n=1 is the table's "+0", with extra_layers=3 its "+3". Data, budget, schedule and optimizer
-are the run's own, as they are without `init`. The start becomes the run's checkpoint of step 0, and
-the sha256 of its weights is kept in RUN/start: where it has changed since, the run does not go on;
-where it is gone, it does, from its own. `init` is a path, or the name of a run in the same folder
-as RUN.
+`init` is a path, or the name of a run in the same folder as RUN. Call that run the start. The new
+run takes its model's shape and its tokenizer. It may change the context, and n: to drop heads (n'
+in section 3.6), or to grow heads of type `head` (Table S6; mtp/model/surgery.py says what a new
+head starts as). New heads that are layers take their layers from the trunk, unless extra_layers
+adds some: n=4 from n=1 is "+0" in the table, and with extra_layers=3 it is "+3". Data, budget,
+schedule and optimizer are set as in a run without `init`.
+
+The start's weights become the run's checkpoint of step 0, and their sha256 is written to RUN/start.
+If the start changes later, the run refuses to continue. If the start is gone, the run continues
+from its own checkpoint.
 
 Table S13 (sequences of 4096 tokens):
 
     summarization   epochs=3 batch=32 warmup=100 lr=3e-5 min_lr=0.03
     CodeContests    tokens=3.4e9 batch=64 warmup=400 lr=5e-5 min_lr=0.004 clip=0.1
 
-In section 3.7 the finetuned checkpoint is chosen by validation: keep_every keeps the candidates,
-and `python -m evals --checkpoint RUN/kept/* --benchmarks SET --variant SET=finetuned-dev` compares
+Section 3.7 chooses the finetuned checkpoint by validation: keep_every keeps the candidates, and
+`python -m evals --checkpoint RUN/kept/* --benchmarks SET --variant SET=finetuned-dev` compares
 them.
 """
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from mtp import checkpoint
@@ -34,102 +37,121 @@ from mtp.files import write_atomically
 from mtp.head_types import HEADS
 from mtp.model import loading
 from mtp.model.surgery import drop_heads, dropped_config, grow_heads, grown_config
-from mtp.overrides import differences, override
+from mtp.overrides import differences, from_dict, override
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The fields of ModelConfig that say which heads a run wants, whatever its start has."""
+
+    n: int
+    head: str
+    extra_layers: int
+
+    @classmethod
+    def of(cls, model: ModelConfig) -> "Heads":
+        return cls(model.n, model.head, model.extra_layers)
+
+    def matched(self, start: ModelConfig) -> bool:
+        """Whether new heads take their layers from the start's trunk ("+0" in Table S6)."""
+        return HEADS[self.head].grows_layers and self.extra_layers <= start.extra_layers
 
 
 def override_from_start(
     config: TrainConfig, assignments: list[str], run: Path | None = None
 ) -> TrainConfig:
-    """`override`; where `init` is assigned, the model and the tokenizer are the start's unless they
-    are assigned too; those of `run` itself where it has begun from there, since the start may be
-    gone. BadInput where there is no such run, or it has fewer heads than wanted."""
-    given = [text.partition("=") for text in assignments]
-    start = next((value for name, _, value in reversed(given) if name.strip() == "init"), "")
-    if not start:
+    """`override`, for a config that may name a start.
+
+    If `init` is assigned, the model and the tokenizer are the start's, except for what is assigned
+    too. If `run` itself has already begun from there, they are the run's own, since the start may
+    be gone. Raises BadInput if there is no such run or its heads cannot become those wanted.
+    """
+    pairs = [text.partition("=") for text in assignments]
+    assigned = {name.strip(): value for name, _, value in pairs}
+    init = assigned.get("init", "")
+    if not init:
         return override(config, assignments)
     if run and checkpoint.any_saved(run / "checkpoint"):
         own = checkpoint.run_config(run)
-        if own.init == start:
+        if own.init == init:
             data = dataclasses.replace(config.data, tokenizer=own.data.tokenizer)
             return override(dataclasses.replace(config, model=own.model, data=data), assignments)
-    place = start_of(start, run)
-    there = checkpoint.run_config(place).model
-    free = ("model.n", "model.head", "model.extra_layers")
-    heads = [text for text in assignments if text.partition("=")[0].strip() in free]
-    # heads alone, in a model that any number of them fits
-    roomy = dataclasses.replace(there, layers=there.layers + 1_000_000)
-    wanted = override(dataclasses.replace(config, model=roomy), heads).model
-    model = with_heads(there, wanted)
+    folder = start_folder(init, run)
+    start = checkpoint.run_config(folder).model
+    values = dataclasses.asdict(Heads.of(start))
+    values |= {key: assigned[f"model.{key}"] for key in values if f"model.{key}" in assigned}
+    model = with_heads(start, from_dict(Heads, values, "model."))
     config = dataclasses.replace(config, model=model)
-    if text := load_if_any(place):
-        data = dataclasses.replace(config.data, tokenizer=saved_name(text, place))
+    if tokenizer := load_if_any(folder):
+        data = dataclasses.replace(config.data, tokenizer=saved_name(tokenizer, folder))
         config = dataclasses.replace(config, data=data)
     return override(config, assignments)
 
 
-def start_of(init: str, run: Path | None) -> Path:
+def start_folder(init: str, run: Path | None) -> Path:
     """The folder that `init` names: a run beside `run`, or a path."""
     beside = run.parent / init if run else Path(init)
     return beside if beside.is_dir() else Path(init)
 
 
-def with_heads(there: ModelConfig, wanted: ModelConfig) -> ModelConfig:
-    """The config of a model with the heads that are wanted, and all else as it is there. BadInput
-    where they cannot be grown."""
-    if wanted.n <= there.n:
-        return there if wanted.n == there.n else dropped_config(there, wanted.n)
-    return grown_config(there, wanted.n, wanted.head, _matched(there, wanted))
+def with_heads(start: ModelConfig, wanted: Heads) -> ModelConfig:
+    """The start's config with the heads that are wanted. Raises BadInput if it cannot have them."""
+    if wanted.n == start.n:
+        return start
+    if wanted.n < start.n:
+        return dropped_config(start, wanted.n)
+    return grown_config(start, wanted.n, wanted.head, wanted.matched(start))
 
 
-def _matched(there: ModelConfig, wanted: ModelConfig) -> bool:
-    return HEADS[wanted.head].grows_layers and wanted.extra_layers <= there.extra_layers
+def save_start_weights(config: TrainConfig, tokenizer: Tokenizer, folder: Path) -> str:
+    """Save the weights of `config.init` as step 0 of the run in `folder`, unless the run has begun;
+    returns a line that says what they are.
 
+    tokenizer  the corpus's, which must be the start's
 
-def begin(config: TrainConfig, text: Tokenizer, folder: Path) -> str:
-    """Make the weights of `config.init` the step 0 of the run in `folder`, if it has not begun;
-    returns a line that tells what they are.
-
-    BadInput where the start is missing or damaged, its model or its tokenizer (`text` is the
-    corpus's) is another, or the run began with other weights. One that has begun needs no start.
+    Raises BadInput if the start is missing or damaged, if its model or tokenizer is another, or if
+    the run began with other weights. A run that has begun does not need its start.
     """
-    start, pin = start_of(config.init, folder), folder / "start"
+    start, pin = start_folder(config.init, folder), folder / "start"
     begun = checkpoint.any_saved(folder / "checkpoint")
     if begun and not pin.exists():
         raise BadInput(f"{folder} has weights of its own; it cannot have init={start} too")
     if begun and not checkpoint.any_saved(start / "checkpoint"):
-        return f"start: {start}, which is gone; the run goes on from its own checkpoint"
-    there = checkpoint.run_config(start).model
-    kept = with_heads(there, config.model)
-    kept = dataclasses.replace(kept, context=config.model.context)
-    if changed := differences(kept, config.model, "model."):
+        return f"start: {start}, which is gone; the run continues from its own checkpoint"
+    start_model, heads = checkpoint.run_config(start).model, Heads.of(config.model)
+    expected = with_heads(start_model, heads)
+    expected = dataclasses.replace(expected, context=config.model.context)
+    if changed := differences(expected, config.model, "model."):
         raise BadInput(
-            f"{changed[0]}: of the model of {start} only n and the context can be set, and type "
-            "and layers of new heads"
+            f"{changed[0]}: the model is the one of {start}; only n, the context, and the type and "
+            "layers of new heads can be set"
         )
-    theirs = load_if_any(start)
-    if theirs and not same_tokenizer(theirs, text):
+    start_tokenizer = load_if_any(start)
+    if start_tokenizer and not same_tokenizer(start_tokenizer, tokenizer):
         raise BadInput(
-            f"the corpus's tokenizer, {text.name}, is not the one that {start} was trained with; "
-            f"set data.tokenizer={saved_name(theirs, start)}"
+            f"the corpus's tokenizer, {tokenizer.name}, is not the one that {start} was trained "
+            f"with; set data.tokenizer={saved_name(start_tokenizer, start)}"
         )
-    found = checkpoint.trained(start)
+    found = checkpoint.load_weights(start)
     if not pin.exists():
         write_atomically(pin, found.sha256.encode())
     elif pin.read_text() != found.sha256:
         raise BadInput(
             f"{folder} began with other weights than {start} has now, at its step {found.step}; "
-            f"delete {folder} to train anew, or go back to the start as it was"
+            f"delete {folder} to train anew, or restore the start"
         )
     if not begun:
-        model = loading.with_weights(there, found.model)
-        if kept.n < there.n:
-            model = drop_heads(model, kept.n)
-        elif kept.n > there.n:
-            model = grow_heads(model, kept.n, kept.head, _matched(there, config.model))
+        model = loading.with_weights(start_model, found.model)
+        if expected.n < start_model.n:
+            model = drop_heads(model, expected.n)
+        elif expected.n > start_model.n:
+            model = grow_heads(model, expected.n, expected.head, heads.matched(start_model))
         weights = {name: w.detach() for name, w in model.named_parameters()}
         checkpoint.save(folder / "checkpoint", Checkpoint(0, weights, {}, {"step": 0}))
-    heads = f"n={there.n}" if kept.n == there.n else f"n={there.n} -> {kept.n}"
+    kept_n = expected.n == start_model.n
+    n = f"n={expected.n}" if kept_n else f"n={start_model.n} -> {expected.n}"
     return (
-        f"start: {start} at step {found.step}, {heads} {kept.head}, dim {kept.dim}, "
-        f"{kept.layers + kept.extra_layers} layers, context {kept.context}, {text.name} tokenizer"
+        f"start: {start} at step {found.step}, {n} {expected.head}, dim {expected.dim}, "
+        f"{expected.layers + expected.extra_layers} layers, context {expected.context}, "
+        f"{tokenizer.name} tokenizer"
     )

@@ -1,6 +1,6 @@
-"""What a run reports while it trains: metrics.jsonl, status.json, a bar or plain lines.
+"""What a run reports while it trains: metrics.jsonl, status.json, and a bar or plain lines.
 
-Where the `tensorboard` extra is installed and MTP_TENSORBOARD=1 is set, metrics go there too.
+With the `tensorboard` extra installed and MTP_TENSORBOARD=1 set, the metrics go there too.
 """
 
 import contextlib
@@ -21,58 +21,57 @@ STATUS_SECONDS = 1.0  # between writes of status.json
 
 
 class Clock:
-    """The time that optimizer steps take, and nothing else: validation and saving are left out, and
-    so is the first step, in which kernels are compiled and memory is first touched."""
+    """The seconds that optimizer steps take. It leaves out validation and saving, and the first
+    step, in which kernels are compiled and memory is first touched."""
 
-    def __init__(self, step: int) -> None:
-        self.first = self.last = step + 1  # steps that are done when a measurement begins
-        self.start: float | None = None  # when step `first` ended
-        self.then = 0.0  # when step `last` ended
-        self.away = 0.0  # seconds in `paused`, since the start
-        self.away_then = 0.0
+    def __init__(self) -> None:
+        self.paused_seconds = 0.0
+        self.first: tuple[int, float] | None = None  # the first step, and `_running` at its end
+        self.last = (0, 0.0)  # the same of the step that ended the last lap
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
+        """Time spent inside does not count."""
         before = time.monotonic()
         yield
-        self.away += time.monotonic() - before
+        self.paused_seconds += time.monotonic() - before
 
     def step_done(self, step: int) -> None:
-        if self.start is None:
-            self.start = self.then = time.monotonic()
-            self.first = self.last = step
-            self.away = self.away_then = 0.0
+        """Start the clock when the first step of this process has ended."""
+        if self.first is None:
+            self.first = self.last = (step, self._running())
 
     def lap(self, step: int) -> float | None:
         """Mean seconds of the steps since the last lap; None before the second step."""
-        if self.start is None or step == self.last:
-            return None
-        now = time.monotonic()
-        seconds = (now - self.then) - (self.away - self.away_then)
-        steps = step - self.last
-        self.then, self.last, self.away_then = now, step, self.away
-        return max(1e-9, seconds) / steps
+        last, self.last = self.last, (step, self._running())
+        return self._mean(last, step)
 
     def mean(self, step: int) -> float | None:
-        """Mean seconds of all steps so far; None before the second one."""
-        if self.start is None or step == self.first:
+        """Mean seconds of all steps so far; None before the second step."""
+        return self._mean(self.first, step)
+
+    def _mean(self, since: tuple[int, float] | None, step: int) -> float | None:
+        if self.first is None or since is None or step == since[0]:
             return None
-        return max(1e-9, time.monotonic() - self.start - self.away) / (step - self.first)
+        return max(1e-9, self._running() - since[1]) / (step - since[0])
+
+    def _running(self) -> float:
+        return time.monotonic() - self.paused_seconds
 
 
 class Progress:
-    """The records of one run in `folder`, from `step` on; `quiet` for all ranks but the first."""
+    """The records of a run in `folder`, from `step` on. `quiet` is for all ranks but the first."""
 
     def __init__(self, folder: Path, step: int, steps: int, quiet: bool = False) -> None:
         self.folder, self.steps, self.quiet = folder, steps, quiet
         self.step, self.start, self.written = step, time.monotonic(), 0.0
-        self.clock = Clock(step)
+        self.clock = Clock()
         self.bar = tqdm(
             total=steps, initial=step, unit="step", disable=quiet or not sys.stderr.isatty()
         )
         self.board = None if quiet else _tensorboard(folder)
         if not quiet:
-            self._forget_after(step)
+            self._drop_rows_after(step)
             self.tick(step, force=True)
 
     def say(self, line: str) -> None:
@@ -100,7 +99,7 @@ class Progress:
             self.bar.set_postfix_str(f"loss {row['loss'][0]:.3f}")
 
     def tick(self, step: int, force: bool = False) -> None:
-        """Move the bar; write status.json now and then."""
+        """Move the bar, and update status.json about once a second."""
         self.bar.update(step - self.step)
         self.step = step
         if force or time.monotonic() - self.written > STATUS_SECONDS:
@@ -114,7 +113,7 @@ class Progress:
         self._status(state, self.step)
 
     def _eta(self, step: int) -> float | None:
-        """Seconds of training left, without validation and saving; None while unknown."""
+        """Seconds of training left, without validation and saving; None if not known yet."""
         mean = self.clock.mean(step)
         return None if mean is None else mean * (self.steps - step)
 
@@ -131,9 +130,9 @@ class Progress:
             eta_seconds=self._eta(step),
         )
 
-    def _forget_after(self, step: int) -> None:
-        """Drop the rows that the interrupted run wrote after its last checkpoint, and torn ones;
-        all of them where it starts over."""
+    def _drop_rows_after(self, step: int) -> None:
+        """Drop torn rows and the rows that an interrupted run wrote after its last checkpoint; all
+        rows if the run starts over."""
         file = self.folder / "metrics.jsonl"
         if not file.exists():
             return
@@ -148,13 +147,13 @@ class Progress:
 
 
 def write_status(folder: Path, **values: Any) -> None:
-    """Replace RUN/status.json in one move."""
+    """Replace RUN/status.json atomically."""
     text = json.dumps(values | {"pid": os.getpid(), "time": time.time()})
     write_atomically(folder / "status.json", text.encode())
 
 
 def read_status(folder: Path) -> dict[str, object]:
-    """A run's status.json; empty where there is none or it is torn."""
+    """A run's status.json; empty if there is none or it is torn."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads((folder / "status.json").read_text())
     return {}

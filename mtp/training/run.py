@@ -5,8 +5,8 @@
     RUN/engine.json     how it was executed       RUN/kept/          weights of earlier steps
     RUN/start           sha256 of its init        RUN/corpus         the corpus's folder
 
-A run that was interrupted or killed continues with the same config. What only concerns its
-execution may differ.
+A run that was interrupted or killed continues with the same config; only the fields that say how it
+is executed may differ.
 """
 
 import dataclasses
@@ -27,11 +27,12 @@ from mtp.training.trainer import Trainer
 def train(
     config: TrainConfig, folder: Path, data: Path = Path("data"), precision: str = ""
 ) -> None:
-    """Train `config` in `folder`, from its last checkpoint if it has one; nothing if finished.
+    """Train `config` in `folder`, from its last checkpoint if it has one. Does nothing if the run
+    is finished.
 
-    precision  for a config that says "auto" (mtp/training/engine.py); "": this machine's
+    precision  for a config that says "auto" (mtp/training/engine.py); "": what suits this machine
 
-    Raises BadInput where the folder holds another config or another process trains in it, and
+    Raises BadInput if the folder holds another config or another process trains in it, and
     Interrupted after a signal.
     """
     try:
@@ -42,41 +43,41 @@ def train(
     lock = locked(folder / ".lock", f"another process is training in {folder}")
     with lock if first else nullcontext():
         if first:
-            claim(folder, config)
-        own = tokenizer_of(folder)
-        corpus = build(config.data, data, own=own)
+            claim_folder(folder, config)
+        saved = saved_tokenizer(folder)
+        corpus = build(config.data, data, saved_tokenizer=saved)
         check_corpus(folder, corpus)
-        if own and not same_tokenizer(own, corpus.tokenizer):
+        if saved and not same_tokenizer(saved, corpus.tokenizer):
             raise BadInput(
-                f"data.tokenizer={config.data.tokenizer} is not the one that {folder} has weights "
-                f"for, {own.name}; train with that, or in another folder"
+                f"data.tokenizer={config.data.tokenizer} is not the tokenizer of the weights in "
+                f"{folder}, {saved.name}; train with that one, or in another folder"
             )
         if first:
-            if not own:
-                corpus.tokenizer.save(folder)  # what decoding from the run's folder needs
+            if not saved:
+                corpus.tokenizer.save(folder)  # for decoding from the run's folder
             (folder / "corpus").write_text(corpus.folder.name)
         Trainer(config, corpus, folder, precision).run()
 
 
-def tokenizer_of(folder: Path) -> Tokenizer | None:
-    """What a run that has begun keeps of its tokenizer, the one that it has weights for."""
+def saved_tokenizer(folder: Path) -> Tokenizer | None:
+    """The tokenizer that a run's weights belong to; None if the run has not begun."""
     return load_if_any(folder) if checkpoint.any_saved(folder / "checkpoint") else None
 
 
 def check_corpus(folder: Path, corpus: Corpus) -> None:
-    """BadInput where the run in `folder` began on another corpus: its source, a generator say, has
-    changed since."""
+    """Raise BadInput if the run in `folder` began on another corpus: its source (a generator, say)
+    has changed since."""
     file = folder / "corpus"
     if file.exists() and (there := file.read_text()) != corpus.folder.name:
         raise BadInput(
-            f"{folder} was trained on corpus {there}; its source makes {corpus.folder.name} now. "
-            f"Delete {folder} to train anew, or go back to the source as it was"
+            f"{folder} was trained on corpus {there}; its source gives {corpus.folder.name} now. "
+            f"Delete {folder} to train anew, or restore the source"
         )
 
 
-def claim(folder: Path, config: TrainConfig) -> None:
-    """Write the config into the folder. If one is there, it must define the same result; how the
-    run is executed may change."""
+def claim_folder(folder: Path, config: TrainConfig) -> None:
+    """Write the config into the folder. A config that is there already must define the same result;
+    how the run is executed may change."""
     file = folder / "config.json"
     if file.exists():
         try:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: collected while it trains, obeyed once it has saved."""
+"""Signals that ask a run to stop, collected while it trains and obeyed once it has saved."""
 
 import contextlib
 import signal
@@ -8,8 +8,8 @@ from typing import Any
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop; it has saved. `signum` says which. No `except Exception`
-    may take it for a failure."""
+    """The signal `signum` asked the run to stop, and the run has saved. This is a BaseException, so
+    that no `except Exception` takes it for a failure."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}; saved")
@@ -18,8 +18,8 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop, instead of dying of them; a second Ctrl-C is obeyed
-    at once. Restores the handlers that were there before."""
+    """Collect the signals that ask the run to stop, instead of dying from them. A second Ctrl-C is
+    obeyed at once. Restores the previous handlers at the end."""
     caught: list[int] = []
 
     def handler(signum: int, frame: FrameType | None) -> None:
@@ -29,7 +29,7 @@ def catch_signals() -> Iterator[list[int]]:
 
     before: dict[int, Callable[..., Any] | int | None] = {}
     for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
-        with contextlib.suppress(ValueError):  # not in the main thread: no signals arrive here
+        with contextlib.suppress(ValueError):  # outside the main thread, where no signals arrive
             before[signum] = signal.signal(signum, handler)
     try:
         yield caught

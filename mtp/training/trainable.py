@@ -1,5 +1,4 @@
-"""A model that is ready to train: its weights in the engine's precision, and the float32 weights that
-the optimizer updates."""
+"""A model that is ready to train: its weights in the engine's precision, its float32 masters."""
 
 from collections.abc import Iterable
 
@@ -17,9 +16,9 @@ from mtp.training.engine import Engine
 class Trainable:
     """A model set up for an engine, and the float32 weights that the optimizer updates.
 
-    bf16      the model computes with bf16 weights; float32 masters hold the truth
-    FSDP2     weights are float32 shards, gathered in the compute type layer by layer
-    otherwise the model's own float32 weights
+    bf16       the model computes with bf16 weights, rounded from float32 master weights
+    FSDP2      the weights are float32 shards, gathered layer by layer in the compute type
+    otherwise  the model's own float32 weights
     """
 
     def __init__(self, model: MultiTokenTransformer, engine: Engine, world: int = 1) -> None:
@@ -42,7 +41,7 @@ class Trainable:
         return self.masters or dict(self.model.named_parameters())
 
     def collect_gradients(self) -> None:
-        """After each backward: add the bf16 gradients to the masters' float32 ones."""
+        """After each backward pass: add the bf16 gradients to the masters' float32 gradients."""
         if self.masters is None:
             return
         for master, p in zip(self.masters.values(), self.model.parameters(), strict=True):
@@ -56,13 +55,13 @@ class Trainable:
 
     @torch.no_grad()
     def update_model(self) -> None:
-        """After the optimizer's step: round the masters into the model's bf16 weights."""
+        """After the optimizer's step: round the masters to the model's bf16 weights."""
         if self.masters is not None:
             for p, master in zip(self.model.parameters(), self.masters.values(), strict=True):
                 p.copy_(master)
 
     def reshard(self) -> None:
-        """After a forward pass without a backward, which would leave FSDP2's weights gathered."""
+        """Free FSDP2's gathered weights after a forward pass that has no backward pass."""
         if isinstance(self.model, FSDPModule):
             self.model.reshard()
 
@@ -78,6 +77,6 @@ class Trainable:
 
 
 def clip_gradients(weights: Iterable[Tensor], limit: float) -> Tensor:
-    """Scale the gradients to norm `limit` at most; the norm before, on every rank the same."""
+    """Scale the gradients to norm `limit` at most; returns the norm before, on every rank."""
     norm = nn.utils.clip_grad_norm_(weights, limit)
     return norm.full_tensor() if isinstance(norm, DTensor) else norm

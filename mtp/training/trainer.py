@@ -1,7 +1,6 @@
-"""The training loop: a run's steps, validation and saving, from its start or last checkpoint on."""
+"""The training loop: a run's steps, validation and saving."""
 
 import dataclasses
-import json
 import math
 import signal
 from collections.abc import Iterator
@@ -18,21 +17,20 @@ from mtp.data.batches import IGNORE, Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
 from mtp.errors import BadInput
-from mtp.files import write_atomically
 from mtp.model.model import MultiTokenTransformer, flops_per_token
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
 from mtp.training import distributed, finetune
-from mtp.training.engine import choose_engine, keep_engine
+from mtp.training.engine import choose_engine, record_execution, resume_engine
 from mtp.training.progress import Progress
 from mtp.training.signals import Interrupted, catch_signals
 from mtp.training.trainable import Trainable, clip_gradients
 
-EVAL_TOKENS = 65_536  # of the validation split, for the periodic evaluation
+EVAL_TOKENS = 65_536  # of the validation split, for periodic validation
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Linear warm-up to lr, then a cosine down to lr * min_lr at the last step (Table S13)."""
+    """Linear warm-up to lr, then a cosine decay to lr * min_lr at the last step (Table S13)."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, steps - 1 - config.warmup)
@@ -41,7 +39,7 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 def new_optimizer(config: TrainConfig, weights: dict[str, Tensor]) -> torch.optim.AdamW:
-    """AdamW with decoupled weight decay on matrices only."""
+    """AdamW, with decoupled weight decay on matrices only."""
     groups = [
         {"params": [w for w in weights.values() if w.dim() >= 2]},
         {"params": [w for w in weights.values() if w.dim() < 2], "weight_decay": 0.0},
@@ -56,11 +54,11 @@ def new_optimizer(config: TrainConfig, weights: dict[str, Tensor]) -> torch.opti
 
 
 class Trainer:
-    """Everything that changes during a run, from its start or its last checkpoint on.
+    """Everything that changes during a run, which starts or continues from its last checkpoint.
 
-    corpus    tokens and tokenizer, built from config.data (mtp/data/corpus.py)
-    folder    the run's
-    precision for a config that says "auto"; "": this machine's
+    corpus     tokens and tokenizer, built from config.data (mtp/data/corpus.py)
+    folder     the run's folder
+    precision  for a config that says "auto"; "": what suits this machine
     """
 
     def __init__(
@@ -92,22 +90,22 @@ class Trainer:
         tokens = config.tokens or config.epochs * epoch_tokens(corpus.train, config.model.context)
         self.steps = max(1, round(tokens / self.tokens_per_step))
         self.step = 0
-        self.sums = torch.zeros(config.model.n, dtype=torch.float64)  # losses since the last log
-        self.summed = 0  # steps in them
+        self.loss_sums = torch.zeros(config.model.n, dtype=torch.float64)  # since the last log
+        self.loss_steps = 0  # how many steps are summed
 
-        self.notes: list[str] = []  # to be told when training begins
+        self.notes: list[str] = []  # lines to print when training begins
         if isinstance(corpus.train, Pairs):
-            self.notes.append(corpus.train.told(config.model.context))
+            self.notes.append(corpus.train.summary(config.model.context))
         if config.init:
             if self.rank == 0:
-                self.notes.append(finetune.begin(config, corpus.tokenizer, folder))
+                self.notes.append(finetune.save_start_weights(config, corpus.tokenizer, folder))
             distributed.wait_for_all()
         found = checkpoint.load(folder / "checkpoint")
         in_tokens = dataclasses.replace(
             config, epochs=0.0, tokens=self.steps * self.tokens_per_step
         )
         saved = found.state.get("engine") if found else None
-        engine = keep_engine(choose_engine(in_tokens, precision), saved, config)
+        engine = resume_engine(choose_engine(in_tokens, precision), saved, config)
         self.engine = distributed.from_first_rank(engine)
         torch.manual_seed(config.seed)
         model = MultiTokenTransformer(config.model)
@@ -115,20 +113,17 @@ class Trainer:
         self.optimizer = new_optimizer(config, self.trainable.weights())
         if found:
             self._restore(found)
-        if self.rank == 0:
-            self._write_engine()
-
-    def _write_engine(self) -> None:
-        """RUN/engine.json: how the run is executed from here on."""
-        used = execution(self.config) | vars(self.engine)
-        used |= {"device_name": hardware.device_name(), "ranks": self.world, "from_step": self.step}
-        write_atomically(self.folder / "engine.json", json.dumps(used, indent=1).encode())
+        if self.rank == 0 and self.step < self.steps:
+            used = execution(config) | vars(self.engine)
+            used |= {"device_name": hardware.device_name(), "ranks": self.world}
+            record_execution(folder, {"from_step": self.step} | used)
 
     # ----------------------------------------------------------------------------------------------
     # a step
 
     def train_step(self) -> tuple[Tensor, Tensor, float]:
-        """One optimizer step: the heads' losses (n,), the gradient norm, the learning rate."""
+        """Take one optimizer step; returns the heads' losses (n,), the gradient norm and the
+        learning rate."""
         config, device = self.config, self.engine.device
         tokens, targets = self.batches.next()
         counts = (targets != IGNORE).flatten(1).sum(1).to(device)
@@ -158,7 +153,7 @@ class Trainer:
             )
 
     def validate(self) -> list[float]:
-        """Held-out loss per head, on the validation split's first tokens."""
+        """Loss per head on the first EVAL_TOKENS of the validation split."""
         model, config = self.trainable.model, self.config.model
         sums = torch.zeros(3, config.n, dtype=torch.float64)
         rows = self.config.micro or self.config.batch // self.world
@@ -174,7 +169,7 @@ class Trainer:
     # saving
 
     def save(self) -> None:
-        """A checkpoint of this step; all ranks take part, rank 0 writes."""
+        """Save a checkpoint of this step. All ranks take part; rank 0 writes."""
         model, moments = {}, {}
         for name, w in self.trainable.weights().items():
             state = self.optimizer.state[w]
@@ -185,32 +180,32 @@ class Trainer:
             state = {
                 "step": self.step,
                 "data": self.batches.state(),
-                "loss_sums": self.sums.tolist(),
-                "loss_steps": self.summed,
+                "loss_sums": self.loss_sums.tolist(),
+                "loss_steps": self.loss_steps,
                 "engine": vars(self.engine),
             }
             checkpoint.save(
                 self.folder / "checkpoint", Checkpoint(self.step, model, moments, state)
             )
 
-    def keep(self) -> None:
-        """The weights of this step, for good; all ranks take part, rank 0 writes."""
+    def save_kept_weights(self) -> None:
+        """Save the weights of this step for good. All ranks take part; rank 0 writes."""
         weights = {}
         for name, w in self.trainable.weights().items():
             full = distributed.full_copy(w)
             if self.rank == 0:  # the others take part and keep nothing
                 weights[name] = full
         if self.rank == 0:
-            checkpoint.keep(self.folder, self.step, weights)
+            checkpoint.save_kept_weights(self.folder, self.step, weights)
 
     def _restore(self, found: Checkpoint) -> None:
         self.trainable.load(found.model)
-        if not found.optimizer:  # weights to begin with: imported, grown or another run's
+        if not found.optimizer:  # step 0 of a run with weights from elsewhere
             return
         self.step = found.step
         self.batches.load_state(found.state["data"])
-        self.sums = torch.tensor(found.state["loss_sums"], dtype=torch.float64)
-        self.summed = found.state["loss_steps"]
+        self.loss_sums = torch.tensor(found.state["loss_sums"], dtype=torch.float64)
+        self.loss_steps = found.state["loss_steps"]
         weights = self.trainable.weights()
         for name, weight in weights.items():
             state = self.optimizer.state[weight]
@@ -223,7 +218,7 @@ class Trainer:
     # the loop
 
     def run(self) -> None:
-        """Train to the end. Raises Interrupted once a signal has been obeyed, and BadInput where
+        """Train to the end. Raises Interrupted when it has saved after a signal, and BadInput if
         the loss is no longer a number."""
         with catch_signals() as caught:
             progress = Progress(self.folder, self.step, self.steps, quiet=self.rank > 0)
@@ -239,14 +234,14 @@ class Trainer:
             progress.say(note)
         flops = flops_per_token(config.model) * self.tokens_per_step
         peak = hardware.peak_flops(hardware.device_name()) if self.engine.device == "cuda" else None
-        if config.init and config.eval_every and self.step == 0:  # what finetuning has to improve
+        if config.init and config.eval_every and self.step == 0:  # the loss before finetuning
             progress.log({"step": 0, "validation_loss": self.validate()})
         clock = progress.clock
         while self.step < self.steps:
             losses, norm, rate = self.train_step()
-            self.sums += losses.double().cpu()
-            self.summed += 1
-            if not math.isfinite(self.sums.sum() + float(norm)):
+            self.loss_sums += losses.double().cpu()
+            self.loss_steps += 1
+            if not math.isfinite(self.loss_sums.sum() + float(norm)):
                 raise BadInput(
                     f"the loss or its gradient is not finite at step {self.step}; choose a "
                     f"smaller lr than {config.lr:g}, a longer warmup than {config.warmup}, or "
@@ -261,7 +256,7 @@ class Trainer:
                 row: dict[str, Any] = {
                     "step": self.step,
                     "tokens": self.step * self.tokens_per_step,
-                    "loss": (self.sums / self.summed).tolist(),
+                    "loss": (self.loss_sums / self.loss_steps).tolist(),
                     "lr": rate,
                     "grad_norm": float(norm),
                     "peak_memory_mb": hardware.peak_memory(self.engine.device) / 2**20,
@@ -270,15 +265,15 @@ class Trainer:
                     row["tokens_per_second"] = self.tokens_per_step / seconds
                 if seconds and peak:
                     row["mfu"] = flops / seconds / peak / self.world
-                self.sums.zero_()
-                self.summed = 0
+                self.loss_sums.zero_()
+                self.loss_steps = 0
                 progress.log(row)
             stop = distributed.true_on_any_rank(bool(caught), self.engine.device)
             with clock.paused():
                 if config.eval_every and (self.step % config.eval_every == 0 or last):
                     progress.log({"step": self.step, "validation_loss": self.validate()})
                 if config.keep_every and (self.step % config.keep_every == 0 or last):
-                    self.keep()
+                    self.save_kept_weights()
                 if due or last or stop:
                     self.save()
             progress.tick(self.step)

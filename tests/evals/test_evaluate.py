@@ -18,7 +18,7 @@ import pytest
 from evals import __main__ as command
 from evals.benchmarks import mbpp, programs
 from evals.benchmarks.registry import BENCHMARKS, chosen
-from evals.harness import samples
+from evals.harness import generation
 from evals.harness.candidates import Candidate, Measured, Options, fitted
 from evals.harness.many_samples import Sampled, Teller, by_rule
 from evals.harness.one_answer import Scored
@@ -66,7 +66,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
             made.append(f"def add_{number}(n):\n    return n + {number if right else 0}\n")
         return made
 
-    monkeypatch.setattr(samples, "answers", told)
+    monkeypatch.setattr(generation, "protocol_answers", told)
     args = ["--checkpoint", *runs, "--benchmarks", "mbpp", "--data-dir", files, "--own-data"]
     args += ["--samples", 10, "--temperatures", "0.2,0.8", "--max-new", 8, "--out", tmp_path]
     said = say(*args, main=evaluate.main)
@@ -89,7 +89,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
     assert (tmp_path / "results.svg").read_text().startswith("<?xml")
     # Again: nothing is drawn or judged, and the rows are the same.
     before = (tmp_path / "results.csv").read_bytes()
-    monkeypatch.setattr(samples, "answers", None)
+    monkeypatch.setattr(generation, "protocol_answers", None)
     assert say(*args).code == 0 and (tmp_path / "results.csv").read_bytes() == before
     # Verdicts are another judge's, or came about within other walls, or of programs put together in
     # another way; answers are no matter of it.
@@ -114,7 +114,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
         verdicts.write_text(whole.decode() + line + "\n")
         said = say(*args)
         number = whole.count(b"\n") + 1
-        wanted = f"{verdicts} line {number} is no record of a verdict; delete the file"
+        wanted = f"{verdicts} line {number} is not a record of a verdict; delete the file"
         assert said.code == 2 and wanted in said.err and said.err.count("\n") == 1, said.err
     verdicts.write_bytes(whole)
     # Another protocol does not take these answers for its own.
@@ -167,7 +167,7 @@ def test_imported_and_trained_on_models_are_told_apart(
         (["--temperatures", "a"], "are not numbers"),
         (["--samples", "0"], "samples is 0"),
         (["--k", "3"], "--k is 3; it must be from 1 to 2, the most heads there are"),
-        (["--checkpoint", "/none"], "/none is no run"),
+        (["--checkpoint", "/none"], "/none is not a run"),
         (["--data-dir", "/none"], "/none/mbpp.jsonl cannot be read"),
     ],
 )
@@ -271,7 +271,7 @@ def test_rows_of_other_commands_stay(tmp_path: Path) -> None:
     ):
         assert content != whole
         file.write_text(content)
-        with pytest.raises(BadInput, match="is no table of results"):
+        with pytest.raises(BadInput, match="is not a table of results"):
             command.write(file, [measured("x")])
         assert file.read_text() == content
 

@@ -82,7 +82,7 @@ def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
     assert (tmp_path / "out" / "smoke.svg").read_text().startswith("<?xml")
 
     before = (tmp_path / "out" / "smoke.csv").read_bytes()
-    monkeypatch.setattr("evals.harness.samples.answers", None)
+    monkeypatch.setattr("evals.harness.generation.protocol_answers", None)
     monkeypatch.setattr(evaluate_released, "side_by_side", None)
     said = evaluate()
     assert said.code == 0 and "importing" not in said.out
@@ -93,7 +93,7 @@ def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
     for line in ('{"x": 1}', '{"values": [1]}', '{"values": {"speedup, k=1": "fast"}}'):
         kept.write_text(f"{first}\n{line}\n")
         said = evaluate()
-        told = f"{kept} line 2 is no record of decoding speeds; delete the file"
+        told = f"{kept} line 2 is not a record of decoding speeds; delete the file"
         assert said.code == 2 and told in said.err and said.err.count("\n") == 1, said.err
 
 

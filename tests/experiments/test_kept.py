@@ -29,7 +29,7 @@ from mtp.training.run import check_corpus, train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
 from tests.conftest import Cli
-from tests.mtp.training.test_train import Make, assert_same_run
+from tests.mtp.training.helpers import Make, assert_same_run
 
 BASE = TrainConfig(tokens=1e6)
 STEP = 4 * 32  # tokens of a step of make_config's

@@ -1,10 +1,8 @@
-"""The three sweeps at smoke scale, trained and evaluated through the command line: rows, figures,
-shared runs.
+"""The three sweeps at smoke scale, for real, through the command line: rows, figures, runs shared.
 
-All tests of this file use one folder of runs and results. It starts empty; the tests run in order.
+One folder of runs and results for all tests of this file; they go from an empty one on, in order.
 """
 
-import itertools
 import json
 import os
 import sys
@@ -16,46 +14,37 @@ import pandas as pd
 import pytest
 
 from experiments import provenance, results
-from experiments.study import find, plan, record_file, run_folder, run_name, scale_label
+from experiments.study import find, plan, record_file, run_folder, run_name
 from mtp import records
 from mtp.config import TrainConfig
 from mtp.model.model import flops_per_token, parameter_counts
 from mtp.overrides import from_dict
 from tests.conftest import Cli, Said
 
-Run = Callable[..., Said]
-
-SMALL = ["data.validation=0.05"]  # a quarter of what the scale holds out
-LABEL = scale_label("smoke", SMALL)
+Made = Callable[..., Said]
 
 
 @pytest.fixture
-def sweeps(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, Run]:
+def made(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, Made]:
     """The shared folder, and a function that runs a study in it at smoke scale. The first call
-    trains the three sweeps, the last one with the local launcher. That one shares two runs with
-    sweep-heads."""
+    runs all three sweeps, in this process (tests of the local launcher are in launch/)."""
     folder = tmp_path_factory.getbasetemp() / "study"
 
     def run(study: str, *args: str, command: str = "run") -> Said:
         places = ("--runs", str(folder / "runs"), "--results", str(folder / "results"))
-        sets = [part for text in SMALL for part in ("--set", text)]
-        return cli(command, study, "--scale", "smoke", *sets, *places, "--data", str(data), *args)
+        return cli(command, study, "--scale", "smoke", *places, "--data", str(data), *args)
 
     if not folder.exists():
         folder.mkdir()
-        for study, launcher in (
-            ("sweep-bytes", "debug"),
-            ("sweep-heads", "debug"),
-            ("sweep-n", "local"),
-        ):
-            done = run(study, "--launcher", launcher)
-            (folder / f"{study}.out").write_text(done.out)
-            assert done.code == 0, done
+        for study in ("sweep-n", "sweep-heads", "sweep-bytes"):
+            said = run(study, "--launcher", "debug")
+            (folder / f"{study}.out").write_text(said.out)
+            assert said.code == 0, said
     return folder, run
 
 
 def rows_of(folder: Path, study: str) -> pd.DataFrame:
-    return results.read(folder / "results" / study / f"{LABEL}.csv")
+    return results.read(folder / "results" / study / "smoke.csv")
 
 
 def value(rows: pd.DataFrame, metric: str) -> float:
@@ -63,8 +52,8 @@ def value(rows: pd.DataFrame, metric: str) -> float:
     return float(found)
 
 
-def test_sweep_n_has_one_row_per_number_for_every_n(sweeps: tuple[Path, Run]) -> None:
-    folder, _ = sweeps
+def test_sweep_n_has_one_row_per_number_for_every_n(made: tuple[Path, Made]) -> None:
+    folder, _ = made
     rows = rows_of(folder, "sweep-n")
     assert list(rows.columns) == results.COLUMNS
     assert not rows.duplicated(["run_id", "metric"]).any()
@@ -80,19 +69,20 @@ def test_sweep_n_has_one_row_per_number_for_every_n(sweeps: tuple[Path, Run]) ->
         assert mine.value.notna().all() and (mine["count"] > 0).all()
 
 
-def test_a_file_beside_the_rows_describes_each_run(sweeps: tuple[Path, Run]) -> None:
-    folder, _ = sweeps
-    file = folder / "results" / "sweep-n" / f"{LABEL}.json"
+def test_beside_the_rows_stands_what_each_run_was(made: tuple[Path, Made]) -> None:
+    folder, _ = made
+    file = folder / "results" / "sweep-n" / "smoke.json"
     runs, rows = provenance.read(file), rows_of(folder, "sweep-n")
     assert list(runs) == list(rows.run_id.unique())
-    for config in plan(find("sweep-n"), "smoke", SMALL):
+    for config in plan(find("sweep-n"), "smoke"):
         run, own = runs[run_name(config)], folder / "runs" / run_name(config)
         assert from_dict(TrainConfig, run["config"]) == config
         assert run["parameters"] == parameter_counts(config.model)
         assert run["tokens"] == 20 * 4 * 32  # steps, sequences, positions
         assert run["flops"] == run["tokens"] * flops_per_token(config.model)
-        assert run["execution"]["precision"] in ("float32", "bf16")
-        assert set(rows[rows.run_id == own.name].precision) == {run["execution"]["precision"]}
+        (used,) = run["execution"]
+        assert used["precision"] in ("float32", "bf16") and used["from_step"] == 0
+        assert set(rows[rows.run_id == own.name].precision) == {used["precision"]}
         logged = [json.loads(line) for line in (own / "metrics.jsonl").read_text().splitlines()]
         assert run["curve"]["step"] == [5, 10, 15, 20] == [row["step"] for row in logged]
         assert len(run["curve"]["loss"]) == config.model.n
@@ -100,16 +90,8 @@ def test_a_file_beside_the_rows_describes_each_run(sweeps: tuple[Path, Run]) -> 
             assert losses == pytest.approx([row["loss"][i] for row in logged], abs=1e-5)
 
 
-def test_a_long_curve_is_thinned_to_fifty_places_with_both_ends() -> None:
-    rows = [{"step": i, "tokens": 10 * i, "lr": 1.0, "loss": [1 / i]} for i in range(1, 1001)]
-    thin = provenance.curve(rows)
-    assert len(thin["step"]) == 50 and thin["step"][0] == 1 and thin["step"][-1] == 1000
-    assert {b - a for a, b in itertools.pairwise(thin["step"])} <= {20, 21}
-    assert provenance.curve([])["step"] == [] and provenance.curve(rows[:1])["step"] == [1]
-
-
-def test_its_numbers_agree_with_each_other(sweeps: tuple[Path, Run]) -> None:
-    rows = rows_of(sweeps[0], "sweep-n")
+def test_its_numbers_agree_with_each_other(made: tuple[Path, Made]) -> None:
+    rows = rows_of(made[0], "sweep-n")
     for n, mine in rows.groupby("n"):
         acceptance = mine[mine.metric.str.startswith("acceptance")].value
         assert len(acceptance) == int(str(n)) - 1 and acceptance.between(0, 100).all()
@@ -124,31 +106,31 @@ def test_its_numbers_agree_with_each_other(sweeps: tuple[Path, Run]) -> None:
         assert losses.between(3, 5.71).all()  # below ln 300, as at the start: it has learnt
 
 
-def test_rows_name_their_origin(sweeps: tuple[Path, Run]) -> None:
-    folder, _ = sweeps
+def test_rows_say_where_they_come_from(made: tuple[Path, Made]) -> None:
+    folder, _ = made
     rows = rows_of(folder, "sweep-n")
     assert set(rows.unit) == {"token"} and set(rows["size"]) == {"0.1M"} and set(rows.seed) == {0}
     assert set(rows.step) == {20} and rows.data.str.startswith("stdlib of Python 3.").all()
     assert rows.data.str.endswith(", bpe-300").all() and rows.device.str.contains("threads").all()
-    folders = [run_folder(c, folder / "runs") for c in plan(find("sweep-n"), "smoke", SMALL)]
+    folders = [run_folder(c, folder / "runs") for c in plan(find("sweep-n"), "smoke")]
     assert list(rows.run_id.unique()) == [f.name for f in folders if f.is_dir()]
     assert set(rows.commit) == {records.commit()} or rows.commit.isna().all()
 
 
-def test_the_figure_and_the_summary_are_there(sweeps: tuple[Path, Run]) -> None:
-    folder, _ = sweeps
+def test_the_figure_and_the_summary_are_there(made: tuple[Path, Made]) -> None:
+    folder, _ = made
     for study, count in (("sweep-n", 5), ("sweep-heads", 7), ("sweep-bytes", 5)):
-        stem = folder / "results" / study / LABEL
+        stem = folder / "results" / study / "smoke"
         assert stem.with_suffix(".svg").read_text().startswith("<?xml")
         assert stem.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-        output = (folder / f"{study}.out").read_text()
-        assert f"{study} at scale {LABEL}: {count} runs" in output
-        assert f"figure: {stem}.png" in output
+        said = (folder / f"{study}.out").read_text()
+        assert f"{study} at scale smoke: {count} runs" in said
+        assert f"figure: {stem}.png" in said
 
 
-def test_sweep_n_trains_only_what_sweep_heads_has_not(sweeps: tuple[Path, Run]) -> None:
-    folder, _ = sweeps
-    assert "5 runs, 2 finished\n3 to run by local" in (folder / "sweep-n.out").read_text()
+def test_sweep_heads_trains_only_what_sweep_n_has_not(made: tuple[Path, Made]) -> None:
+    folder, _ = made
+    assert "7 runs, 2 finished\n5 to run by debug" in (folder / "sweep-heads.out").read_text()
     rows, shared = rows_of(folder, "sweep-heads"), rows_of(folder, "sweep-n")
     assert list(rows.drop_duplicates("run_id")["head"]) == [
         "parallel", "parallel", "parallel +3 layers", "causal", "anticausal", "linear",
@@ -162,8 +144,8 @@ def test_sweep_n_trains_only_what_sweep_heads_has_not(sweeps: tuple[Path, Run]) 
     assert (rows[rows.metric == "same tokens as k=1"].value == 1).all()
 
 
-def test_sweep_bytes_compares_units_by_bits_per_byte(sweeps: tuple[Path, Run]) -> None:
-    rows = rows_of(sweeps[0], "sweep-bytes")
+def test_sweep_bytes_compares_units_by_bits_per_byte(made: tuple[Path, Made]) -> None:
+    rows = rows_of(made[0], "sweep-bytes")
     bits = rows[rows.metric == "bits per byte"]
     assert list(zip(bits.unit, bits.n, strict=True)) == [
         ("token", 1), ("byte", 1), ("byte", 8), ("byte", 16), ("byte", 32),
@@ -173,7 +155,7 @@ def test_sweep_bytes_compares_units_by_bits_per_byte(sweeps: tuple[Path, Run]) -
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file's time and content, except logs and locks."""
+    """Every file's time and content, logs and locks apart."""
     found = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file() and "logs" not in file.parts and not file.name.startswith("."):
@@ -183,59 +165,59 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_running_again_does_nothing_and_needs_no_corpus(
-    sweeps: tuple[Path, Run], tmp_path: Path
+    made: tuple[Path, Made], tmp_path: Path
 ) -> None:
-    folder, run = sweeps
+    folder, run = made
     before, start = snapshot(folder), time.monotonic()
-    done = run("sweep-n", "--data", str(tmp_path / "no data"))
-    assert done.code == 0 and "5 runs, 5 finished" in done.out and "to run by" not in done.out
+    said = run("sweep-n", "--data", str(tmp_path / "no data"))
+    assert said.code == 0 and "5 runs, 5 finished" in said.out and "to run by" not in said.out
     assert snapshot(folder) == before and not (tmp_path / "no data").exists()
     assert time.monotonic() - start < 20  # a figure; nothing is trained
     assert run("sweep-n", command="status").out.count(" finished\n") == 5
 
 
-def test_only_a_missing_record_is_measured_again(sweeps: tuple[Path, Run]) -> None:
-    folder, run = sweeps
-    config = plan(find("sweep-n"), "smoke", SMALL)[1]
+def test_a_missing_record_is_made_again_and_nothing_else(made: tuple[Path, Made]) -> None:
+    folder, run = made
+    config = plan(find("sweep-n"), "smoke")[1]
     record = record_file(run_folder(config, folder / "runs"), "likelihood")
     before = snapshot(folder)
     record.unlink()
     assert "trained, to be evaluated: likelihood" in run("sweep-n", command="status").out
-    done = run("sweep-n", "--launcher", "debug")
-    assert done.code == 0 and "5 runs, 4 finished" in done.out
+    said = run("sweep-n", "--launcher", "debug")
+    assert said.code == 0 and "5 runs, 4 finished" in said.out
     after, name = snapshot(folder), str(record.relative_to(folder))
     changed = {other for other in after if before.get(other) != after[other]}
-    rows = {f"results/sweep-n/{LABEL}.{kind}" for kind in ("csv", "svg", "png")}
+    rows = {f"results/sweep-n/smoke.{kind}" for kind in ("csv", "svg", "png")}
     assert name in changed and changed <= {name, *rows}  # other threads may round otherwise
     then, now = (json.loads(each[name][1])["measures"] for each in (before, after))
     assert [m["metric"] for m in then] == [m["metric"] for m in now]
     assert [m["value"] for m in then] == pytest.approx([m["value"] for m in now], rel=1e-5)
 
 
-def test_an_override_gets_other_runs_and_another_file(sweeps: tuple[Path, Run]) -> None:
-    folder, run = sweeps
+def test_an_override_gets_other_runs_and_another_file(made: tuple[Path, Made]) -> None:
+    folder, run = made
     before = snapshot(folder)
     narrow = ("--set", "model.dim=16", "--set", "model.n=2")
-    done = run("sweep-n", "--launcher", "debug", *narrow)
-    assert done.code == 0 and "1 runs, 0 finished" in done.out
+    said = run("sweep-n", "--launcher", "debug", *narrow)
+    assert said.code == 0 and "1 runs, 0 finished" in said.out
     after = snapshot(folder)
     assert {name: after[name] for name in before} == before
-    assert len(list((folder / "results" / "sweep-n").glob("smoke-*.csv"))) == 2
+    assert len(list((folder / "results" / "sweep-n").glob("smoke-*.csv"))) == 1
     assert "1 runs, 1 finished" in run("sweep-n", *narrow).out
     assert "not started" in run("sweep-n", "--set", "model.dim=48", command="status").out
 
 
-def test_plot_alone_redraws_every_figure(sweeps: tuple[Path, Run], cli: Cli) -> None:
-    folder, _ = sweeps
+def test_plot_alone_redraws_every_figure(made: tuple[Path, Made], cli: Cli) -> None:
+    folder, _ = made
     before = snapshot(folder / "results")
     for figure in (folder / "results").rglob("*.svg"):
         figure.unlink()
-    done = cli("plot", "--results", str(folder / "results"))
-    assert done.code == 0 and snapshot(folder / "results") == before
+    said = cli("plot", "--results", str(folder / "results"))
+    assert said.code == 0 and snapshot(folder / "results") == before
 
 
-def test_runs_side_by_side_have_one_thread_each(sweeps: tuple[Path, Run]) -> None:
+def test_one_thread_per_run_where_runs_stand_side_by_side(made: tuple[Path, Made]) -> None:
     if len(os.sched_getaffinity(0)) > 5 or sys.platform != "linux":
         pytest.skip("more cores than runs: each run gets several")
-    rows = rows_of(sweeps[0], "sweep-n")
+    rows = rows_of(made[0], "sweep-n")
     assert rows[rows.n == 8].device.str.endswith(", 1 threads").all()

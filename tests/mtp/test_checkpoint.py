@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, and a damaged one is named and passed over."""
+"""Checkpoints are written whole or not at all, and a damaged one is named and skipped."""
 
 import dataclasses
 import errno
@@ -102,10 +102,10 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_it_used(
 ) -> None:
     DAMAGES[damage](two / "step-00000010" / file)
     assert same(load(two), example(5))
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert file in told or file == "sums.json", told  # an altered sum accuses its file
-    assert "step-00000010" in told and told.startswith("warning: ")
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert file in message or file == "sums.json", message  # an altered sum accuses its file
+    assert "step-00000010" in message and message.startswith("warning: ")
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", '{"model.safetensors": 1}'])
@@ -206,7 +206,7 @@ main()
 
 
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path: Path) -> None:
-    """For real: a small tmpfs, in a mount namespace of its own."""
+    """On a real small tmpfs, in a mount namespace of its own."""
     disk, copy = tmp_path / "disk", tmp_path / "copy"
     disk.mkdir()
     size = sum(len(t.numpy().tobytes()) for t in example(5).model.values()) * 2  # and moments
@@ -243,7 +243,7 @@ def test_a_runs_model_is_loaded(tmp_path: Path) -> None:
         assert torch.equal(got, want)
 
 
-def test_layers_beyond_the_weights_are_told_of_the_run(tmp_path: Path) -> None:
+def test_a_config_with_more_layers_than_weights_is_reported(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, layers=10**9)
     (tmp_path / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=config)))
     save(tmp_path / "checkpoint", example(5))
@@ -270,7 +270,7 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_bad_input(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"dim": 32}, "shape"),
         ({"vocab": 20}, "'embedding.weight' has shape (19, 16), the config wants (20, 16)"),
@@ -283,11 +283,11 @@ def test_a_folder_without_a_run_or_a_checkpoint_is_bad_input(
         ({"n": 1}, "'heads.1."),
     ],
 )
-def test_weights_of_another_config_are_named(changes: dict[str, Any], told: str) -> None:
+def test_weights_of_another_config_are_named(changes: dict[str, Any], message: str) -> None:
     config = ModelConfig(**(vars(CONFIG) | changes))
     with pytest.raises(BadInput) as error:
         with_weights(config, example(1).model)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_record_of_sums_is_of_the_files(two: Path) -> None:

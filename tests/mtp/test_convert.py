@@ -16,16 +16,23 @@ from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.corpus import build
 from mtp.data.tokenizer import BPE, ByteTokenizer, Tokenizer, load, same_tokenizer
 from mtp.formats import folders, hugging_face
-from mtp.formats.folders import read
+from mtp.formats.folders import read_model
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads
 from mtp.overrides import from_dict, override, to_json
 from mtp.training.run import train
 from mtp.training.trainer import Trainer
-from tests.mtp.formats.test_folders import TOKENS, assert_equal_models, logits, our_model
-from tests.mtp.formats.test_hugging_face import from_pretrained, their_model
-from tests.mtp.formats.test_released import released_model, save_released
+from tests.mtp.formats.helpers import (
+    TOKENS,
+    assert_equal_models,
+    from_pretrained,
+    logits,
+    our_model,
+    released_model,
+    save_released,
+    their_model,
+)
 
 NO_TOKENIZER = ("--set", "data.tokenizer=bpe")  # that comes with the weights
 
@@ -107,16 +114,16 @@ def test_an_imported_llama_is_a_run(command: Command, tmp_path: Path) -> None:
 def test_a_released_model_is_imported_with_a_tokenizer_from_elsewhere(command: Command) -> None:
     weights, params = released_model(3)
     save_released(Path("7B"), weights, params)
-    told = command.fails("import", "7B", "run", "--set", "model.context=64")
-    assert "no tokenizer" in told and "--tokenizer" in told and not Path("run").exists()
+    parts = command.fails("import", "7B", "run", "--set", "model.context=64")
+    assert "without a tokenizer" in parts and "--tokenizer" in parts and not Path("run").exists()
     said = command("import", "7B", "run", "--set", "model.context=64", *NO_TOKENIZER)
     assert said == "run: import of 7B, without a tokenizer: mtp.train makes a new one\n"
     assert load_model(Path("run")).config.context == 64
-    assert torch.equal(logits(load_model(Path("run"))), logits(read(Path("7B"))))
+    assert torch.equal(logits(load_model(Path("run"))), logits(read_model(Path("7B"))))
     Path("tokenizer").mkdir()
     ByteTokenizer().save(Path("tokenizer"))
-    told = command.fails("import", "7B", "other", "--tokenizer", "tokenizer")
-    assert "258 tokens" in told and "97" in told and not Path("other").exists()
+    parts = command.fails("import", "7B", "other", "--tokenizer", "tokenizer")
+    assert "258 tokens" in parts and "97" in parts and not Path("other").exists()
 
 
 @pytest.mark.parametrize("format", folders.FORMATS)
@@ -153,10 +160,10 @@ def test_heads_are_grown_and_dropped(command: Command) -> None:
     assert_equal_models(load_model(Path("one")), drop_heads(more))
 
 
-def test_training_goes_on_from_an_imported_model(
+def test_training_continues_from_an_imported_model(
     command: Command, texts: Path, tmp_path: Path
 ) -> None:
-    """From its weights, in its tokens, with a fresh optimizer; interrupted or not."""
+    """It uses the model's weights and tokens and a fresh optimizer, interrupted or not."""
     bpe = BPE.train([Path(__file__).read_text()], 400)
     llama_folder = Path("llama")
     llama_folder.mkdir()
@@ -199,8 +206,8 @@ def test_a_tokenizer_that_is_named_comes_along(command: Command, texts: Path) ->
     command("--run", "run", module="mtp.train")
 
 
-def test_a_run_goes_on_where_it_was_moved_to(command: Command, texts: Path) -> None:
-    """Its config names its tokenizer by the folder it was made in."""
+def test_a_run_continues_in_the_folder_it_was_moved_to(command: Command, texts: Path) -> None:
+    """Its config names its tokenizer by the folder in which it was made."""
     bpe = BPE.train([Path(__file__).read_text()], 400)
     a_run(Path("run"), our_model("parallel", 2, vocab=400), bpe)
     given = [part for text in [f"data.source=files:{texts}", *QUICK] for part in ("--set", text)]
@@ -210,7 +217,7 @@ def test_a_run_goes_on_where_it_was_moved_to(command: Command, texts: Path) -> N
     assert load(Path("there")).encode("def f(x)") == bpe.encode("def f(x)")
 
 
-def test_a_run_never_goes_on_in_other_tokens(command: Command, texts: Path) -> None:
+def test_a_run_never_continues_with_another_tokenizer(command: Command, texts: Path) -> None:
     bpe = BPE.train([Path(__file__).read_text()], 400)
     a_run(Path("run"), our_model("parallel", 2, vocab=400), bpe)
     given = [part for text in [f"data.source=files:{texts}", *QUICK] for part in ("--set", text)]
@@ -219,8 +226,9 @@ def test_a_run_never_goes_on_in_other_tokens(command: Command, texts: Path) -> N
     for name in ("bytes", "bpe"):
         there["data"] |= {"tokenizer": name, "vocab": 400}
         Path("one/config.json").write_text(json.dumps(there))
-        code, _, told = command.run("mtp.train", "--run", "one")
-        assert code == 2 and f"data.tokenizer={name} is not the one that one" in told, told
+        code, _, parts = command.run("mtp.train", "--run", "one")
+        assert code == 2, parts
+        assert f"data.tokenizer={name} is not the tokenizer of the weights in one" in parts
         assert same_tokenizer(load(Path("one")), bpe)
 
 
@@ -249,15 +257,15 @@ def unigram(folder: Path) -> None:
 
 
 BAD: dict[str, tuple[list[Any], list[str]]] = {
-    "no source": (["import", "nothing", "out"], ["nothing", "no checkpoint"]),
+    "no source": (["import", "nothing", "out"], ["nothing", "is not a checkpoint"]),
     "a run as source": (["import", "run", "out"], ["run is a run already"]),
-    "a source that is a file": (["import", "file", "out"], ["file", "no checkpoint"]),
+    "a source that is a file": (["import", "file", "out"], ["file", "is not a checkpoint"]),
     "an existing destination": (["import", "hf", "there"], ["there exists"]),
     "an existing file": (["export", "run", "file"], ["file exists"]),
     "itself": (["grow", "run", "run", "--n", 4], ["run exists"]),
     "below a file": (["import", "hf", "file/out", *NO_TOKENIZER], ["file/out cannot be written"]),
-    "no run": (["export", "nothing", "out"], ["nothing is no run"]),
-    "not a run": (["export", "hf", "out"], ["hf is no run", "'architectures'"]),
+    "no run": (["export", "nothing", "out"], ["nothing is not a run"]),
+    "not a run": (["export", "hf", "out"], ["hf is not a run", "'architectures'"]),
     "heads it has": (["grow", "run", "out", "--n", 2], ["n is 2", "3 heads already"]),
     "other heads": (["grow", "run", "out", "--n", 4, "--head", "causal"], ["3 parallel heads"]),
     "fewer than none": (["drop", "run", "out", "--n", 0], ["0 heads", "has 3"]),
@@ -273,17 +281,20 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "no field": (["import", "hf", "out", "--set", "rate=1"], ["'rate'", "lr"]),
     "no number": (["grow", "run", "out", "--set", "lr=x", "--n", 4], ["lr", "'x'"]),
     "no tokenizer there": (["import", "hf", "out", "--tokenizer", "file"], ["tokenizer.json"]),
-    "weights of no tokenizer": (["import", "hf", "out"], ["no tokenizer", "--tokenizer"]),
-    "fewer heads of no tokenizer": (["drop", "causal", "out"], ["no tokenizer", "--set"]),
+    "weights of no tokenizer": (["import", "hf", "out"], ["without a tokenizer", "--tokenizer"]),
+    "fewer heads of no tokenizer": (["drop", "causal", "out"], ["without a tokenizer", "--set"]),
     "another tokenizer": (
         ["drop", "run", "out", "--set", "data.tokenizer=bpe"],
-        ["data.tokenizer=bpe", "bytes, is theirs"],
+        ["data.tokenizer=bpe", "beside them, bytes"],
     ),
     "a format for parallel heads": (
         ["export", "causal", "out", "--format", "released"],
         ["released", "causal"],
     ),
-    "a tokenizer of another kind": (["export", "unigram", "out"], ["tokenizer.model", "no BPE"]),
+    "a tokenizer of another kind": (
+        ["export", "unigram", "out"],
+        ["tokenizer.model", "is not a BPE"],
+    ),
     "a tokenizer that is torn": (["import", "torn", "out"], ["tokenizer.json", "not a tokenizer"]),
 }
 
@@ -302,9 +313,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(case: str, command: Command) -
     Path("there").mkdir()
     Path("file").write_text("x")
     before = sorted(path for path in Path().rglob("*"))
-    args, told = BAD[case]
+    args, parts = BAD[case]
     message = command.fails(*args)
-    for part in told:
+    for part in parts:
         assert part in message, message
     assert sorted(path for path in Path().rglob("*")) == before
 

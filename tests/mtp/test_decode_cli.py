@@ -1,4 +1,4 @@
-"""python -m mtp.decode: what it prints, in which colours, and how it tells bad input."""
+"""python -m mtp.decode: what it prints, in which colours, and how it reports bad input."""
 
 import os
 import pty
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from io import StringIO
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mtp.decoding.sampling import Sampling
 from mtp.model.loading import load_model
 from mtp.training.run import train
 from tests.conftest import Said
+from tests.mtp.helpers import start_command
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GREEN, PLAIN = "\033[32m", "\033[0m"
@@ -32,9 +34,9 @@ MODEL = {"n": 4, "layers": 6, "context": 64}
 def run(
     make_config: Callable[..., TrainConfig], data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A run whose drafts are right now and then."""
+    """A run whose drafts are sometimes right."""
     folder = tmp_path_factory.mktemp("decode") / "run"
-    train(make_config(model=MODEL, tokens=150 * 4 * 64, lr=1e-2), folder, data)
+    train(make_config(model=MODEL, tokens=100 * 4 * 64, lr=1e-2), folder, data)
     return folder
 
 
@@ -55,8 +57,8 @@ def say(
             decode.main()
         except SystemExit as left:
             code = int(left.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        output = capsys.readouterr()
+        return Said(code, output.out, output.err)
 
     return call
 
@@ -68,8 +70,8 @@ def expected(run: Path, prompt: str = PROMPT, **options: Any) -> tuple[str, Gene
     """Prompt and continuation, and the generation behind them."""
     model, tokenizer = load_model(run, DEVICE), load(run)
     ids = [tokenizer.bos, *tokenizer.encode(prompt)]
-    made = generate(model, [ids], NEW, eos=tokenizer.eos, **options)
-    return prompt + tokenizer.decode(made.tokens[0]) + "\n", made
+    generation = generate(model, [ids], NEW, eos=tokenizer.eos, **options)
+    return prompt + tokenizer.decode(generation.tokens[0]) + "\n", generation
 
 
 def command(run: Path, prompt: str) -> list[str]:
@@ -82,22 +84,24 @@ def command(run: Path, prompt: str) -> list[str]:
 
 
 def test_it_prints_what_generate_makes(run: Path, say: Say) -> None:
-    text, made = expected(run)
-    said = say()
-    assert said.code == 0 and said.out == text
-    assert len(text) > len(PROMPT) + 20 and made.tokens_per_forward > 1.5
+    text, generation = expected(run)
+    output = say()
+    assert output.code == 0 and output.out == text
+    assert len(text) > len(PROMPT) + 20 and generation.tokens_per_forward > 1.5
     for k in (1, 2, 4):
-        said = say("--k", str(k))
-        assert said.out == text
-        told = re.fullmatch(
+        output = say("--k", str(k))
+        assert output.out == text
+        summary = re.fullmatch(
             r"(\d+) tokens in (\d+\.\d\d) s \(\d+ tokens/s\), (\d+) forward passes after the "
             r"prompt's, (\d\.\d\d) tokens per forward\n",
-            said.err,
+            output.err,
         )
-        assert told, said.err
-        _, made = expected(run, k=k)
-        assert int(told[1]) == len(made.tokens[0]) and int(told[3]) == made.forwards
-        assert told[4] == f"{made.tokens_per_forward:.2f}"
+        assert summary, output.err
+        _, generation = expected(run, k=k)
+        assert (
+            int(summary[1]) == len(generation.tokens[0]) and int(summary[3]) == generation.forwards
+        )
+        assert summary[4] == f"{generation.tokens_per_forward:.2f}"
 
 
 def test_sampling_options_reach_the_sampler(run: Path, say: Say) -> None:
@@ -111,10 +115,10 @@ def test_sampling_options_reach_the_sampler(run: Path, say: Say) -> None:
 
 
 def test_one_token_needs_no_pass_after_the_prompts(run: Path, say: Say) -> None:
-    said = say("--max-new", "1")
-    assert said.out == expected(run)[0][: len(PROMPT) + 1] + "\n"
-    assert said.err.startswith("1 tokens in ")
-    assert said.err.endswith(" 0 forward passes after the prompt's, 1.00 tokens per forward\n")
+    output = say("--max-new", "1")
+    assert output.out == expected(run)[0][: len(PROMPT) + 1] + "\n"
+    assert output.err.startswith("1 tokens in ")
+    assert output.err.endswith(" 0 forward passes after the prompt's, 1.00 tokens per forward\n")
 
 
 def test_a_dash_reads_the_prompt_from_stdin(
@@ -147,15 +151,15 @@ def coloured(run: Path) -> str:
 
 
 def test_accepted_drafts_are_green_on_a_terminal(run: Path, say: Say) -> None:
-    said = say(terminal=True)
-    assert said.out == coloured(run)
-    assert said.out.replace(GREEN, "").replace(PLAIN, "") == expected(run)[0]
-    drafts = re.findall(r"\033\[32m(.)\033\[0m", said.out, re.DOTALL)
-    made = expected(run)[1]
+    output = say(terminal=True)
+    assert output.out == coloured(run)
+    assert output.out.replace(GREEN, "").replace(PLAIN, "") == expected(run)[0]
+    drafts = re.findall(r"\033\[32m(.)\033\[0m", output.out, re.DOTALL)
+    generation = expected(run)[1]
     # the last pass may accept more than it prints
-    assert 0 <= int(made.accepted[1:].sum()) - len(drafts) < 4
-    assert 5 < len(drafts) < len(made.tokens[0]) - 5
-    assert "\033" not in said.err
+    assert 0 <= int(generation.accepted[1:].sum()) - len(drafts) < 4
+    assert 5 < len(drafts) < len(generation.tokens[0]) - 5
+    assert "\033" not in output.err
     assert say("--k", "1", terminal=True).out == expected(run)[0], "no drafts, no colour"
 
 
@@ -167,23 +171,22 @@ def test_no_color_is_respected(
     assert say(terminal=True).out == (coloured(run) if colours else expected(run)[0])
 
 
-def test_as_a_process_on_a_terminal(run: Path) -> None:
+def test_as_a_process_on_a_terminal(
+    run: Path, tmp_path: Path, processes: ForkServerContext
+) -> None:
     ours, theirs = pty.openpty()
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    with subprocess.Popen(
-        command(run, PROMPT), stdout=theirs, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        os.close(theirs)
-        said = b""
-        try:
-            while part := os.read(ours, 4096):
-                said += part
-        except OSError:  # how Linux says that nobody writes any more
-            pass
-        finally:
-            os.close(ours)
-        assert process.wait() == 0
-    assert said.decode().replace("\r\n", "\n") == coloured(run).replace("\r\n", "\n")
+    arguments = command(run, PROMPT)[3:]
+    process = start_command(
+        processes, "mtp.decode", arguments, os.ttyname(theirs), tmp_path / "stderr"
+    )
+    printed = b""
+    while not printed.endswith(b"\n"):
+        printed += os.read(ours, 4096)
+    process.join()
+    os.close(ours)
+    os.close(theirs)
+    assert process.exitcode == 0
+    assert printed.decode().replace("\r\n", "\n") == coloured(run).replace("\r\n", "\n")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -203,9 +206,9 @@ def test_characters_are_printed_whole(say: Say, monkeypatch: pytest.MonkeyPatch)
         "stream",
         passes(([first], 0), ([second, *b"ab"], 2), (euro[:2], 1), ([euro[2], ord("c")], 1)),
     )
-    said = say(terminal=True)
-    assert said.out == f"{PROMPT}{GREEN}é{PLAIN}{GREEN}a{PLAIN}b{GREEN}€{PLAIN}c\n"
-    assert said.err.startswith("8 tokens in ") and "2.33 tokens per forward" in said.err
+    output = say(terminal=True)
+    assert output.out == f"{PROMPT}{GREEN}é{PLAIN}{GREEN}a{PLAIN}b{GREEN}€{PLAIN}c\n"
+    assert output.err.startswith("8 tokens in ") and "2.33 tokens per forward" in output.err
 
 
 def test_a_torn_character_does_not_hide_what_follows(
@@ -228,9 +231,11 @@ def test_a_torn_character_before_the_end_is_printed(
 # bad input
 
 
-def one_line(said: Said, *words: str) -> None:
-    assert said.code == 2 and said.err.count("\n") == 1, said
-    assert said.err.startswith("error: ") and all(word in said.err for word in words), said.err
+def one_line(output: Said, *words: str) -> None:
+    assert output.code == 2 and output.err.count("\n") == 1, output
+    assert output.err.startswith("error: ") and all(word in output.err for word in words), (
+        output.err
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,32 +251,32 @@ def one_line(said: Said, *words: str) -> None:
         (("--max-new", "45"), ("20 tokens and max_new 45 make 65", "context of 64")),
     ],
 )
-def test_bad_values_are_told_in_one_line(
+def test_bad_values_are_reported_in_one_line(
     say: Say, args: tuple[str, ...], words: tuple[str]
 ) -> None:
     one_line(say(*args), *words)
 
 
-def test_a_prompt_too_long_is_told(say: Say) -> None:
+def test_a_prompt_that_is_too_long_is_reported(say: Say) -> None:
     one_line(say(prompt="x" * 40), "prompt 0 of 41 tokens", "context of 64")
 
 
 def test_nothing_is_printed_before_the_error(say: Say) -> None:
-    """On a terminal both streams share the line: `error:` would stand behind the prompt."""
+    """On a terminal both streams share the line: `error:` would follow the prompt."""
     assert say("--k", "5").out == ""
 
 
-def test_a_seed_too_large_is_told(say: Say) -> None:
+def test_a_seed_that_is_too_large_is_reported(say: Say) -> None:
     one_line(say("--temperature", "1", "--seed", str(2**64)), "seed")
 
 
-def test_a_prompt_that_is_no_utf8_is_told(say: Say) -> None:
+def test_a_prompt_that_is_not_utf8_is_reported(say: Say) -> None:
     one_line(say(prompt=os.fsdecode(b"caf\xe9")))  # as it stands in sys.argv
 
 
-def test_folders_without_a_trained_run_are_told(say: Say, run: Path, tmp_path: Path) -> None:
-    one_line(say(checkpoint=tmp_path / "none"), str(tmp_path / "none"), "is no run")
-    one_line(say(checkpoint=run / "config.json"), "is no run")
+def test_folders_without_a_trained_run_are_reported(say: Say, run: Path, tmp_path: Path) -> None:
+    one_line(say(checkpoint=tmp_path / "none"), str(tmp_path / "none"), "is not a run")
+    one_line(say(checkpoint=run / "config.json"), "is not a run")
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     for name in ("config.json", "tokenizer.json"):
@@ -283,7 +288,11 @@ def test_folders_without_a_trained_run_are_told(say: Say, run: Path, tmp_path: P
     one_line(say(checkpoint=fresh), "tokenizer.json", str(fresh))
 
 
-def test_as_a_process_errors_have_no_traceback(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path, PROMPT), capture_output=True, text=True)
-    one_line(Said(done.returncode, done.stdout, done.stderr), str(tmp_path), "is no run")
-    assert done.stdout == ""
+def test_as_a_process_errors_have_no_traceback(
+    tmp_path: Path, processes: ForkServerContext
+) -> None:
+    out, err = tmp_path / "stdout", tmp_path / "stderr"
+    process = start_command(processes, "mtp.decode", command(tmp_path, PROMPT)[3:], out, err)
+    process.join()
+    one_line(Said(process.exitcode or 0, "", err.read_text()), str(tmp_path), "is not a run")
+    assert out.read_text() == ""

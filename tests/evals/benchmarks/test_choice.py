@@ -200,7 +200,7 @@ def test_a_bad_record_is_named(change: dict[str, Any], told: str, tmp_path: Path
 
 def test_files_that_are_not_of_the_format(tmp_path: Path) -> None:
     (tmp_path / "val.jsonl").write_text('{"premise": "A."}\n3\n')
-    with pytest.raises(BadInput, match="line 2 is no JSON record"):
+    with pytest.raises(BadInput, match="line 2 is not a JSON record"):
         load("copa", Source(tmp_path), protocol("copa"))
     write_jsonl(tmp_path / "valid.jsonl", PIQA, PIQA)
     with pytest.raises(BadInput, match=r"valid-labels\.lst cannot be read"):
@@ -315,7 +315,7 @@ def test_a_record_of_something_else_is_named(
     line: str, model: MultiTokenTransformer, tmp_path: Path
 ) -> None:
     (tmp_path / "j").write_text("{}\n" + '{"problem": "1", "nats": [-1, -2, -3]}\n' + line + "\n")
-    with pytest.raises(BadInput, match=r"j line 3 is no record of ln p .*; delete the file"):
+    with pytest.raises(BadInput, match=r"j line 3 is not a record of ln p .*; delete the file"):
         choice.score(work(model, QUESTIONS, protocol("arc-easy"), tmp_path / "j"))
 
 

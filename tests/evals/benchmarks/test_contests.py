@@ -184,7 +184,7 @@ def test_apps_numbers_as_keys_and_lists_of_one_result() -> None:
      f'{{"inputs": [1], "outputs": {DEEP}, "fn_name": "f"}}'],
 )  # fmt: skip
 def test_tests_that_are_none_are_told(tests: str) -> None:
-    told = "no JSON of two lists, as many inputs as outputs, nested at most 100 deep"
+    told = "not JSON of two lists, as many inputs as outputs, nested at most 100 deep"
     with pytest.raises(BadInput, match=f"^records: input_output of problem 1 is {told}$"):
         apps.dataset([task(1, SUM, input_output=tests)], "records")
 
@@ -194,7 +194,7 @@ def test_a_task_without_a_number_is_told_by_its_place() -> None:
     found = apps.dataset(nameless, "records").problems
     assert [p.id for p in found] == ["apps/0", "apps/1"]
     nameless[1]["input_output"] = "[]"
-    with pytest.raises(BadInput, match="input_output of problem 1 is no JSON"):
+    with pytest.raises(BadInput, match="input_output of problem 1 is not JSON"):
         apps.dataset(nameless, "records")
 
 
@@ -303,9 +303,12 @@ def test_a_training_set_that_cannot_be_read_is_told(
     solutions = {"language": [3], "solution": [None]}
     wrong.write_text(json.dumps(CONTEST) + "\n" + json.dumps(CONTEST | {"solutions": solutions}))
     for args, told in (
-        (("--train", train, "--pairs", made), "line 2 is no JSON record"),
-        (("--train", deep, "--pairs", made), f"{deep} line 2 is no JSON record"),
-        (("--train", wrong, "--pairs", made), f"{wrong}: problem 1 has a solution that is no text"),
+        (("--train", train, "--pairs", made), "line 2 is not a JSON record"),
+        (("--train", deep, "--pairs", made), f"{deep} line 2 is not a JSON record"),
+        (
+            ("--train", wrong, "--pairs", made),
+            f"{wrong}: problem 1 has a solution that is not a text",
+        ),
         (("--train", tmp_path / "none", "--pairs", made), "cannot be read: No such file"),
         (("--train", train, "--pairs", tmp_path / "none" / "p"), "cannot be written: No such file"),
         (("--pairs", made), "or --train FILE"),
@@ -333,13 +336,13 @@ def test_both_are_read_from_files(
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"time_limit": 2.0}, "has a time_limit that is none of seconds and nanos: 2.0"),
-        ({"time_limit": {"seconds": "2"}}, "has a time_limit that is none of"),
-        ({"private_tests": {"input": [1], "output": ["1"]}}, "has a test that is no text"),
-        ({"generated_tests": {"input": ["1"], "output": [None]}}, "has a test that is no text"),
+        ({"time_limit": 2.0}, "has a time_limit that is not of seconds and nanos: 2.0"),
+        ({"time_limit": {"seconds": "2"}}, "has a time_limit that is not of"),
+        ({"private_tests": {"input": [1], "output": ["1"]}}, "has a test that is not a text"),
+        ({"generated_tests": {"input": ["1"], "output": [None]}}, "has a test that is not a text"),
         ({"private_tests": {"input": ["1"], "output": []}}, "private_tests has 1 input and 0 outp"),
         ({"time_limit": json.loads(DEEP)}, r"has a time_limit that is .*\[\.\.\.\]+$"),
-        ({"time_limit": {"seconds": 10**400}}, "has a time_limit that is none of"),
+        ({"time_limit": {"seconds": 10**400}}, "has a time_limit that is not of"),
     ],
 )
 def test_a_contest_of_another_format_is_named(wrong: dict[str, Any], told: str) -> None:

@@ -141,7 +141,7 @@ def test_a_file_that_is_not_the_original_is_refused(files: Path, tmp_path: Path)
     with pytest.raises(BadInput, match=r"mbpp\.jsonl cannot be read: No such file"):
         mbpp.load(Source(tmp_path))
     for content, told in (
-        ("{}\nno json", "line 2 is no JSON record"),
+        ("{}\nno json", "line 2 is not a JSON record"),
         ('{"task_id": 11}', "no 'test_list' of type list"),
         ('{"task_id": "11"}', "no 'task_id' of type int"),
     ):
@@ -151,9 +151,9 @@ def test_a_file_that_is_not_the_original_is_refused(files: Path, tmp_path: Path)
     for wrong, told in (
         ({"test_list": []}, "no test_list of texts"),
         ({"test_list": [1]}, "no test_list of texts"),
-        ({"test_list": ["assert f("]}, "are no Python"),
-        ({"code": "def f(:"}, "are no Python"),
-        ({"code": "\0"}, "are no Python"),
+        ({"test_list": ["assert f("]}, "are not Python"),
+        ({"code": "def f(:"}, "are not Python"),
+        ({"code": "\0"}, "are not Python"),
     ):
         (tmp_path / "mbpp.jsonl").write_text(json.dumps(MBPP_LINES[3] | wrong))
         with pytest.raises(BadInput, match=rf"^mbpp.jsonl .*: problem 11.*{told}"):

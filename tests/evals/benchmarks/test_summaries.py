@@ -212,7 +212,9 @@ def test_a_record_of_something_else_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / "j").write_text("{}\n" + line + "\n")
     with Journal(tmp_path / "j", {}) as journal:
         work = Work(bytes_model(64), BYTES, protocol("xsum"), {}, {}, journal, 8)
-        with pytest.raises(BadInput, match=r"j line 2 is no record of an answer; delete the file"):
+        with pytest.raises(
+            BadInput, match=r"j line 2 is not a record of an answer; delete the file"
+        ):
             summaries.score(work)
 
 

@@ -49,7 +49,7 @@ def test_a_last_line_of_zeros_is_dropped_and_a_torn_one_inside_is_told(tmp_path:
             assert journal.records == RECORDS
         assert file.read_bytes() == whole
     file.write_bytes(whole.replace(b'{"n": 1', b'{"n'))
-    with pytest.raises(BadInput, match=r"j line 3 is no record; move the file away$"):
+    with pytest.raises(BadInput, match=r"j line 3 is not a record; move the file away$"):
         Journal(file, HEADER)
 
 
@@ -67,7 +67,7 @@ def test_a_last_line_of_zeros_is_dropped_and_a_torn_one_inside_is_told(tmp_path:
 def test_a_file_that_is_no_journal_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(content)
     header = {"seed": 0} if content == b'{"protocol' else HEADER
-    with pytest.raises(BadInput, match=r"j line 1 is no record; move the file away$"):
+    with pytest.raises(BadInput, match=r"j line 1 is not a record; move the file away$"):
         Journal(tmp_path / "j", header)
     assert (tmp_path / "j").read_bytes() == content
 
@@ -75,7 +75,7 @@ def test_a_file_that_is_no_journal_is_refused_and_stays(content: bytes, tmp_path
 def test_a_last_line_of_something_else_is_refused_and_stays(tmp_path: Path) -> None:
     whole = written(tmp_path / "j") + b"something\n"
     (tmp_path / "j").write_bytes(whole)
-    with pytest.raises(BadInput, match="j line 6 is no record"):
+    with pytest.raises(BadInput, match="j line 6 is not a record"):
         Journal(tmp_path / "j", HEADER)
     assert (tmp_path / "j").read_bytes() == whole
 

@@ -10,7 +10,7 @@ import pytest
 
 from evals.benchmarks.choice import METRICS
 from evals.benchmarks.registry import BENCHMARKS
-from evals.harness import samples
+from evals.harness import generation
 from experiments import evaluate
 from tests.conftest import Cli, write_jsonl
 
@@ -109,7 +109,7 @@ def test_an_interrupted_evaluation_keeps_what_it_has(
 ) -> None:
     args = ["--checkpoint", runs[0], "--benchmarks", "copa,xsum", "--data-dir", files]
     args += ["--max-new", 6, "--batch", 1, "--out", tmp_path / "out"]
-    answers, calls = samples.answers, list[int]()
+    answers, calls = generation.protocol_answers, list[int]()
 
     def interrupted(*rest: Any) -> list[str]:
         calls.append(1)
@@ -117,7 +117,7 @@ def test_an_interrupted_evaluation_keeps_what_it_has(
             raise KeyboardInterrupt
         return answers(*rest)
 
-    monkeypatch.setattr(samples, "answers", interrupted)
+    monkeypatch.setattr(generation, "protocol_answers", interrupted)
     told = say(*args)
     assert told.code == 130 and told.err.endswith("interrupted\n")
     assert set(pd.read_csv(tmp_path / "out" / "results.csv").benchmark) == {"copa"}

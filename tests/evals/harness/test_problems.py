@@ -32,7 +32,7 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
 
 def test_a_line_that_is_nested_too_deep(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\n" + "[" * 100_000)
-    with pytest.raises(BadInput, match=r"a\.jsonl line 2 is no JSON record"):
+    with pytest.raises(BadInput, match=r"a\.jsonl line 2 is not a JSON record"):
         Source(tmp_path).read("a.jsonl", "", HUB)
 
 

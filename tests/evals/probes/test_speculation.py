@@ -27,7 +27,7 @@ from mtp.decoding.generate import Generation, generate, stream
 from mtp.decoding.trees import Tree, best_tree, chain
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
-from tests.mtp.decoding.test_generate import clockwork, trained
+from tests.mtp.decoding.helpers import clockwork, trained
 
 PROMPTS = [[1, 2, 3], [12, 3], [7], [13, 14, 2, 15], [4, 5]]
 
@@ -50,6 +50,11 @@ def test_drafts_that_are_always_wrong_make_one() -> None:
     found = measure(clockwork(shift=1), PROMPTS, 8, 3, repeats=1)
     assert found["tokens_per_forward"] == found["identical"] == 1
     assert found["acceptance_2"] == found["acceptance_3"] == 0
+
+
+def test_one_head_against_itself_is_timed_twice() -> None:
+    found = measure(trained("parallel"), PROMPTS, 8, 1, repeats=1)
+    assert found["tokens_per_second"] != found["tokens_per_second_k1"] and found["identical"] == 1
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 8])

@@ -122,7 +122,7 @@ def test_a_run_whose_parent_is_killed_goes_on_is_not_started_twice_and_survives_
     assert read_status(folder)["pid"] == pid and "to run by" not in again.out
 
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: "killed; will go on, step" in cli("status", *args).out)
+    wait_until(lambda: "killed; will continue, step" in cli("status", *args).out)
     before = newest_step(folder / "checkpoint")
     last = cli("run", *args, "--launcher", "debug")
     assert last.code == 0 and "1 runs, 0 finished" in last.out

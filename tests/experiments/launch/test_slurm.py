@@ -1,6 +1,7 @@
 """A two-run study on a real Slurm: one run is preempted, and ends with the same weights.
 
-tests/experiments/launch/slurm/start.sh starts a one-node Slurm; without one these tests are skipped.
+tests/experiments/launch/slurm/start.sh starts a one-node Slurm; without one these tests are
+skipped.
 """
 
 import re

@@ -18,9 +18,9 @@ from mtp.head_types import HEADS as TYPES
 from mtp.model.loading import load_model
 from mtp.model.surgery import grow_heads
 from mtp.overrides import from_dict, to_json
-from mtp.training.finetune import begin, override_from_start
+from mtp.training.finetune import override_from_start, save_start_weights
 from tests.conftest import Cli, Said
-from tests.mtp.training.test_finetune import SHAPE, a_run
+from tests.mtp.training.helpers import SHAPE, a_run
 
 HEADS = ["parallel", "linear", "parallel", "parallel +3 layers"]
 
@@ -91,11 +91,11 @@ def test_a_run_begins_with_heads_grown(head: Any, extra: int, tmp_path: Path) ->
     config = override_from_start(base, [f"init={tmp_path / 'start'}", *given, "tokens=0"])
     expected = grow_heads(model, 3, head, matched=TYPES[head].grows_layers and not extra)
     assert config.model == expected.config
-    assert "n=1 -> 3" in begin(config, ByteTokenizer(), tmp_path / "run")
+    assert "n=1 -> 3" in save_start_weights(config, ByteTokenizer(), tmp_path / "run")
     named = ["init=start", *given, "tokens=0"]
     beside = override_from_start(base, named, tmp_path / "another")
     assert (beside.model, beside.init) == (config.model, "start")
-    begin(beside, ByteTokenizer(), tmp_path / "another")
+    save_start_weights(beside, ByteTokenizer(), tmp_path / "another")
     for name in ("run", "another"):
         (tmp_path / name / "config.json").write_text(to_json(beside))
         made = load_model(tmp_path / name).state_dict()
@@ -110,4 +110,4 @@ def test_heads_that_cannot_be_grown(tmp_path: Path) -> None:
         override_from_start(base, [init, "model.n=3", "model.head=linear"])
     config = override_from_start(base, [init, "model.n=3", "model.extra_layers=2"])
     with pytest.raises(BadInput, match=r"extra_layers 1 -> 2: .* type and layers of new heads"):
-        begin(config, ByteTokenizer(), tmp_path / "run")
+        save_start_weights(config, ByteTokenizer(), tmp_path / "run")

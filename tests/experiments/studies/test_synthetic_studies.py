@@ -16,11 +16,7 @@ from matplotlib.figure import Figure
 
 from evals.probes import polynomials as asking
 from experiments import results, study
-from experiments.plot import varies
-from experiments.studies import synthetic_induction
-from experiments.studies.synthetic_induction import NAMES, chosen, in_millions
-from experiments.studies.synthetic_pauses import PAUSES, PROBLEM, pause_of, paused
-from experiments.studies.synthetic_polynomials import (
+from experiments.arithmetic import (
     OPERATORS,
     arithmetic,
     base,
@@ -29,6 +25,11 @@ from experiments.studies.synthetic_polynomials import (
     option,
     with_pause,
 )
+from experiments.name_copying import NAMES, chosen
+from experiments.panels import in_millions
+from experiments.plot import varies
+from experiments.studies import synthetic_induction
+from experiments.studies.synthetic_pauses import PAUSES, PROBLEM, pause_of, paused
 from experiments.study import find, plan, run_folder
 from mtp.config import TrainConfig
 from mtp.data.corpus import Corpus

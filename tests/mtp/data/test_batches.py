@@ -27,7 +27,7 @@ class Memory:
 
 
 def numbered(lengths: list[int]) -> Memory:
-    """Documents of distinct tokens, so that a token says where it stands."""
+    """Documents of distinct tokens, so that a token identifies its position."""
     ids = iter(range(10, 10**6))
     return Memory([[next(ids) for _ in range(length)] for length in lengths])
 
@@ -65,7 +65,7 @@ def test_targets_of_documents_shorter_than_n() -> None:
     assert got.tolist() == [[5, EOS, x, EOS, x], [EOS, x, x, x, x], [x, x, x, x, x]]
 
 
-def test_invalid_tokens_are_no_targets() -> None:
+def test_invalid_tokens_are_not_targets() -> None:
     window = np.array([[0, 5, 6, 7]])
     valid = np.array([[True, True, False, True]])
     assert future_targets(window, EOS, 1, valid)[0, 0].tolist() == [5, IGNORE, 7]
@@ -138,7 +138,7 @@ def test_ranks_share_a_batch() -> None:
 
 def test_bad_input() -> None:
     split = numbered([30] * 3)
-    with pytest.raises(BadInput, match="12 windows of 8 tokens, less than one batch of 13"):
+    with pytest.raises(BadInput, match="12 windows of 8 tokens, fewer than one batch of 13"):
         Batches(split, 13, 8, 2, seed=0)
     with pytest.raises(BadInput, match="batch 4 does not divide over 3"):
         Batches(split, 4, 8, 2, seed=0, world=3)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from multiprocessing.context import ForkServerContext
+from tests.mtp.helpers import start_command
 
 from mtp.config import CorpusConfig
 from mtp.data import shards
@@ -201,39 +203,47 @@ def test_command_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: source files:")
 
 
-def test_a_killed_build_leaves_no_corpus(tmp_path: Path) -> None:
-    """SIGKILL while it reads, tokenizes and ends; then the corpus is built after all."""
+def test_a_killed_build_does_not_leave_a_corpus(
+    tmp_path: Path, processes: ForkServerContext
+) -> None:
+    """SIGKILL while it reads, tokenizes and finishes; a later build succeeds."""
     path, root = write_files(tmp_path / "texts", 100, words=1500), tmp_path / "data"
     config = config_of(path, tokenizer="bpe", vocab=400, validation=0.02)
-    killed = 0
-    for sign in (".*.tmp", ".*.tmp/train-00000.bin", ".*.tmp/manifest.json"):
-        process = subprocess.Popen(command(root, config), stderr=subprocess.DEVNULL)
-        while process.poll() is None and not list(root.glob(sign)):
+    killed, err = 0, tmp_path / "stderr"
+    for sign in (".half-*", ".half-*/train-00000.bin", ".half-*/manifest.json"):
+        arguments = command(root, config)[3:]
+        process = start_command(processes, "mtp.data.corpus", arguments, os.devnull, err)
+        while process.is_alive() and not list(root.glob(sign)):
             time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
         for folder in root.glob("files-*"):  # only a build that ended before the signal
             open_corpus(folder)
             shutil.rmtree(folder)
     assert killed >= 2
     corpus = build(config, root, False)
     assert corpus.manifest["documents"]["seen"] == 100
-    assert not list(root.glob(".*.tmp"))
+    assert not list(root.glob(".half-*"))
 
 
-def test_two_builds_at_once_end_well(tmp_path: Path) -> None:
+def test_two_builds_at_once_end_well(tmp_path: Path, processes: ForkServerContext) -> None:
     config = config_of(write_files(tmp_path / "texts", 100, words=1500), tokenizer="bpe", vocab=400)
-    start = [
-        subprocess.Popen(command(tmp_path / "data", config), stdout=-1, stderr=-1, text=True)
-        for _ in range(2)
+    outs, errs = ([tmp_path / f"{name}{i}" for i in (0, 1)] for name in ("out", "err"))
+    arguments = command(tmp_path / "data", config)[3:]
+    both = [
+        start_command(processes, "mtp.data.corpus", arguments, out, err)
+        for out, err in zip(outs, errs, strict=True)
     ]
-    ended = [(*process.communicate(timeout=60), process.returncode) for process in start]
-    assert [code for *_, code in ended] == [0, 0]
-    assert ended[0][0].splitlines()[:-1] == ended[1][0].splitlines()[:-1]
-    assert sum("training bpe-400" in log for _, log, _ in ended) == 1  # the other waited
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert len({out.read_text().rpartition(", ready")[0] for out in outs}) == 1
+    assert sum("training bpe-400" in err.read_text() for err in errs) == 1  # the other waited
+    assert sum("waiting for another" in err.read_text() for err in errs) == 1
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     config = config_of(write_files(tmp_path / "texts", 50, words=3000))
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -1,4 +1,4 @@
-"""Corpora of made documents, python:MODULE?NAME=VALUE,..: options, identity, errors."""
+"""Corpora of generated documents, python:MODULE?NAME=VALUE,..: options, identity, errors."""
 
 import doctest
 import importlib
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.mtp.training.test_resume import fails
+from tests.mtp.training.helpers import fails
 
 from mtp.config import CorpusConfig
 from mtp.data import sources
@@ -28,7 +28,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Put a module (again) where it is found; returns its name."""
+    """Write a module (again) where imports find it; returns its name."""
     monkeypatch.syspath_prepend(tmp_path / "modules")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a .pyc is good for a second
     written = set[str]()
@@ -52,7 +52,7 @@ def read(source: str) -> list[str]:
     return [document.content.decode() for document in documents]
 
 
-def made(source: str, folder: Path) -> Corpus:
+def build_source(source: str, folder: Path) -> Corpus:
     config = CorpusConfig(source, "bytes", validation=0.2)
     return build(config, folder / "data", progress=False)
 
@@ -113,14 +113,14 @@ def test_a_module_without_documents_is_bad_input(name: str) -> None:
         read(f"python:{name}")
 
 
-def test_documents_that_cannot_be_called_are_no_function(write: Write) -> None:
+def test_documents_must_be_a_function(write: Write) -> None:
     name = write("documents = ['one', 'two']\n")
     with pytest.raises(BadInput, match=f"module {name} has no function documents"):
         read(f"python:{name}")
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         ("1 / 0\n", "division by zero"),
         ("def documents(options:\n", "never closed"),
@@ -130,9 +130,9 @@ def test_documents_that_cannot_be_called_are_no_function(write: Write) -> None:
 )
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_module_that_cannot_be_imported_is_bad_input(
-    write: Write, code: str, told: str, inside: bool
+    write: Write, code: str, message: str, inside: bool
 ) -> None:
-    """Or the package that it is in."""
+    """The message names the module, or the package that it is in."""
     name = "broken_kind.stories" if inside else "broken_stories"
     if inside:
         write(code, "broken_kind.__init__")
@@ -143,10 +143,10 @@ def test_a_module_that_cannot_be_imported_is_bad_input(
         read(f"python:{name}")
     said = str(error.value)
     assert said.startswith(f"source python:{name}: ") and "\n" not in said
-    assert told in said or inside
+    assert message in said or inside
 
 
-def test_python_alone_is_no_source() -> None:
+def test_python_alone_is_not_a_source() -> None:
     for source in ("python", "python:"):
         with pytest.raises(BadInput, match=r"unknown source 'python.*python:MODULE"):
             read(source)
@@ -169,44 +169,44 @@ def test_a_corpus_holds_what_the_module_yields(write: Write, tmp_path: Path) -> 
     source = f"python:{write(STORIES)}?word=hen"
     wanted = [f"story {i} is of a hen and of nothing else" for i in range(20)]
     assert read(source) == read(source) == wanted
-    corpus = made(source, tmp_path)
+    corpus = build_source(source, tmp_path)
     assert sorted(texts(corpus)) == sorted(wanted)
     assert corpus.folder.name.startswith("made_stories-")
     assert len(list(corpus.train.documents())) not in (0, 20)
     assert corpus.manifest["config"]["source"] == source
 
 
-def test_made_documents_are_no_code(write: Write, tmp_path: Path) -> None:
+def test_generated_documents_are_not_filtered_as_code(write: Write, tmp_path: Path) -> None:
     """Filters against generated code would drop a line of 2000 characters."""
     name = write("def documents(options):\n    return [str(i) * 2000 for i in range(9)]\n")
-    assert len(texts(made(f"python:{name}", tmp_path))) == 9
+    assert len(texts(build_source(f"python:{name}", tmp_path))) == 9
 
 
 def test_the_same_source_is_built_once(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = f"python:{write(STORIES)}"
-    first = made(source, tmp_path)
+    first = build_source(source, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("mtp.data.corpus._build", lambda *_: pytest.fail("built again"))
-        again = made(source, tmp_path)
+        again = build_source(source, tmp_path)
     assert again.folder == first.folder and texts(again) == texts(first)
-    elsewhere = made(source, tmp_path / "elsewhere")
+    elsewhere = build_source(source, tmp_path / "elsewhere")
     assert elsewhere.folder.name == first.folder.name and texts(elsewhere) == texts(first)
 
 
 def test_another_option_is_another_corpus(write: Write, tmp_path: Path) -> None:
     name = write(STORIES)
-    fox, hen = (made(f"python:{name}{options}", tmp_path) for options in ("", "?word=hen"))
+    fox, hen = (build_source(f"python:{name}{options}", tmp_path) for options in ("", "?word=hen"))
     assert fox.folder != hen.folder and not set(texts(fox)) & set(texts(hen))
 
 
 def test_a_changed_module_makes_another_corpus(write: Write, tmp_path: Path) -> None:
-    before = made(f"python:{write(STORIES)}", tmp_path)
-    after = made(f"python:{write(STORIES.replace('story', 'tale'))}", tmp_path)
+    before = build_source(f"python:{write(STORIES)}", tmp_path)
+    after = build_source(f"python:{write(STORIES.replace('story', 'tale'))}", tmp_path)
     assert before.folder != after.folder
     assert texts(before)[0].startswith("story") and texts(after)[0].startswith("tale")
-    back = made(f"python:{write(STORIES)}", tmp_path)
+    back = build_source(f"python:{write(STORIES)}", tmp_path)
     assert back.folder == before.folder
 
 
@@ -221,7 +221,7 @@ def test_a_changed_file_beside_the_module_makes_another_corpus(write: Write) -> 
 
 
 def test_polynomials_are_a_source(tmp_path: Path) -> None:
-    corpus = made("python:synthetic.polynomials?p=3,d=2,ops=2,count=320", tmp_path)
+    corpus = build_source("python:synthetic.polynomials?p=3,d=2,ops=2,count=320", tmp_path)
     lines = [line for text in texts(corpus) for line in text.split("\n")]
     assert len(lines) == 320 and all(line.count("=") == 1 for line in lines)
 
@@ -231,22 +231,22 @@ def test_polynomials_are_a_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("python:nope", "there is no module nope"),
         ("python:json", "module json has no function documents"),
-        ("python:synthetic.polynomials?p=7,p=7", "'p=7' is not NAME=VALUE, or comes twice"),
+        ("python:synthetic.polynomials?p=7,p=7", "'p=7' is not NAME=VALUE, or NAME comes twice"),
         ("python:synthetic.polynomials?q=7", "unknown option 'q'; choose from: p, d, ops"),
     ],
 )
-def test_the_command_line_tells_a_bad_source_in_one_line(
+def test_the_command_line_reports_a_bad_source_in_one_line(
     source: str,
-    told: str,
+    message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     places = ("--run", tmp_path / "run", "--data", tmp_path / "data")
     line = fails(capsys, monkeypatch, *places, f"data.source={source}", "tokens=1e4")
-    assert line.startswith(f"error: source {source}: ") and told in line
+    assert line.startswith(f"error: source {source}: ") and message in line
     assert not (tmp_path / "data").exists() and not (tmp_path / "run" / "checkpoint").exists()

@@ -26,7 +26,7 @@ BOS, EOS = 0, 1
 
 
 class Memory(Pairs):
-    """Records in memory; a token's id says its place, so that no target is mistaken for another."""
+    """Records in memory; a token's id is its position, so that no target is mistaken for another."""
 
     def __init__(self, lengths: Sequence[tuple[int, ...]]) -> None:
         """lengths: of prompts, completions and perhaps the prompts' suffixes."""
@@ -116,7 +116,7 @@ def test_what_the_context_cuts_is_counted() -> None:
     assert split.cuts(11) == (0, 0, pytest.approx((6 + 5 + 11) / 33))
     assert split.cuts(10)[:2] == (1, 0) and split.cuts(5)[:2] == (2, 0)
     assert split.cuts(4) == (2, 1, 1.0)
-    assert "3 records; a context of 5 cuts 2 prompts and 0 completions" in split.told(5)
+    assert "3 records; a context of 5 cuts 2 prompts and 0 completions" in split.summary(5)
 
 
 def test_an_epoch_has_every_record_once_and_resumes() -> None:
@@ -130,7 +130,7 @@ def test_an_epoch_has_every_record_once_and_resumes() -> None:
     resumed.load_state(part.state())
     for ours, theirs in zip(resumed.next(), part.next(), strict=True):
         assert torch.equal(ours, theirs)
-    with pytest.raises(BadInput, match="10 windows of 12 tokens, less than one batch of 11"):
+    with pytest.raises(BadInput, match="10 windows of 12 tokens, fewer than one batch of 11"):
         Batches(split, 11, 12, 2, seed=3)
 
 
@@ -151,7 +151,7 @@ def write(file: Path, records: list[tuple[str, str]]) -> Path:
     return file
 
 
-def made(tmp_path: Path, records: list[tuple[str, str]], **changes: object) -> Corpus:
+def build_pairs(tmp_path: Path, records: list[tuple[str, str]], **changes: object) -> Corpus:
     file = write(tmp_path / "train.jsonl", records)
     values = {"source": f"pairs:{file}", "tokenizer": "bytes", "validation": 0.3} | changes
     return build(CorpusConfig(**values), tmp_path / "data", progress=False)  # pyright: ignore
@@ -162,7 +162,7 @@ SUMS = [(f"What is {i} + {i}?", f" {i + i} é.\n") for i in range(40)]
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
 def test_records_come_back_whole(tmp_path: Path, tokenizer: str) -> None:
-    corpus = made(tmp_path, [*SUMS, SUMS[0], ("", "x")], tokenizer=tokenizer, vocab=280)
+    corpus = build_pairs(tmp_path, [*SUMS, SUMS[0], ("", "x")], tokenizer=tokenizer, vocab=280)
     assert corpus.manifest["documents"]["duplicates"] == 1
     found, scored_bytes = [], []
     for split in (corpus.train, corpus.validation):
@@ -209,7 +209,7 @@ def test_a_long_document_is_learned_as_it_is_asked(tmp_path: Path, tokenizer: st
 
 def test_answers_to_one_prompt_are_held_out_together(tmp_path: Path) -> None:
     records = [(f"Problem {i}:", f" solution {j}") for i in range(30) for j in range(4)]
-    corpus = made(tmp_path, records)
+    corpus = build_pairs(tmp_path, records)
     sides = []
     for split in (corpus.train, corpus.validation):
         texts = [corpus.tokenizer.decode(ids.tolist()) for ids in split.documents()]
@@ -221,7 +221,7 @@ def test_answers_to_one_prompt_are_held_out_together(tmp_path: Path) -> None:
 
 def test_the_manifest_counts_long_records(tmp_path: Path) -> None:
     # 2 + 60 + n bytes and specials: 67 and 134 tokens
-    corpus = made(tmp_path, [("p" * 60, "c" * 5), ("q" * 60, "c" * 72)], validation=0.0)
+    corpus = build_pairs(tmp_path, [("p" * 60, "c" * 5), ("q" * 60, "c" * 72)], validation=0.0)
     records = corpus.manifest["records"]["train"]
     assert (records["records"], records["longest"]) == (2, 134)
     assert records["cut_by_context"] == {"64": 2, "128": 1}
@@ -233,17 +233,17 @@ def test_the_manifest_counts_long_records(tmp_path: Path) -> None:
 
 
 def test_the_corpus_follows_the_files_content(tmp_path: Path) -> None:
-    first = made(tmp_path, SUMS)
+    first = build_pairs(tmp_path, SUMS)
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     (tmp_path / "train.jsonl").rename(moved / "train.jsonl")
     config = CorpusConfig(f"pairs:{moved / 'train.jsonl'}", "bytes", validation=0.3)
     assert build(config, tmp_path / "data", progress=False).folder == first.folder
-    assert made(tmp_path, SUMS[1:]).folder != first.folder
+    assert build_pairs(tmp_path, SUMS[1:]).folder != first.folder
 
 
 def test_an_altered_table_of_records_is_found(tmp_path: Path) -> None:
-    corpus = made(tmp_path, SUMS)
+    corpus = build_pairs(tmp_path, SUMS)
     file = corpus.folder / "train-records.bin"
     data = file.read_bytes()
     file.write_bytes(bytes([data[0] ^ 1]) + data[1:])
@@ -251,9 +251,9 @@ def test_an_altered_table_of_records_is_found(tmp_path: Path) -> None:
         open_corpus(corpus.folder)
 
 
-def test_a_table_of_another_form_is_told(tmp_path: Path) -> None:
-    """As from before records had suffixes; the hashes are right."""
-    folder = made(tmp_path, SUMS).folder
+def test_a_records_table_of_another_form_is_reported(tmp_path: Path) -> None:
+    """A table from before records had suffixes; its hashes are right."""
+    folder = build_pairs(tmp_path, SUMS).folder
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["sha256"]
     for entry in manifest["records"].values():
@@ -263,7 +263,7 @@ def test_a_table_of_another_form_is_told(tmp_path: Path) -> None:
         entry["sha256"] = file_sha256(file)
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": digest}))
-    with pytest.raises(BadInput, match=r"records.bin has the wrong size; delete .* built again"):
+    with pytest.raises(BadInput, match=r"records.bin has the wrong size; delete .* to build it again"):
         open_corpus(folder)
 
 
@@ -283,7 +283,7 @@ def test_a_table_of_another_form_is_told(tmp_path: Path) -> None:
     ],
     ids=lambda line: line[:40],
 )
-def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
+def test_a_line_that_is_not_a_record_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text('{"prompt": "a", "completion": "b"}\n' + line + "\n")
     with pytest.raises(BadInput, match=r"bad.jsonl line 2 is not a record") as error:
@@ -293,17 +293,17 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
 
 def test_other_bad_input(tmp_path: Path) -> None:
     write(tmp_path / "good.jsonl", SUMS)
-    for source, told in (
+    for source, message in (
         (f"pairs:{tmp_path}/none.jsonl", "no such file"),
         (f"pairs:{tmp_path}", "no such file"),
         (f"mix:1*pairs:{tmp_path}/good.jsonl|1*stdlib", "pairs cannot be mixed"),
         ("pairs:", "unknown source"),
     ):
-        with pytest.raises(BadInput, match=told):
+        with pytest.raises(BadInput, match=message):
             build(CorpusConfig(source, "bytes"), tmp_path / "data", progress=False)
 
 
-def test_text_that_is_no_unicode_is_counted(tmp_path: Path) -> None:
-    corpus = made(tmp_path, [*SUMS, ("half a pair: \ud800", "x")])
+def test_text_that_is_not_unicode_is_counted(tmp_path: Path) -> None:
+    corpus = build_pairs(tmp_path, [*SUMS, ("half a pair: \ud800", "x")])
     assert corpus.manifest["documents"]["not_utf8"] == 1
     assert isinstance(corpus.tokenizer, ByteTokenizer)

@@ -105,8 +105,8 @@ def test_bad_hugging_face_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             raise Own("half a file\nand more")
 
         patch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-        told = "^source hf:some/set#part could not be read: half a file$"
-        with pytest.raises(BadInput, match=told):
+        message = "^source hf:some/set#part could not be read: half a file$"
+        with pytest.raises(BadInput, match=message):
             read("hf:some/set#part")
     pytest.importorskip("datasets", reason="extra [hf] not installed")
     with pytest.raises(BadInput, match="could not be read"):
@@ -159,7 +159,7 @@ def test_mixtures_keep_the_ratio_until_a_source_ends(tmp_path: Path) -> None:
         assert read(f"mix:{one}*files:{long}|{other}*files:{short}") == found
 
 
-def test_mixtures_are_told_apart(tmp_path: Path) -> None:
+def test_different_mixtures_are_different_corpora(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(name * 50)
     a, b = (f"files:{tmp_path / name}.txt" for name in "ab")
@@ -170,7 +170,7 @@ def test_mixtures_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("mix:stdlib|stdlib", "'stdlib' is not WEIGHT"),
         ("mix:0*stdlib|1*stdlib", "'0.stdlib' is not WEIGHT"),
@@ -182,6 +182,6 @@ def test_mixtures_are_told_apart(tmp_path: Path) -> None:
         ("mix:", "unknown source 'mix:'"),
     ],
 )
-def test_bad_mixtures(source: str, told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_bad_mixtures(source: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         sources.open_source(source, NOWHERE)

@@ -100,8 +100,8 @@ def test_bpe_training_is_deterministic(bpe: BPE, tmp_path: Path) -> None:
     assert (tmp_path / "tokenizer.json").read_text() == bpe.inner.to_str(pretty=True)
 
 
-def test_a_file_that_says_to_cut_or_fill_texts_does_neither(bpe: BPE, tmp_path: Path) -> None:
-    """As files of other programs do; a prompt would lose its end in silence."""
+def test_truncation_and_padding_in_a_file_are_ignored(bpe: BPE, tmp_path: Path) -> None:
+    """Other programs' files have them; a prompt would silently lose its end."""
     inner = tokenizers.Tokenizer.from_str(bpe.inner.to_str())
     inner.enable_truncation(4)
     inner.enable_padding(length=8)

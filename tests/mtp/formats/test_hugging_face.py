@@ -1,5 +1,5 @@
-"""Hugging Face's Llama says the same here, ours the same there, with the same tokens; a bad folder
-is told in one line."""
+"""Hugging Face's Llama gives the same logits here, and ours gives the same there, with the same
+tokens; a bad folder is reported in one line."""
 
 import json
 import shutil
@@ -14,17 +14,18 @@ from mtp.data.tokenizer import BPE, ByteTokenizer, LlamaTokenizer, Tokenizer, lo
 from mtp.decoding.generate import generate
 from mtp.decoding.trees import Tree
 from mtp.formats import hugging_face
-from mtp.formats.folders import read
+from mtp.formats.folders import read_model
+from mtp.head_types import HEADS
 from mtp.model.surgery import grow_heads
-from tests.mtp.formats.test_folders import (
-    HEADS,
+from tests.mtp.formats.helpers import (
     TOKENS,
     assert_equal_models,
     cut,
+    from_pretrained,
     logits,
     our_model,
-    randomise,
     refused,
+    their_model,
     write,
 )
 
@@ -52,31 +53,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def their_model(**changes: Any) -> Any:
-    """A small LlamaForCausalLM with random weights, norms included."""
-    transformers = pytest.importorskip("transformers", reason="the bench extra is not installed")
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    shape = {
-        "vocab_size": 97, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
-        "num_attention_heads": 4, "max_position_embeddings": 128,
-        "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    made = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(shape | changes)))
-    randomise(made)
-    return made.eval()
-
-
 # --------------------------------------------------------------------------------------------------
 # Hugging Face's Llama
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_hugging_face_llama_says_the_same_here(variant: str, tmp_path: Path) -> None:
+def test_a_hugging_face_llama_gives_the_same_logits_here(variant: str, tmp_path: Path) -> None:
     theirs = their_model(**VARIANTS[variant])
     theirs.save_pretrained(tmp_path)
-    ours = read(tmp_path)
+    ours = read_model(tmp_path)
     with torch.no_grad():
         expected = theirs(TOKENS).logits
     assert expected.std() > 0.3
@@ -85,14 +70,14 @@ def test_a_hugging_face_llama_says_the_same_here(variant: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("variant", ["linear", "Llama 3"])
 def test_rope_scaling_matters(variant: str, tmp_path: Path) -> None:
-    """Else the tests above would hold without it."""
+    """Otherwise the tests above would pass without it."""
     theirs = their_model(**VARIANTS[variant])
     theirs.save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     values["rope_parameters"]["rope_type"] = "default"
     (tmp_path / "config.json").write_text(json.dumps(values))
     with torch.no_grad():
-        assert (logits(read(tmp_path))[0] - theirs(TOKENS).logits).abs().max() > 0.1
+        assert (logits(read_model(tmp_path))[0] - theirs(TOKENS).logits).abs().max() > 0.1
 
 
 def older(folder: Path) -> None:
@@ -115,9 +100,9 @@ def older(folder: Path) -> None:
 @pytest.mark.parametrize("variant", ["plain", "tied", "linear", "Llama 3"])
 def test_older_folders_are_read_too(variant: str, tmp_path: Path) -> None:
     their_model(**VARIANTS[variant]).save_pretrained(tmp_path)
-    now = logits(read(tmp_path))
+    now = logits(read_model(tmp_path))
     older(tmp_path)
-    assert torch.equal(logits(read(tmp_path)), now)
+    assert torch.equal(logits(read_model(tmp_path)), now)
 
 
 def test_shards_are_joined(tmp_path: Path) -> None:
@@ -125,14 +110,14 @@ def test_shards_are_joined(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path / "one")
     theirs.save_pretrained(tmp_path / "many", max_shard_size="100KB")
     assert len(list((tmp_path / "many").glob("*.safetensors"))) > 2
-    assert_equal_models(read(tmp_path / "one"), read(tmp_path / "many"))
+    assert_equal_models(read_model(tmp_path / "one"), read_model(tmp_path / "many"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_read_as_float32(dtype: torch.dtype, tmp_path: Path) -> None:
     theirs = their_model().to(dtype)
     theirs.save_pretrained(tmp_path)
-    ours = read(tmp_path)
+    ours = read_model(tmp_path)
     assert ours.embedding.weight.dtype == torch.float32
     with torch.no_grad():
         expected = type(theirs).from_pretrained(tmp_path, dtype=torch.float32)(TOKENS).logits
@@ -148,13 +133,6 @@ OURS: dict[str, dict[str, Any]] = {
 }
 
 
-def from_pretrained(folder: Path) -> Any:
-    transformers = pytest.importorskip("transformers", reason="the bench extra is not installed")
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    return transformers.AutoModelForCausalLM.from_pretrained(folder)
-
-
 @pytest.mark.parametrize("variant", OURS)
 @pytest.mark.parametrize("head", ["parallel", "linear"])
 def test_transformers_loads_head_1(head: str, variant: str, tmp_path: Path) -> None:
@@ -165,7 +143,7 @@ def test_transformers_loads_head_1(head: str, variant: str, tmp_path: Path) -> N
     with torch.no_grad():
         got = theirs(TOKENS).logits
     torch.testing.assert_close(got, logits(ours)[0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(logits(read(tmp_path))[0], logits(ours)[0], rtol=0, atol=0)
+    torch.testing.assert_close(logits(read_model(tmp_path))[0], logits(ours)[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -173,7 +151,7 @@ def test_every_type_of_head_has_a_llama_inside(head: str, tmp_path: Path) -> Non
     ours = our_model(head)
     generate(ours, [[1, 2, 3]], 4)  # which packs its weights
     hugging_face.write_hf(tmp_path, ours, None)
-    assert torch.equal(logits(read(tmp_path))[0], logits(ours)[0])
+    assert torch.equal(logits(read_model(tmp_path))[0], logits(ours)[0])
 
 
 def test_an_imported_model_decodes_as_transformers_does(tmp_path: Path) -> None:
@@ -185,7 +163,7 @@ def test_an_imported_model_decodes_as_transformers_does(tmp_path: Path) -> None:
     made = theirs.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=False
     )
-    model = read(tmp_path)
+    model = read_model(tmp_path)
     assert generate(model, rows, 40).tokens == made[:, 20:].tolist()
     tree = Tree(((), (0,), (1,), (0, 0), (0, 1)))
     for head in HEADS:
@@ -287,8 +265,8 @@ def indexed(places: Any) -> Any:
 
 Q = "model.layers.1.self_attn.q_proj.weight"
 BAD_HF: dict[str, tuple[Any, list[str]]] = {
-    "no folder": (shutil.rmtree, ["no checkpoint", "config.json", "params.json"]),
-    "no config": (lambda f: (f / "config.json").unlink(), ["no checkpoint", "config.json"]),
+    "no folder": (shutil.rmtree, ["is not a checkpoint", "config.json", "params.json"]),
+    "no config": (lambda f: (f / "config.json").unlink(), ["is not a checkpoint", "config.json"]),
     "torn config": (cut("config.json", 0.5), ["config.json", "torn"]),
     "config is a list": (write("config.json", b"[]"), ["config.json", "JSON"]),
     "config is binary": (write("config.json", b"\xff\xfe\x00"), ["config.json", "JSON"]),
@@ -353,12 +331,12 @@ def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", BAD_HF)
-def test_a_bad_hugging_face_folder_is_told_in_one_line(
+def test_a_bad_hugging_face_folder_is_reported_in_one_line(
     case: str, hf_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(hf_folder, tmp_path / "hf")
-    read(tmp_path / "hf")
-    change, told = BAD_HF[case]
+    read_model(tmp_path / "hf")
+    change, parts = BAD_HF[case]
     change(tmp_path / "hf")
-    with refused(str(tmp_path / "hf"), *told):
-        read(tmp_path / "hf")
+    with refused(str(tmp_path / "hf"), *parts):
+        read_model(tmp_path / "hf")

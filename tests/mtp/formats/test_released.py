@@ -1,4 +1,4 @@
-"""The paper's released files say what their own formulas say, are written and read again, and
+"""The paper's released files give what Meta's formulas give, are written and read again, and
 damaged or hostile ones are refused."""
 
 import json
@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from mtp.formats import released
-from mtp.formats.folders import read
-from tests.mtp.formats.test_folders import (
+from mtp.formats.folders import read_model
+from tests.mtp.formats.helpers import (
     TOKENS,
     assert_equal_models,
     cut,
     logits,
     our_model,
     refused,
+    released_model,
+    save_released,
     write,
 )
 
@@ -64,57 +66,13 @@ def metas_forward(weights: dict[str, Tensor], params: dict[str, Any], tokens: Te
     return torch.stack(latents) @ w["output.weight"].T
 
 
-def released_model(n: int = 3, kv: int = 4, **params: Any) -> tuple[dict[str, Tensor], Any]:
-    """Random weights under Meta's names, and their params.json."""
-    D, F, V, L, E = 32, 88, 97, 5, 8
-    g = torch.Generator().manual_seed(n)
-
-    def matrix(rows: int, columns: int) -> Tensor:
-        return torch.randn(rows, columns, generator=g) * columns**-0.5
-
-    def gain() -> Tensor:
-        return torch.rand(D, generator=g) + 0.5
-
-    weights = {"tok_embeddings.weight": matrix(V, D), "output.weight": matrix(V, D)}
-    weights |= {"norm.weight": gain(), "rope.freqs": torch.ones(4)}
-    names = [f"layers.{i}" for i in range(L - n + 1)] + [f"extra_heads.{i}" for i in range(n - 1)]
-    for name in names:
-        shapes = {"wq": (D, D), "wk": (kv * E, D), "wv": (kv * E, D), "wo": (D, D)}
-        weights |= {f"{name}.attention.{k}.weight": matrix(*s) for k, s in shapes.items()}
-        shapes = {"w1": (F, D), "w2": (D, F), "w3": (F, D)}
-        weights |= {f"{name}.feed_forward.{k}.weight": matrix(*s) for k, s in shapes.items()}
-        weights |= {f"{name}.{k}_norm.weight": gain() for k in ("attention", "ffn")}
-    values = {"dim": D, "n_layers": L, "n_heads": 4, "vocab_size": -1, "multiple_of": 8}
-    values |= {"norm_eps": 1e-5, "n_future_tokens": n} | params
-    if kv != 4:
-        values["n_kv_heads"] = kv
-    return weights, values
-
-
-def save_released(
-    folder: Path, weights: dict[str, Tensor], params: Any, shards: int = 1, by: int = 1
-) -> None:
-    """Write them cut into `shards`, the embedding along `by`: 1 as Llama 2's, 0 as Llama 3's."""
-    folder.mkdir(exist_ok=True)
-    (folder / "params.json").write_text(json.dumps(params))
-    axes = {"wo": 1, "w2": 1, "tok_embeddings": by}
-    for i in range(shards):
-        part = {
-            name: w
-            if w.dim() == 1
-            else w.tensor_split(shards, axes.get(name.split(".")[-2], 0))[i].clone()
-            for name, w in weights.items()
-        }
-        torch.save(part, folder / f"consolidated.{i:02}.pth")
-
-
 @pytest.mark.parametrize(("n", "kv", "base"), [(1, 4, 1e4), (4, 4, 1e4), (3, 2, 5e5)])
-def test_a_released_model_says_what_its_own_formulas_say(
+def test_a_released_model_gives_what_metas_formulas_give(
     n: int, kv: int, base: float, tmp_path: Path
 ) -> None:
     weights, params = released_model(n, kv, rope_theta=base)
     save_released(tmp_path, weights, params)
-    model = read(tmp_path)
+    model = read_model(tmp_path)
     assert (model.config.n, model.config.head, model.config.context) == (n, "parallel", 4096)
     expected = metas_forward(weights, params, TOKENS)
     with torch.no_grad():
@@ -131,14 +89,14 @@ def test_model_parallel_shards_are_joined(by: int, tmp_path: Path) -> None:
     }
     save_released(tmp_path / "one", padded, params)
     save_released(tmp_path / "two", padded, params, shards=2, by=by)
-    assert_equal_models(read(tmp_path / "one"), read(tmp_path / "two"))
+    assert_equal_models(read_model(tmp_path / "one"), read_model(tmp_path / "two"))
 
 
 def test_a_released_model_without_n_is_counted(tmp_path: Path) -> None:
     weights, params = released_model(3)
     del params["n_future_tokens"]
     save_released(tmp_path, weights, params)
-    assert read(tmp_path).config.n == 3
+    assert read_model(tmp_path).config.n == 3
 
 
 RELEASED: dict[str, dict[str, Any]] = {
@@ -156,7 +114,7 @@ RELEASED: dict[str, dict[str, Any]] = {
 def test_the_released_format_round_trips(variant: str, tmp_path: Path) -> None:
     model = our_model(**RELEASED[variant])
     released.write_released(tmp_path, model, None)
-    again = read(tmp_path)
+    again = read_model(tmp_path)
     assert torch.equal(logits(again), logits(model))
     params = json.loads((tmp_path / "params.json").read_text())
     weights = torch.load(tmp_path / "consolidated.00.pth", weights_only=True)
@@ -170,7 +128,7 @@ def test_the_released_format_round_trips(variant: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "changes", "told"),
+    ("head", "changes", "message"),
     [
         ("linear", {}, "linear"),
         ("causal", {}, "causal"),
@@ -180,9 +138,9 @@ def test_the_released_format_round_trips(variant: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_the_released_format_cannot_hold(
-    head: str, changes: dict[str, Any], told: str, tmp_path: Path
+    head: str, changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with refused("released", told):
+    with refused("released", message):
         released.write_released(tmp_path, our_model(head, **changes), None)
     assert not list(tmp_path.iterdir())
 
@@ -205,7 +163,7 @@ def test_a_hostile_pickle_is_refused_and_does_nothing(legacy: bool, tmp_path: Pa
     evil = weights | {"evil": Hostile(proof)}
     torch.save(evil, file, _use_new_zipfile_serialization=not legacy)
     with refused("consolidated.00.pth", "refused"):
-        read(tmp_path)
+        read_model(tmp_path)
     assert not proof.exists()
     torch.load(file, weights_only=False)  # it was a real one
     assert proof.exists()
@@ -270,10 +228,10 @@ BAD_RELEASED: dict[str, tuple[Any, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_RELEASED)
-def test_a_bad_released_folder_is_told_in_one_line(case: str, tmp_path: Path) -> None:
+def test_a_bad_released_folder_is_reported_in_one_line(case: str, tmp_path: Path) -> None:
     save_released(tmp_path / "released", *released_model())
-    read(tmp_path / "released")
-    change, told = BAD_RELEASED[case]
+    read_model(tmp_path / "released")
+    change, message = BAD_RELEASED[case]
     change(tmp_path / "released")
-    with refused(str(tmp_path / "released"), *told):
-        read(tmp_path / "released")
+    with refused(str(tmp_path / "released"), *message):
+        read_model(tmp_path / "released")

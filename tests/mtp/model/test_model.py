@@ -12,7 +12,7 @@ from mtp.config import SIZES, ModelConfig, size
 from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer, flops_per_token, parameter_counts
 from mtp.model.surgery import drop_heads
-from mtp.model.transformer import Attention, Block, LayerCache, Positions, Rope, attend
+from mtp.model.transformer import Attention, Block, LayerCache, Placement, Rope, attend
 from mtp.objective import cross_entropy
 
 TYPES = tuple(HEADS)
@@ -24,7 +24,7 @@ def config_of(head: str, n: int = 3, **changes: Any) -> ModelConfig:
 
 
 def tiny(head: str, n: int = 3, **changes: Any) -> MultiTokenTransformer:
-    """Random float64 weights, the norms' gains included: equal gains would hide a mixed-up norm."""
+    """Random float64 weights, also for the norms' gains: equal gains would hide a mixed-up norm."""
     torch.manual_seed(0)
     model = MultiTokenTransformer(config_of(head, n, **changes)).double()
     with torch.no_grad():
@@ -194,8 +194,8 @@ class Layer:
         mask = torch.zeros(look.shape, dtype=x.dtype).masked_fill(~look, -torch.inf)[:, None]
         K = self.cache.k.shape[1]
         first = 14 * torch.arange(B * K).view(B, K, 1)
-        place = Positions((first + steps[:, None]).flatten(), mask, self.rope(steps))
-        return self.block.extend(x, self.cache, place, at)
+        placement = Placement((first + steps[:, None]).flatten(), mask, self.rope(steps))
+        return self.block.extend(x, self.cache, placement, at)
 
     def stored(self) -> Tensor:
         return torch.stack([self.cache.k, self.cache.v])
@@ -232,7 +232,7 @@ def test_a_cached_layer_gives_what_the_whole_pass_gives(kv_heads: int) -> None:
 
 @pytest.mark.parametrize("kv_heads", [4, 2])
 def test_a_cached_layer_sees_what_its_mask_says(kv_heads: int) -> None:
-    """Two candidates for one place: each sees its own line, as if the other were not there."""
+    """Two candidates for one position: each sees its own line, as if the other were not there."""
     layer, start = Layer(1, kv_heads), torch.tensor([4])
     x = torch.randn(1, 7, 16, dtype=torch.float64)
     layer.extend(x[:, :4], torch.tensor([0]))

@@ -1,4 +1,4 @@
-"""Runs that start with another run's weights: what they take, what they refuse, how they go on."""
+"""Runs that start with another run's weights: what they take and refuse, how they continue."""
 
 import dataclasses
 import json
@@ -17,39 +17,29 @@ import torch
 
 from mtp import checkpoint, convert
 from mtp import train as train_command
-from mtp.checkpoint import Checkpoint
 from mtp.config import ModelConfig, TrainConfig
 from mtp.data.batches import IGNORE
 from mtp.data.pairs import Pairs
-from mtp.data.tokenizer import BPE, ByteTokenizer, Tokenizer, load
+from mtp.data.tokenizer import BPE, ByteTokenizer, load
 from mtp.errors import BadInput
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads, dropped_config
 from mtp.overrides import from_dict, identity, override, to_json
-from mtp.training.finetune import begin, override_from_start
-from mtp.training.run import claim, train
+from mtp.training.finetune import override_from_start, save_start_weights
+from mtp.training.run import claim_folder, train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
-from tests.mtp.training.test_parallel import on_two
-from tests.mtp.training.test_train import Make, assert_same_run, rows, status, trainer
-
-SHAPE = {"dim": 32, "layers": 4, "attn_heads": 2, "vocab": 258, "n": 3, "context": 48}
-
-
-def a_run(
-    folder: Path, seed: int = 0, tokenizer: Tokenizer | None = None, **model: Any
-) -> MultiTokenTransformer:
-    """A finished run's folder, as mtp.train leaves it, and its model."""
-    torch.manual_seed(seed)
-    made = MultiTokenTransformer(from_dict(ModelConfig, SHAPE | model))
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=made.config)))
-    (tokenizer or ByteTokenizer()).save(folder)
-    weights = {name: w.detach() for name, w in made.named_parameters()}
-    moments = {f"exp_avg.{name}": w for name, w in weights.items()}
-    checkpoint.save(folder / "checkpoint", Checkpoint(7, weights, moments, {"step": 7}))
-    return made
+from tests.mtp.training.helpers import (
+    SHAPE,
+    Make,
+    a_run,
+    assert_same_run,
+    on_two,
+    rows,
+    status,
+    trainer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +104,7 @@ def test_it_begins_with_the_weights_and_a_fresh_optimizer(
 ) -> None:
     config = tuned(f"model.n={n}")
     (tmp_path / "run").mkdir()
-    claim(tmp_path / "run", config)
+    claim_folder(tmp_path / "run", config)
     run = trainer(config, tmp_path / "run", data)
     expected = dict(drop_heads(load_model(start), n).named_parameters())
     weights = run.trainable.weights()
@@ -207,7 +197,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 QUICK = ("precision=float32", "compile=off", "warmup=5", "lr=1e-2", "batch=8")
 
 
-def test_the_command_tunes_and_tells(
+def test_the_command_finetunes_and_reports(
     command: Command, questions: Path, start: Path, data: Path, tmp_path: Path
 ) -> None:
     source = [f"data.source=pairs:{questions}", "data.validation=0.2", *QUICK]
@@ -241,7 +231,7 @@ def test_a_tuned_run_has_its_heads_dropped_and_grown(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What comes out is a run of its own, whatever the source began with."""
+    """The result is a run of its own, whatever the source began with."""
     train(tuned("model.n=2", "tokens=400", "eval_every=0"), tmp_path / "run", data)
     for how, n in (("drop", "1"), ("grow", "4")):
         made = tmp_path / how
@@ -253,7 +243,7 @@ def test_a_tuned_run_has_its_heads_dropped_and_grown(
         train(config, made, data)
         assert not (made / "start").exists()
         with pytest.raises(BadInput, match=rf"{how} has weights of its own"):
-            begin(tuned(), ByteTokenizer(), made)
+            save_start_weights(tuned(), ByteTokenizer(), made)
 
 
 def test_a_stopped_run_ends_with_the_same_weights(
@@ -266,7 +256,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     def until(self: Trainer) -> Any:
         if stops and self.step == stops[0]:
             number = stops.pop(0)
-            if number == 10:  # told to stop: saves first
+            if number == 10:  # asked to stop: saves first
                 os.kill(os.getpid(), signal.SIGTERM)
             else:
                 raise RuntimeError("cut off")
@@ -289,7 +279,7 @@ def test_two_processes_tune_as_one_does(
 ) -> None:
     config = tuned("model.n=2", "tokens=1000", "eval_every=0")
     train(config, tmp_path / "one", data)
-    assert on_two(processes, config, tmp_path / "two", data) == [0, 0]
+    assert on_two(processes, [(config, tmp_path / "two")], data) == [0, 0]
     one, two = (dict(load_model(tmp_path / name).named_parameters()) for name in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
@@ -316,14 +306,14 @@ def test_a_changed_start_is_refused_and_nothing_is_lost(
     assert status(folder)["state"] == "finished"
 
 
-def test_a_begun_run_needs_its_start_no_more(
+def test_a_run_that_has_begun_does_not_need_its_start(
     command: Command,
     questions: Path,
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same command goes on without it, finds the run finished, and changes nothing else."""
+    """The same command continues without it, then finds the run finished and changes nothing."""
     start, folder = tmp_path / "start", tmp_path / "run"
     a_run(start, tokenizer=BPE.train([Path(__file__).read_text()], 300), vocab=300)
     source = [f"data.source=pairs:{questions}", *QUICK, "tokens=2000", "save_every=1"]
@@ -345,46 +335,47 @@ def test_a_begun_run_needs_its_start_no_more(
     command(folder, data, *given)
     command(folder, data)
     assert "model.n 2 -> 1" in command.fails(folder, data, *given, "model.n=1")
-    assert "start is no run" in command.fails(tmp_path / "new", data, *given)
+    assert "start is not a run" in command.fails(tmp_path / "new", data, *given)
 
 
 def test_killed_before_its_first_checkpoint_it_begins_again(
     tuned: Callable[..., TrainConfig], start: Path, data: Path, tmp_path: Path
 ) -> None:
     config, folder = tuned(), tmp_path / "run"
-    begin(config, ByteTokenizer(), folder)
+    save_start_weights(config, ByteTokenizer(), folder)
     shutil.rmtree(folder / "checkpoint")  # the pin alone is written
-    begin(config, ByteTokenizer(), folder)
+    save_start_weights(config, ByteTokenizer(), folder)
     assert checkpoint.newest_whole_step(folder / "checkpoint") == 0
     assert checkpoint.any_saved(folder / "checkpoint")
     shutil.rmtree(folder / "checkpoint")
     shutil.rmtree(start)
     a_run(start, seed=1)
     with pytest.raises(BadInput, match="began with other weights"):
-        begin(config, ByteTokenizer(), folder)
+        save_start_weights(config, ByteTokenizer(), folder)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     {
         "more heads": (["model.n=4"], "model.n 4 parallel heads leave no trunk in 4 layers"),
-        "no heads": (["model.n=0"], "model.n is 0"),
+        "no heads": (["model.n=0"], "0 heads cannot be kept; the model has 3"),
+        "half a head": (["model.n=1.5"], "model.n is '1.5'; it must be of type int"),
         "width": (
             ["model.dim=64"],
-            "model.dim 32 -> 64: of the model of .* only n and the context",
+            "model.dim 32 -> 64: the model is the one of .*; only n, the context",
         ),
         "layers": (["model.layers=9"], "model.layers 4 -> 9"),
         "rope": (["model.rope_base=5e5"], "model.rope_base 10000.0 -> 500000.0"),
         "tokenizer": (["data.tokenizer=bpe", "data.vocab=258"], "not the one that .*=bytes"),
-        "no start": (["init=nowhere"], "nowhere is no run"),
+        "no start": (["init=nowhere"], "nowhere is not a run"),
         "no pairs": (["data.source=pairs:none.jsonl"], "none.jsonl: no such file"),
-        "a batch too large": (["batch=100"], "less than one batch of 100"),
+        "a batch too large": (["batch=100"], "fewer than one batch of 100"),
     }.values(),
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_bad_input(
     overrides: list[str],
-    told: str,
+    message: str,
     command: Command,
     questions: Path,
     start: Path,
@@ -392,7 +383,7 @@ def test_bad_input(
     tmp_path: Path,
 ) -> None:
     given = [f"init={start}", f"data.source=pairs:{questions}", "epochs=1", *QUICK, *overrides]
-    assert re.search(told, command.fails(tmp_path / "run", data, *given))
+    assert re.search(message, command.fails(tmp_path / "run", data, *given))
 
 
 def test_a_damaged_or_untrained_start_is_named(

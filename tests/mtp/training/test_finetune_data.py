@@ -17,7 +17,7 @@ from mtp.overrides import from_dict
 from mtp.training.finetune import override_from_start
 from mtp.training.run import train
 from tests.conftest import BENCHMARK_DATA
-from tests.mtp.training.test_train import rows
+from tests.mtp.training.helpers import rows
 
 FILES = {
     "MBPP": Path(os.environ.get("MBPP", BENCHMARK_DATA / "mbpp/mbpp.jsonl")),
@@ -46,7 +46,7 @@ def start(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of four heads that has read some of this repository."""
     model = {"dim": 48, "layers": 5, "attn_heads": 2, "vocab": 512, "n": 4, "context": 128}
     source = {"source": f"files:{Path(__file__).parent}", "vocab": 512, "validation": 0.0}
-    values = {"model": model, "data": source, "tokens": 60 * 8 * 128, "lr": 5e-3}
+    values = {"model": model, "data": source, "tokens": 30 * 8 * 128, "lr": 5e-3}
     config = override_from_start(from_dict(TrainConfig, values), QUICK)
     folder = tmp_path_factory.mktemp("starts") / "start"
     train(config, folder, data)

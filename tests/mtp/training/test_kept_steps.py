@@ -1,4 +1,4 @@
-"""Steps of a run as checkpoints to be evaluated, and chosen among on the validation split."""
+"""Kept steps of a run: they can be evaluated, and compared on the validation split."""
 
 import shutil
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_steps_are_compared_on_the_validation_split(run: Path, tmp_path: Path, s
     assert files == {("finetuned", "test.jsonl"), ("finetuned-dev", "dev.jsonl")}
 
 
-def test_a_step_that_is_not_there_is_told(run: Path, tmp_path: Path, say: Cli) -> None:
+def test_a_missing_step_is_reported(run: Path, tmp_path: Path, say: Cli) -> None:
     for place in (file(run, 3), file(tmp_path, 2)):
         said = say("--checkpoint", place, "--benchmarks", "microcode", main=evaluate.main)
         assert said.code == 2 and said.err.count("\n") == 1 and "Traceback" not in said.err

@@ -1,10 +1,9 @@
-"""Stopping and going on: no kill, signal or mistake costs a run more than time."""
+"""Stopping and continuing: no kill, signal or mistake costs a run more than time."""
 
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
 
-from mtp import train as train_command
 from mtp.config import TrainConfig
-from mtp.errors import BadInput
 from mtp.training.run import train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
 from tests.conftest import newest_step
-from tests.mtp.training.test_train import Make, assert_same_run, command, rows, status, trainer
+from tests.mtp.helpers import start_command
+from tests.mtp.training.helpers import Make, after, assert_same_run, command, rows, status
 
 # --------------------------------------------------------------------------------------------------
 # killed
@@ -43,7 +40,7 @@ def uninterrupted(
 
 
 def kill_when(pid: int, moment: Callable[[], bool], alive: Callable[[], bool]) -> bool:
-    """SIGKILL at the first moment; False if the process ended before it."""
+    """Send SIGKILL as soon as `moment` is true; returns False if the process ended before."""
     while alive():
         if moment():
             os.kill(pid, signal.SIGKILL)
@@ -53,30 +50,15 @@ def kill_when(pid: int, moment: Callable[[], bool], alive: Callable[[], bool]) -
 
 
 def halves(folder: Path) -> set[tuple[str, int]]:
-    """The folders of unfinished saves, by inode: one left behind is told from a new one."""
+    """The folders of unfinished saves, by inode, so that an old one is not taken for a new one."""
     found = os.scandir(folder / "checkpoint") if (folder / "checkpoint").exists() else ()
     return {(entry.name, entry.inode()) for entry in found if entry.name.startswith(".half-")}
 
 
 def in_a_save(folder: Path) -> Callable[[], bool]:
-    """While a save that begins from now on is written."""
+    """Whether a save is being written that began after this call."""
     before = halves(folder)
     return lambda: bool(halves(folder) - before)
-
-
-def after(seconds: float, folder: Path) -> Callable[[], bool]:
-    """So long after the process has begun to train (it wrote status.json)."""
-    before = (folder / "status.json").stat().st_mtime_ns if (folder / "status.json").exists() else 0
-    begun: list[float] = []
-
-    def moment() -> bool:
-        if not begun:
-            file = folder / "status.json"
-            if file.exists() and file.stat().st_mtime_ns > before:
-                begun.append(time.monotonic())
-        return bool(begun) and time.monotonic() - begun[0] >= seconds
-
-    return moment
 
 
 def test_killed_at_many_moments_it_ends_with_the_same_weights(
@@ -107,16 +89,20 @@ def test_killed_at_many_moments_it_ends_with_the_same_weights(
 
 
 def test_the_command_line_killed_twice_ends_with_the_same_weights(
-    uninterrupted: tuple[TrainConfig, Path], data: Path, tmp_path: Path
+    uninterrupted: tuple[TrainConfig, Path],
+    data: Path,
+    tmp_path: Path,
+    processes: ForkServerContext,
 ) -> None:
     config, reference = uninterrupted
-    folder = tmp_path / "run"
-    for moment in (in_a_save(folder), after(0.2, folder), None):
-        with subprocess.Popen(command(config, folder, data), stderr=subprocess.PIPE) as process:
-            if moment:
-                assert kill_when(process.pid, moment, lambda p=process: p.poll() is None)
-            process.communicate()
-        assert process.returncode == (-signal.SIGKILL if moment else 0)
+    folder, arguments = tmp_path / "run", command(config, tmp_path / "run", data)[3:]
+    for moment in (in_a_save(folder), after(0.1, folder), None):
+        process = start_command(processes, "mtp.train", arguments, os.devnull, tmp_path / "stderr")
+        assert process.pid
+        if moment:
+            assert kill_when(process.pid, moment, process.is_alive)
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if moment else 0)
     assert_same_run(folder, reference)
 
 
@@ -160,7 +146,7 @@ def unasked(
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on(
+def test_a_signal_saves_and_the_run_continues(
     signum: signal.Signals,
     unasked: tuple[TrainConfig, Path],
     data: Path,
@@ -184,173 +170,50 @@ def test_a_signal_saves_and_the_run_goes_on(
     assert stopped.value.signum == signum
     assert signal.getsignal(signum) == handlers
     assert newest_step(folder / "checkpoint") == 7
-    told = status(folder)
-    assert (told["state"], told["step"], told["steps"]) == ("interrupted", 7, 60)
+    message = status(folder)
+    assert (message["state"], message["step"], message["steps"]) == ("interrupted", 7, 60)
     train(config, folder, data)
     assert_same_run(folder, reference)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_line_tells_a_stop_in_one_line(
+def test_the_command_line_reports_a_stop_in_one_line(
     signum: signal.Signals,
     unasked: tuple[TrainConfig, Path],
     data: Path,
     tmp_path: Path,
+    processes: ForkServerContext,
 ) -> None:
+    """SIGTERM goes to a real `python -m mtp.train`, SIGINT to a forked one."""
     config, reference = unasked
-    folder = tmp_path / "run"
-    run = command(config, folder, data)
-    process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True)
+    folder, err, run = (
+        tmp_path / "run",
+        tmp_path / "stderr",
+        command(config, tmp_path / "run", data),
+    )
     begun = after(0, folder)
-    while not begun():
-        assert process.poll() is None
-        time.sleep(0.001)
-    process.send_signal(signum)
-    told = process.communicate()[1].splitlines()
-    assert process.returncode == 128 + signum
-    assert told[-1] == f"interrupted by {signum.name}; saved; the same command continues"
-    assert told[0].startswith("engine: ") and all(x.startswith("step ") for x in told[1:-1])
-    assert newest_step(folder / "checkpoint") < 60
     if signum == signal.SIGTERM:
-        done = subprocess.run(run, capture_output=True, text=True)
-        assert done.returncode == 0 and "Traceback" not in done.stderr
+        with err.open("w") as stream, subprocess.Popen(run, stderr=stream) as process:
+            while not begun():
+                assert process.poll() is None
+                time.sleep(0.001)
+            process.send_signal(signum)
+        code = process.returncode
     else:
-        train(config, folder, data)
+        process = start_command(processes, "mtp.train", run[3:], os.devnull, err)
+        while not begun():
+            assert process.is_alive()
+            time.sleep(0.001)
+        assert process.pid
+        os.kill(process.pid, signum)
+        process.join()
+        code = process.exitcode
+    lines = err.read_text().splitlines()
+    assert code == 128 + signum
+    assert lines[-1] == f"interrupted by {signum.name}; saved; the same command continues"
+    assert lines[0].startswith("engine: ") and all(x.startswith("step ") for x in lines[1:-1])
+    assert newest_step(folder / "checkpoint") < 60
+    again = start_command(processes, "mtp.train", run[3:], os.devnull, tmp_path / "again")
+    again.join()
+    assert again.exitcode == 0 and "Traceback" not in (tmp_path / "again").read_text()
     assert_same_run(folder, reference)
-
-
-# --------------------------------------------------------------------------------------------------
-# bad input
-
-
-def fails(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> str:
-    """What the command line says on stderr after the log: one line, with exit code 2."""
-    monkeypatch.setattr(sys, "argv", ["mtp.train", *map(str, arguments)])
-    with pytest.raises(SystemExit) as left:
-        train_command.main()
-    assert left.value.code == 2
-    told = [
-        x for x in capsys.readouterr().err.splitlines() if not x.startswith(("engine:", "step"))
-    ]
-    assert len(told) == 1 and told[0].startswith("error: "), told
-    return told[0]
-
-
-@pytest.mark.parametrize(
-    ("override", "told"),
-    [
-        ("data.source=stdlibb", ["'stdlibb'", "stdlib", "files:PATH"]),
-        ("data.source=files:/nowhere", ["/nowhere"]),
-        ("data.tokenizer=words", ["'words'", "bytes", "bpe"]),
-        ("data.validation=1", ["validation", "1"]),
-        ("model.head=medusa", ["'medusa'", "parallel"]),
-        ("model.width=3", ["'width'", "dim"]),
-        ("model.n=3", ["n 3", "3 layers", "up to 2"]),
-        ("model.vocab=100", ["model.vocab 100", "258"]),
-        ("batch=4000", ["windows of 32 tokens", "batch of 4000"]),
-        ("model.context=100000", ["windows of 100000 tokens", "smaller batch or context"]),
-        ("epochs=0", ["exactly one"]),
-        ("seed=-3", ["seed", "-3"]),
-        ("lr=1e30", ["not finite at step", "smaller lr than 1e+30"]),
-    ],
-)
-def test_mistakes_are_told_in_one_line(
-    override: str,
-    told: list[str],
-    make_config: Make,
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run = command(make_config(), tmp_path / "run", data)[3:]
-    line = fails(capsys, monkeypatch, *run, override)
-    for part in told:
-        assert part in line
-    assert not (tmp_path / "run" / "checkpoint").exists()
-
-
-def test_mistakes_about_the_folder_are_told_in_one_line(
-    make_config: Make,
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    config = make_config(tokens=4 * 32)
-    run = command(config, tmp_path, data)[5:]  # after --run and its folder
-
-    def line(name: str, *overrides: str) -> str:
-        return fails(capsys, monkeypatch, "--run", tmp_path / name, *run, *overrides)
-
-    train(config, tmp_path / "run", data)
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert "another config (model.n 2 -> 1, lr 0.003 -> 0.1)" in line("run", "lr=0.1", "model.n=1")
-    assert before == {path: path.read_bytes() for path in before}
-    (tmp_path / "file").write_text("")
-    assert "cannot be the run's folder" in line("file")
-    assert "cannot be the run's folder" in line("file/run")
-    for name, content in {
-        "torn": b'{"ba',
-        "binary": b"\xff\xfe",
-        "list": b"[]",
-        "deep": b"[" * 10**5,
-    }.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_bytes(content)
-        line(name)
-        (tmp_path / f"{name}-config.json").write_bytes(content)
-        fails(
-            capsys,
-            monkeypatch,
-            "--run",
-            tmp_path / "x",
-            "--config",
-            tmp_path / f"{name}-config.json",
-        )
-    fails(capsys, monkeypatch, "--run", tmp_path / "x", "--config", tmp_path / "missing.json")
-    assert not (tmp_path / "x").exists()
-
-
-def test_one_process_at_a_time(
-    make_config: Make, data: Path, tmp_path: Path, processes: ForkServerContext
-) -> None:
-    config, folder = make_config(tokens=1e9), tmp_path / "run"
-    process = processes.Process(target=train, args=(config, folder, data))
-    process.start()
-    begun = after(0, folder)
-    while not begun():
-        assert process.is_alive()
-        time.sleep(0.001)
-    done = subprocess.run(command(config, folder, data), capture_output=True, text=True)
-    process.kill()
-    process.join()
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"error: another process is training in {folder}\n"
-
-
-def test_a_periodic_evaluation_needs_held_out_text(
-    make_config: Make, data: Path, tmp_path: Path
-) -> None:
-    config = make_config(eval_every=5, data={"validation": 0.0})
-    with pytest.raises(BadInput, match="no validation documents"):
-        trainer(config, tmp_path / "run", data)
-
-
-def test_a_diverging_run_stops_before_it_saves(
-    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, folder = make_config(save_every=1, log_every=10), tmp_path / "run"
-    step = Trainer.train_step
-
-    def poisoned(self: Trainer) -> tuple[Tensor, Tensor, float]:
-        losses, norm, rate = step(self)
-        return losses, norm / 0 if self.step == 4 else norm, rate
-
-    monkeypatch.setattr(Trainer, "train_step", poisoned)
-    with pytest.raises(BadInput, match=r"at step 4; choose a smaller lr than 0.003"):
-        train(config, folder, data)
-    assert newest_step(folder / "checkpoint") == 3
-    assert status(folder)["state"] == "failed"

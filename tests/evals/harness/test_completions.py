@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.harness.answering import completions
+from evals.harness.generation import completions
 from evals.harness.protocol import cut
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.decoding.generate import generate

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.harness import answering, samples
+from evals.harness import counter as progress
+from evals.harness import generation
 from evals.harness.candidates import Candidate
+from evals.harness.generation import draw, protocol_answers
 from evals.harness.journal import Journal
 from evals.harness.problems import Dataset, Problem
 from evals.harness.prompts import Prompt, prompts
 from evals.harness.protocol import Protocol
-from evals.harness.samples import answers, draw
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
 
@@ -63,13 +64,13 @@ def test_no_pass_is_made_for_rows_that_have_their_stop(
             passes.append(len(gains))
             sent = yield gains
 
-    stream = answering.stream
-    monkeypatch.setattr(answering, "stream", counted)
+    stream = generation.stream
+    monkeypatch.setattr(generation, "stream", counted)
     model = Candidate(runs[0]).model()
     every = tuple(bytes([b]).decode(errors="replace") for b in range(256))
     prompts_ = [prompt.tokens for prompt in ASKED.values()]
     protocol = Protocol("b", "v", stops=every, max_new=40)
-    assert answers(model, ByteTokenizer(), prompts_, protocol, 1, 0) == [""] * 5
+    assert protocol_answers(model, ByteTokenizer(), prompts_, protocol, 1, 0) == [""] * 5
     assert passes == [5]
 
 
@@ -91,9 +92,9 @@ def test_a_killed_run_goes_on_to_the_same_answers(runs: tuple[Path, Path], tmp_p
 
 def test_progress_in_a_log_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0, 30.0, 31.0])
-    monkeypatch.setattr(samples.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     said = list[str]()
-    with samples.Counter("x", 100, said.append) as counter:
+    with progress.Counter("x", 100, said.append) as counter:
         counter.skip(40)
         for _ in range(2):
             counter.add(15)

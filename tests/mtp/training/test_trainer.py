@@ -1,114 +1,18 @@
-"""The training loop: what a run computes, and what it tells."""
+"""The training loop: what a step computes, and what a run logs and saves."""
 
-import json
 import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from mtp import train as train_command
-from mtp.config import TrainConfig
-from mtp.data.corpus import build
 from mtp.errors import BadInput
-from mtp.overrides import config_id, to_json
+from mtp.overrides import config_id
 from mtp.training.run import train
 from mtp.training.trainer import Trainer, learning_rate, new_optimizer
-
-Make = Callable[..., TrainConfig]
-FIELDS = {
-    "step",
-    "tokens",
-    "loss",
-    "lr",
-    "grad_norm",
-    "tokens_per_second",
-    "peak_memory_mb",
-    "eta_seconds",
-}
-
-
-def trainer(config: TrainConfig, folder: Path, data: Path) -> Trainer:
-    return Trainer(config, build(config.data, data, progress=False), folder)
-
-
-def command(config: TrainConfig, folder: Path, data: Path) -> list[str]:
-    file = data / f"{config_id(config)}.json"
-    file.write_text(to_json(config))
-    run = [sys.executable, "-m", "mtp.train", "--run", str(folder), "--data", str(data)]
-    return [*run, "--config", str(file)]
-
-
-def final_weights(folder: Path) -> dict[str, Tensor]:
-    """Model and optimizer of the newest checkpoint."""
-    newest = sorted((folder / "checkpoint").glob("step-*"))[-1]
-    return load_file(newest / "model.safetensors") | load_file(newest / "optimizer.safetensors")
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def status(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "status.json").read_text())
-
-
-def timeless(folder: Path) -> list[dict[str, Any]]:
-    """The rows without what depends on the clock."""
-    clock = {"tokens_per_second", "peak_memory_mb", "eta_seconds", "mfu"}
-    return [{k: v for k, v in row.items() if k not in clock} for row in rows(folder)]
-
-
-def assert_same_run(folder: Path, reference: Path) -> None:
-    got, want = final_weights(folder), final_weights(reference)
-    assert got.keys() == want.keys()
-    for name, weight in want.items():
-        assert torch.equal(got[name], weight), name
-    assert timeless(folder) == timeless(reference)
-    assert status(folder)["state"] == "finished"
-
-
-# --------------------------------------------------------------------------------------------------
-# what a run computes
-
-
-def test_a_finished_run_is_left_alone(make_config: Make, data: Path, tmp_path: Path) -> None:
-    config, folder = make_config(tokens=5 * 4 * 32, log_every=0), tmp_path / "run"
-    train(config, folder, data)
-    (row,) = rows(folder)  # log_every=0: the last step alone
-    assert row["step"] == 5
-    before = {path: path.stat().st_mtime_ns for path in (folder / "checkpoint").rglob("*")}
-    train(config, folder, data)
-    assert before == {path: path.stat().st_mtime_ns for path in (folder / "checkpoint").rglob("*")}
-    assert rows(folder) == [row] and status(folder)["state"] == "finished"
-    assert json.loads((folder / "config.json").read_text()) == json.loads(to_json(config))
-
-
-def test_the_log_tells_what_was_promised_and_the_loss_falls(
-    make_config: Make, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    config, folder = make_config(tokens=80 * 4 * 32, log_every=8, lr=1e-2), tmp_path / "run"
-    train(config, folder, data)
-    found = rows(folder)
-    assert [row["step"] for row in found] == list(range(8, 81, 8))
-    for row in found:
-        assert row.keys() == FIELDS  # no MFU: a CPU's peak is not known
-        assert row["tokens"] == row["step"] * 4 * 32 and len(row["loss"]) == 2
-        assert row["tokens_per_second"] > 0 and row["peak_memory_mb"] > 50
-        assert row["eta_seconds"] >= 0 and row["grad_norm"] > 0
-        assert row["lr"] == learning_rate(config, row["step"] - 1, 80)
-    assert all(
-        last < 0.6 * first for first, last in zip(found[0]["loss"], found[-1]["loss"], strict=True)
-    )
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("step ")]
-    assert len(lines) == 10
-    for part in ("step 80/80", "loss per head", "lr", "grad norm", "tokens/s", "MB", "ETA 0 s"):
-        assert part in lines[-1]
+from tests.conftest import newest_step
+from tests.mtp.training.helpers import Make, final_weights, rows, status, trainer
 
 
 def test_the_mean_of_the_logged_losses_is_of_the_steps_between(
@@ -121,30 +25,6 @@ def test_the_mean_of_the_logged_losses_is_of_the_steps_between(
     # the schedules of 10 and 40 steps agree during warm-up
     torch.testing.assert_close(torch.tensor(logged[0], dtype=torch.float64), each[:4].mean(0))
     assert [row["step"] for row in rows(tmp_path / "b")] == [4, 8, 10]
-
-
-def test_metrics_go_to_tensorboard(
-    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    monkeypatch.setenv("MTP_TENSORBOARD", "1")
-    train(make_config(tokens=4 * 4 * 32), tmp_path / "run", data)
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert {"loss/head 1", "loss/head 2", "lr", "grad_norm"} <= set(events.Tags()["scalars"])
-    expected = [(row["step"], row["loss"][1]) for row in rows(tmp_path / "run")]
-    got = [(e.step, e.value) for e in events.Scalars("loss/head 2")]
-    assert got == [(step, pytest.approx(value)) for step, value in expected]
-
-
-def test_tensorboard_without_the_extra_is_bad_input(
-    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MTP_TENSORBOARD", "1")
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(BadInput, match="tensorboard extra"):
-        train(make_config(), tmp_path / "run", data)
 
 
 def test_the_learning_rate_warms_up_and_decays_to_its_ratio(make_config: Make) -> None:
@@ -217,21 +97,10 @@ def test_the_clipped_gradient_has_the_norm_it_is_clipped_to(
     assert float(norm) > 0.1 and seen[0] == pytest.approx(0.01, rel=1e-3)
 
 
-def test_a_budget_of_epochs_is_one_of_tokens(
-    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_of_epochs_is_one_of_tokens(make_config: Make, data: Path, tmp_path: Path) -> None:
     run = trainer(make_config(tokens=0, epochs=2), tmp_path / "run", data)
     assert run.steps == round(2 * run.corpus.train.tokens / (4 * 32))
     assert run.steps * 4 / run.batches.windows_per_epoch == pytest.approx(2, abs=0.02)
-    # on the command line, epochs replace the default budget of tokens
-    seen: list[TrainConfig] = []
-    monkeypatch.setattr(train_command, "train", lambda config, *_: seen.append(config))
-    monkeypatch.setattr(sys, "argv", ["mtp.train", "--run", str(tmp_path / "x"), "epochs=3"])
-    train_command.main()
-    assert (seen[0].epochs, seen[0].tokens) == (3, 0)
-    monkeypatch.setattr(sys, "argv", ["mtp.train", "--run", str(tmp_path / "x"), "tokens=5e5"])
-    train_command.main()
-    assert (seen[1].epochs, seen[1].tokens) == (0, 5e5)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "autocast"])
@@ -265,3 +134,28 @@ def test_the_seed_decides_everything(make_config: Make, data: Path, tmp_path: Pa
     )
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert config_id(make_config(seed=0)) != config_id(make_config(seed=1))
+
+
+def test_a_periodic_evaluation_needs_held_out_text(
+    make_config: Make, data: Path, tmp_path: Path
+) -> None:
+    config = make_config(eval_every=5, data={"validation": 0.0})
+    with pytest.raises(BadInput, match="no validation documents"):
+        trainer(config, tmp_path / "run", data)
+
+
+def test_a_diverging_run_stops_before_it_saves(
+    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = make_config(save_every=1, log_every=10), tmp_path / "run"
+    step = Trainer.train_step
+
+    def poisoned(self: Trainer) -> tuple[Tensor, Tensor, float]:
+        losses, norm, rate = step(self)
+        return losses, norm / 0 if self.step == 4 else norm, rate
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+    with pytest.raises(BadInput, match=r"at step 4; choose a smaller lr than 0.003"):
+        train(config, folder, data)
+    assert newest_step(folder / "checkpoint") == 3
+    assert status(folder)["state"] == "failed"

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evals.statistics import scores
+from evals.statistics import pass_at_k
 from evals.statistics.intervals import wilson
-from evals.statistics.pass_at_k import pass_at_k
 
 tables = st.tuples(st.integers(1, 4), st.integers(1, 30)).flatmap(
     lambda shape: arrays(float, shape, elements=st.floats(0, 1, width=16))
@@ -23,9 +22,9 @@ def everything(scores_: np.ndarray) -> np.ndarray:
 @given(tables)
 def test_no_choice_beats_the_oracle_and_each_lies_in_its_range(table: np.ndarray) -> None:
     means = table.mean(1)
-    assert scores.oracle(table, everything(table))[0] == pytest.approx(means.max())
-    for choice in (scores.oracle, scores.cross_validated):
-        value, low, high = scores.estimate(table, choice)
+    assert pass_at_k.oracle(table, everything(table))[0] == pytest.approx(means.max())
+    for choice in (pass_at_k.oracle, pass_at_k.cross_validated):
+        value, low, high = pass_at_k.estimate(table, choice)
         assert 0 <= low <= high <= 1
         unseen = wilson(0, table.shape[1])[1]
         assert table.min() - unseen <= low and high <= table.max() + unseen
@@ -34,16 +33,16 @@ def test_no_choice_beats_the_oracle_and_each_lies_in_its_range(table: np.ndarray
 
 def test_one_temperature_leaves_nothing_to_choose() -> None:
     table = np.random.default_rng(0).random((1, 40))
-    found = [scores.estimate(table, c) for c in (scores.mean, *scores.CHOICES.values())]
+    found = [pass_at_k.estimate(table, c) for c in (pass_at_k.mean, *pass_at_k.CHOICES.values())]
     assert found[0] == found[1] == found[2]
 
 
 def test_on_noise_the_oracle_is_too_high_and_cross_validation_is_not() -> None:
     rng = np.random.default_rng(1)
-    gains: dict[str, list[float]] = {name: [] for name in scores.CHOICES}
+    gains: dict[str, list[float]] = {name: [] for name in pass_at_k.CHOICES}
     for _ in range(200):
         table = (rng.random((4, 50)) < 0.3).astype(float)
-        for name, choice in scores.CHOICES.items():
+        for name, choice in pass_at_k.CHOICES.items():
             gains[name].append(float(choice(table, everything(table))[0]) - 0.3)
     error = 0.3 * 0.7 / 50  # variance of a mean
     assert np.mean(gains["oracle"]) > 0.04
@@ -53,23 +52,23 @@ def test_on_noise_the_oracle_is_too_high_and_cross_validation_is_not() -> None:
 def test_no_problem_has_a_say_in_its_own_temperature() -> None:
     rng = np.random.default_rng(2)
     table = rng.random((3, 20))
-    (chosen,) = scores.held_out(table, everything(table))
+    (chosen,) = pass_at_k.held_out(table, everything(table))
     for problem in range(20):
         changed = table.copy()
         changed[:, problem] += 100 * np.arange(3)
         at = np.flatnonzero(table[:, problem] == chosen[problem])
-        assert scores.held_out(changed, everything(table))[0, problem] == changed[at[0], problem]
+        assert pass_at_k.held_out(changed, everything(table))[0, problem] == changed[at[0], problem]
 
 
 def test_a_clearly_better_temperature_is_chosen() -> None:
     table = np.stack([np.zeros(10), np.ones(10)])
-    assert scores.cross_validated(table, everything(table))[0] == 1
+    assert pass_at_k.cross_validated(table, everything(table))[0] == 1
 
 
 def test_intervals_cover() -> None:
     rng, covered = np.random.default_rng(3), 0
     for _ in range(200):
-        value = scores.estimate((rng.random((1, 60)) < 0.5).astype(float), scores.mean)
+        value = pass_at_k.estimate((rng.random((1, 60)) < 0.5).astype(float), pass_at_k.mean)
         covered += value.low <= 0.5 <= value.high
     assert 0.83 < covered / 200 < 0.97
 
@@ -79,7 +78,7 @@ def test_intervals_of_a_temperature_chosen_from_equal_ones_cover() -> None:
     rng, covered = np.random.default_rng(5), 0
     for _ in range(60):
         table = (rng.random((4, 164)) < 0.3).astype(float)
-        value = scores.estimate(table, scores.cross_validated)
+        value = pass_at_k.estimate(table, pass_at_k.cross_validated)
         covered += value.low <= 0.3 <= value.high
     assert covered >= 54
 
@@ -87,8 +86,8 @@ def test_intervals_of_a_temperature_chosen_from_equal_ones_cover() -> None:
 def test_a_draws_choice_is_that_of_its_problems_written_out() -> None:
     rng = np.random.default_rng(6)
     table, draws = rng.random((3, 23)), rng.integers(23, size=(5, 23))
-    part = np.random.default_rng(0).permutation(23) % scores.FOLDS
-    for draw, found in zip(draws, scores.held_out(table, draws), strict=True):
+    part = np.random.default_rng(0).permutation(23) % pass_at_k.FOLDS
+    for draw, found in zip(draws, pass_at_k.held_out(table, draws), strict=True):
         for problem, score in zip(draw, found, strict=True):
             others = draw[part[draw] != part[problem]]
             assert score == table[table[:, others].mean(1).argmax(), problem]
@@ -97,20 +96,20 @@ def test_a_draws_choice_is_that_of_its_problems_written_out() -> None:
 def test_a_group_is_scored_at_the_temperature_all_choose() -> None:
     rng = np.random.default_rng(7)
     table, inside = rng.random((3, 40)), np.arange(40) < 8
-    part = scores.estimate(table, scores.held_out_in(inside), 8)
-    (held,) = scores.held_out(table, everything(table))
+    part = pass_at_k.estimate(table, pass_at_k.held_out_in(inside), 8)
+    (held,) = pass_at_k.held_out(table, everything(table))
     assert part.value == pytest.approx(held[inside].mean()) and part.low < part.value < part.high
-    one = scores.estimate(table, scores.held_out_in(np.arange(40) == 3), 1)
+    one = pass_at_k.estimate(table, pass_at_k.held_out_in(np.arange(40) == 3), 1)
     assert 0 <= one.low <= held[3] <= one.high <= 1
 
 
-@pytest.mark.parametrize("choice", [scores.mean, *scores.CHOICES.values()])
-def test_nothing_solved_is_no_proof_of_zero(choice: scores.Choice) -> None:
+@pytest.mark.parametrize("choice", [pass_at_k.mean, *pass_at_k.CHOICES.values()])
+def test_nothing_solved_is_no_proof_of_zero(choice: pass_at_k.Choice) -> None:
     none, every = np.zeros((2, 30)), np.ones((2, 30))
-    assert scores.estimate(none, choice) == (0, 0, pytest.approx(wilson(0, 30)[1]))
-    assert scores.estimate(every, choice) == (1, pytest.approx(wilson(1, 30)[0]), 1)
+    assert pass_at_k.estimate(none, choice) == (0, 0, pytest.approx(wilson(0, 30)[1]))
+    assert pass_at_k.estimate(every, choice) == (1, pytest.approx(wilson(1, 30)[0]), 1)
     for ours, theirs, value in ((none, none, 0), (every, none, 1), (none, every, -1)):
-        found = scores.difference(ours, theirs, choice)
+        found = pass_at_k.difference(ours, theirs, choice)
         assert found.value == value and -1 <= found.low <= value <= found.high <= 1
         assert 0.05 < found.high - found.low < 0.2
 
@@ -120,17 +119,17 @@ def test_differences_are_paired() -> None:
     rng = np.random.default_rng(4)
     table = rng.random((2, 30)) * 0.8
     better = table + 0.1 + 0.001 * rng.random(30)
-    value, low, high = scores.difference(better, table, scores.oracle)
+    value, low, high = pass_at_k.difference(better, table, pass_at_k.oracle)
     assert 0.1 < low < value < high < 0.101
-    apart = scores.estimate(table, scores.oracle)
+    apart = pass_at_k.estimate(table, pass_at_k.oracle)
     assert apart.high - apart.low > 0.05
     with pytest.raises(ValueError, match="not paired"):
-        scores.difference(table, table[:, 1:], scores.mean)
+        pass_at_k.difference(table, table[:, 1:], pass_at_k.mean)
 
 
 def test_table_is_pass_at_k() -> None:
     passed = [[(10, 3), (10, 0)], [(10, 10), (10, 1)]]
-    table = scores.table(passed, 5)
+    table = pass_at_k.table(passed, 5)
     assert table.shape == (2, 2)
-    assert table[0, 0] == pass_at_k(10, 3, 5) and table[1, 0] == 1 and table[0, 1] == 0
-    assert np.isnan(scores.table(passed, 100)).all()
+    assert table[0, 0] == pass_at_k.pass_at_k(10, 3, 5) and table[1, 0] == 1 and table[0, 1] == 0
+    assert np.isnan(pass_at_k.table(passed, 100)).all()

@@ -1,0 +1,148 @@
+"""python -m mtp.train: its arguments, and mistakes in one line."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtp import train as train_command
+from mtp.checkpoint import run_config
+from mtp.config import TrainConfig
+from mtp.errors import BadInput
+from mtp.overrides import to_json
+from mtp.training.run import train
+from tests.mtp.training.helpers import Make, command, fails
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("data.source=stdlibb", ["'stdlibb'", "stdlib", "files:PATH"]),
+        ("data.source=files:/nowhere", ["/nowhere"]),
+        ("data.tokenizer=words", ["'words'", "bytes", "bpe"]),
+        ("data.validation=1", ["validation", "1"]),
+        ("model.head=medusa", ["'medusa'", "parallel"]),
+        ("model.width=3", ["'width'", "dim"]),
+        ("model.n=3", ["n 3", "3 layers", "up to 2"]),
+        ("model.vocab=100", ["model.vocab 100", "258"]),
+        ("batch=4000", ["windows of 32 tokens", "batch of 4000"]),
+        ("model.context=100000", ["windows of 100000 tokens", "smaller batch or context"]),
+        ("epochs=0", ["exactly one"]),
+        ("seed=-3", ["seed", "-3"]),
+        ("lr=1e30", ["not finite at step", "smaller lr than 1e+30"]),
+    ],
+)
+def test_mistakes_are_reported_in_one_line(
+    override: str,
+    parts: list[str],
+    make_config: Make,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = command(make_config(), tmp_path / "run", data)[3:]
+    line = fails(capsys, monkeypatch, *run, override)
+    for part in parts:
+        assert part in line
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_mistakes_about_the_folder_are_reported_in_one_line(
+    make_config: Make,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = make_config(tokens=4 * 32)
+    run = command(config, tmp_path, data)[5:]  # after --run and its folder
+
+    def line(name: str, *overrides: str) -> str:
+        return fails(capsys, monkeypatch, "--run", tmp_path / name, *run, *overrides)
+
+    train(config, tmp_path / "run", data)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert "another config (model.n 2 -> 1, lr 0.003 -> 0.1)" in line("run", "lr=0.1", "model.n=1")
+    assert before == {path: path.read_bytes() for path in before}
+    (tmp_path / "file").write_text("")
+    assert "cannot be the run's folder" in line("file")
+    assert "cannot be the run's folder" in line("file/run")
+    for name, content in {
+        "torn": b'{"ba',
+        "binary": b"\xff\xfe",
+        "list": b"[]",
+        "deep": b"[" * 10**5,
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_bytes(content)
+        line(name)
+        (tmp_path / f"{name}-config.json").write_bytes(content)
+        fails(
+            capsys,
+            monkeypatch,
+            "--run",
+            tmp_path / "x",
+            "--config",
+            tmp_path / f"{name}-config.json",
+        )
+    fails(capsys, monkeypatch, "--run", tmp_path / "x", "--config", tmp_path / "missing.json")
+    assert not (tmp_path / "x").exists()
+
+
+# --------------------------------------------------------------------------------------------------
+# the config that a command means
+
+
+@pytest.fixture
+def config_of(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., TrainConfig]:
+    """The config with which the command would train in tmp_path/run."""
+    seen: list[TrainConfig] = []
+    monkeypatch.setattr(train_command, "train", lambda config, *_: seen.append(config))
+
+    def call(*arguments: str) -> TrainConfig:
+        run = ["mtp.train", "--run", str(tmp_path / "run"), "--data", str(data)]
+        monkeypatch.setattr(sys, "argv", [*run, *arguments])
+        train_command.main()
+        return seen[-1]
+
+    return call
+
+
+def test_epochs_and_tokens_replace_each_other(
+    config_of: Callable[..., TrainConfig], make_config: Make, tmp_path: Path
+) -> None:
+    def budget(*overrides: str) -> tuple[float, float]:
+        config = config_of(*overrides)
+        return config.epochs, config.tokens
+
+    assert budget() == (0, 1e6)
+    assert budget("epochs=3") == (3, 0)
+    assert budget("tokens=5e5") == (0, 5e5)
+    for name, config in {
+        "tokens": make_config(tokens=2000),
+        "epochs": make_config(tokens=0, epochs=2),
+    }.items():
+        file = tmp_path / f"{name}.json"
+        file.write_text(to_json(config))
+        assert budget("--config", str(file), "epochs=3") == (3, 0)
+        assert budget("--config", str(file), "tokens=5e5") == (0, 5e5)
+        assert budget("--config", str(file)) == (config.epochs, config.tokens)
+
+
+def test_a_run_continues_with_its_own_config_and_what_is_changed(
+    config_of: Callable[..., TrainConfig], make_config: Make, data: Path, tmp_path: Path
+) -> None:
+    config = make_config(tokens=4 * 4 * 32)
+    train(config, tmp_path / "run", data)
+    assert config_of() == config
+    changed = config_of("micro=2", "log_every=1", "scheme=plain")
+    assert changed == dataclasses.replace(config, micro=2, log_every=1, scheme="plain")
+    train(changed, tmp_path / "run", data)
+    assert run_config(tmp_path / "run") == changed
+    with pytest.raises(BadInput, match=r"another config \(lr 0.003 -> 0.1\)"):
+        train(config_of("lr=0.1", "log_every=3"), tmp_path / "run", data)

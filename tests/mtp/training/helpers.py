@@ -1,0 +1,155 @@
+"""What the tests of training share: tiny runs, their records, command lines, and two ranks."""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mtp import checkpoint
+from mtp import train as train_command
+from mtp.checkpoint import Checkpoint
+from mtp.config import ModelConfig, TrainConfig
+from mtp.data.corpus import build
+from mtp.data.tokenizer import ByteTokenizer, Tokenizer
+from mtp.model.model import MultiTokenTransformer
+from mtp.overrides import config_id, from_dict, to_json
+from mtp.training import engine as engines
+from mtp.training.run import train
+from mtp.training.trainer import Trainer
+
+Make = Callable[..., TrainConfig]
+
+
+def trainer(config: TrainConfig, folder: Path, data: Path) -> Trainer:
+    return Trainer(config, build(config.data, data, progress=False), folder)
+
+
+def command(config: TrainConfig, folder: Path, data: Path) -> list[str]:
+    file = data / f"{config_id(config)}.json"
+    file.write_text(to_json(config))
+    run = [sys.executable, "-m", "mtp.train", "--run", str(folder), "--data", str(data)]
+    return [*run, "--config", str(file)]
+
+
+def final_weights(folder: Path) -> dict[str, Tensor]:
+    """Model and optimizer of the newest checkpoint."""
+    newest = sorted((folder / "checkpoint").glob("step-*"))[-1]
+    return load_file(newest / "model.safetensors") | load_file(newest / "optimizer.safetensors")
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def status(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "status.json").read_text())
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    """The rows, without the values that depend on the clock."""
+    clock = {"tokens_per_second", "peak_memory_mb", "eta_seconds", "mfu"}
+    return [{k: v for k, v in row.items() if k not in clock} for row in rows(folder)]
+
+
+def assert_same_run(folder: Path, reference: Path) -> None:
+    got, want = final_weights(folder), final_weights(reference)
+    assert got.keys() == want.keys()
+    for name, weight in want.items():
+        assert torch.equal(got[name], weight), name
+    assert timeless(folder) == timeless(reference)
+    assert status(folder)["state"] == "finished"
+
+
+SHAPE = {"dim": 32, "layers": 4, "attn_heads": 2, "vocab": 258, "n": 3, "context": 48}
+
+
+def a_run(
+    folder: Path, seed: int = 0, tokenizer: Tokenizer | None = None, **model: Any
+) -> MultiTokenTransformer:
+    """A finished run's folder, as mtp.train leaves it, and its model."""
+    torch.manual_seed(seed)
+    built = MultiTokenTransformer(from_dict(ModelConfig, SHAPE | model))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=built.config)))
+    (tokenizer or ByteTokenizer()).save(folder)
+    weights = {name: w.detach() for name, w in built.named_parameters()}
+    moments = {f"exp_avg.{name}": w for name, w in weights.items()}
+    checkpoint.save(folder / "checkpoint", Checkpoint(7, weights, moments, {"step": 7}))
+    return built
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+Runs = list[tuple[TrainConfig, Path]]  # and their folders
+
+
+def rank_of_two(rank: int, port: int, runs: Runs, data: Path) -> None:
+    """One rank's process, as torchrun would start it. On the second rank bf16 seems slow."""
+    engines.bf16_gain = lambda size=512: 9.0 - 8.0 * rank
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    for config, folder in runs:
+        train(config, folder, data)
+
+
+def on_two(processes: ForkServerContext, runs: Runs, data: Path) -> list[int | None]:
+    """Train runs on the same two ranks, one after the other; returns the exit codes."""
+    port = free_port()
+    both = [processes.Process(target=rank_of_two, args=(rank, port, runs, data)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        process.kill()
+    return [process.exitcode for process in both]
+
+
+def after(seconds: float, folder: Path) -> Callable[[], bool]:
+    """Whether so many seconds have passed since the process began to train (wrote status.json)."""
+    before = (folder / "status.json").stat().st_mtime_ns if (folder / "status.json").exists() else 0
+    begun: list[float] = []
+
+    def moment() -> bool:
+        if not begun:
+            file = folder / "status.json"
+            if file.exists() and file.stat().st_mtime_ns > before:
+                begun.append(time.monotonic())
+        return bool(begun) and time.monotonic() - begun[0] >= seconds
+
+    return moment
+
+
+def fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> str:
+    """The one line that the command line prints on stderr besides the log, with exit code 2."""
+    monkeypatch.setattr(sys, "argv", ["mtp.train", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        train_command.main()
+    assert left.value.code == 2
+    lines = [
+        x
+        for x in capsys.readouterr().err.splitlines()
+        if not x.startswith(("engine:", "step", "reading", "tokenizing"))
+    ]
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0]
