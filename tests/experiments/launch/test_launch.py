@@ -6,10 +6,10 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,35 +42,55 @@ def one_core() -> None:
     os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})
 
 
+def command(folder: Path, output: Path, study: str, args: tuple[str, ...]) -> None:
+    """`python -m experiments run`, in a forked process that leads a session of its own."""
+    os.setsid()
+    os.chdir(folder)
+    for number, suffix in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(output.with_suffix(suffix), os.O_WRONLY | os.O_CREAT), number)
+    if study == "sweep-n":
+        one_core()
+    from experiments.__main__ import main
+
+    sys.argv = ["experiments", "run", study, "--scale", "smoke", *args]
+    main()
+
+
 class Started:
-    """A `python -m experiments run`, as a terminal starts it, in a session of its own."""
+    """A command in the background, as a terminal starts it."""
 
-    def __init__(self, study: str, *args: str) -> None:
-        command = [sys.executable, "-m", "experiments", "run", study, "--scale", "smoke", *args]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True, preexec_fn=one_core if study == "sweep-n" else None,
-        )  # fmt: skip
+    def __init__(self, processes: ForkServerContext, output: Path, study: str, *args: str) -> None:
+        self.output = output
+        where = (Path.cwd(), output, study, args)
+        self.process = processes.Process(target=command, args=where)
+        self.process.start()
+        assert self.process.pid
+        self.pid = self.process.pid
 
-    def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=240)
-        return self.process.returncode, out, err
+    def end(self) -> tuple[int | None, str, str]:
+        self.process.join(timeout=240)
+        out, err = (self.output.with_suffix(s).read_text() for s in (".out", ".err"))
+        return self.process.exitcode, out, err
 
 
 @pytest.fixture
-def start(cli: Cli) -> Iterator[Callable[..., Started]]:
-    """Starts commands in tmp_path; what they leave behind is killed at the end."""
-    started: list[Started] = []
+def start(
+    cli: Cli, processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Started]]:
+    """Starts commands in tmp_path and kills what they leave behind at the end."""
+    # Ignored if another test has started the server; then each command imports the last one itself.
+    processes.set_forkserver_preload(["mtp.train", "torch._dynamo", "experiments.__main__"])
+    outputs, started = tmp_path_factory.mktemp("outputs"), list[Started]()
 
     def begin(study: str, *args: str) -> Started:
-        started.append(Started(study, *args))
+        started.append(Started(processes, outputs / str(len(started)), study, *args))
         return started[-1]
 
     yield begin
     for each in started:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(each.process.pid, signal.SIGKILL)
-        each.process.communicate()
+            os.killpg(each.pid, signal.SIGKILL)
+        each.process.join()
 
 
 def folders() -> list[Path]:
@@ -112,7 +132,7 @@ def test_a_run_whose_parent_is_killed_goes_on_is_not_started_twice_and_survives_
     parent = start("sweep-n", *small, *ONE)
     wait_for_step(step=60)  # a checkpoint lies behind it
     parent.process.kill()
-    parent.process.wait()
+    parent.process.join()
     (folder,) = folders()
     pid = int(str(read_status(folder)["pid"]))
     assert "running, step" in cli("status", *args).out
@@ -158,7 +178,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(
     both = len(os.sched_getaffinity(0)) > 1
     parent = start("sweep-heads", *small, *TWO)
     wait_for_step(2) if both else wait_until(lambda: folders() and steps_logged(folders()[0]))
-    os.killpg(parent.process.pid, signal.SIGINT)  # as the terminal does: parent and children
+    os.killpg(parent.pid, signal.SIGINT)  # as the terminal does: parent and children
     code, out, err = parent.end()
     assert code == 130 and "saved; the same command continues" in err
     assert "Traceback" not in out + err
@@ -175,7 +195,7 @@ def test_two_commands_at_once_train_a_run_once(
 ) -> None:
     ends = [each.end() for each in [start("sweep-n", *small, *ONE) for _ in range(2)]]
     (folder,) = folders()
-    assert sorted(code for code, _, _ in ends) in ([0, 0], [0, 2])
+    assert sorted(code or 0 for code, _, _ in ends) in ([0, 0], [0, 2])
     for code, _, err in ends:
         assert "Traceback" not in err and "FAILED" not in err
         assert code == 0 or "1 runs are not finished; the same command continues" in err
