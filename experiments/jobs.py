@@ -75,7 +75,8 @@ def record_failure(folder: Path, error: Exception) -> None:
         steps=status.get("steps", 0),
         error=" ".join(f"{kind}{error}".split()),
     )
-    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+    whole = "".join(traceback.format_exception(error))
+    write_atomically(folder / "error.txt", whole.encode())
 
 
 def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, data: Path) -> None:

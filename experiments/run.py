@@ -2,21 +2,18 @@
 
 import argparse
 import dataclasses
-import signal
 import sys
-import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 from experiments import results
-from experiments.launch.base import Job, Launcher, follow, make_job
+from experiments.launch.base import Job, make_job
 from experiments.launch.launchers import check_launcher, launch
 from experiments.launch.slurm import slurm_options
 from experiments.plot import plot
 from experiments.provenance import precision_of
-from experiments.status import is_done, is_trained, state_of
+from experiments.status import is_trained, state_of
 from experiments.study import Study, collect, missing_evaluations, run_folder, run_name
+from experiments.watch import watch
 from mtp.config import TrainConfig
 from mtp.data.corpus import build
 from mtp.data.sources import SOURCES
@@ -24,8 +21,7 @@ from mtp.data.tokenizer import names_a_path
 from mtp.errors import BadInput
 from mtp.hardware import default_device
 from mtp.training.engine import auto_precision
-from mtp.training.progress import read_status
-from mtp.training.run import saved_tokenizer
+from mtp.training.run import check_config, saved_tokenizer
 
 
 def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Namespace) -> None:
@@ -43,6 +39,7 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
     todo, failed, unfinished, elsewhere = [], [], [], []
     for config in configs:
         folder = run_folder(config, args.runs)
+        check_config(folder, config)
         state, text = state_of(study, folder)
         if state == "active":
             elsewhere.append(folder.name)
@@ -68,7 +65,10 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         own[config.data] = kept
     for data, tokenizer in own.items():
         build(data, args.data, saved_tokenizer=tokenizer)
-    precision = study_precision(configs, args.runs) if args.launcher != "slurm" else ""
+    device = default_device()
+    if args.launcher == "slurm":  # the jobs' device, which this machine need not have
+        device = "cuda" if slurm.gpus else "cpu"
+    precision = study_precision(configs, args.runs, device)
     names = {run_name(config) for config in configs}
     for part in bases_first(todo):
         jobs = list[Job]()
@@ -102,15 +102,16 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         raise BadInput(f"{len(unfinished)} runs are not finished; the same command continues")
 
 
-def study_precision(configs: list[TrainConfig], runs: Path) -> str:
-    """The precision of a study's runs that leave it to the device: that of its runs so far, else
-    what suits this device. It is decided once, and not by each run under the load of the others."""
+def study_precision(configs: list[TrainConfig], runs: Path, device: str) -> str:
+    """The precision of a study's runs that leave it to their `device`: that of its runs so far,
+    else what suits the device. It is decided once, and not by each run under the load of the
+    others. "" if the device is a GPU that only the jobs can see; its capability decides there."""
     left_open = [config for config in configs if config.precision == "auto"]
-    device = default_device()
     for config in left_open:
         if precision := precision_of(run_folder(config, runs), device):
             return precision
-    return auto_precision(device)[0] if left_open else ""
+    seen = device == "cpu" or default_device() == device
+    return auto_precision(device)[0] if left_open and seen else ""
 
 
 def bases_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
@@ -118,48 +119,3 @@ def bases_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
     names = {run_name(config) for config in configs}
     later = [config for config in configs if config.init in names]
     return [[config for config in configs if config not in later], later]
-
-
-def watch(launched: Launcher, folders: list[Path], study: Study) -> None:
-    """Show a bar over all runs' steps, or a plain line every half minute without a terminal."""
-    terminal = sys.stderr.isatty()
-    bar = tqdm(
-        total=len(folders), unit="run", disable=not terminal,
-        bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]",
-    )  # fmt: skip
-    printed = time.monotonic()
-    # Between two looks, not wherever it strikes: raised inside a destructor it would be lost.
-    # In-process jobs have no such pause.
-    pressed: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if not launched.in_process:
-        signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
-    try:
-        for _ in follow(launched):
-            if pressed:
-                raise KeyboardInterrupt
-            shares, active = [], []
-            for folder in folders:
-                status = read_status(folder)
-                steps = float(str(status.get("steps") or 1))
-                share = float(str(status.get("step", 0))) / steps
-                over = is_done(study, folder, status)
-                shares.append(1.0 if over else 0.9 * share)  # the rest is evaluation
-                if not over and status.get("state") in ("running", "finished"):
-                    active.append(f"{folder.name.rsplit('-', 1)[0]} {100 * share:.0f}%")
-            bar.update(sum(shares) - bar.n)
-            bar.set_postfix_str(", ".join(active))
-            if not terminal and time.monotonic() - printed > 30:
-                printed = time.monotonic()
-                print(f"{sum(shares):.2f}/{len(folders)} runs; {', '.join(active)}", flush=True)
-        if pressed:
-            raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, before)  # pressed again, it leaves at once
-        bar.close()
-        print("\nstopping; running jobs save first", file=sys.stderr)
-        print(f"{launched.stop()}; the same command continues", file=sys.stderr)
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    bar.close()

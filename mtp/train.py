@@ -54,7 +54,9 @@ def config_of(run: Path, file: Path | None, overrides: list[str]) -> TrainConfig
     for budget, other in (("epochs", "tokens"), ("tokens", "epochs")):
         if budget in assigned and other not in assigned and isinstance(values, dict):
             values |= {budget: 1, other: 0}
-    return finetune.override_from_start(from_dict(TrainConfig, values), overrides, run)
+    return finetune.override_from_start(
+        from_dict(TrainConfig, values, f"{file}: " if file else ""), overrides, run
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from submitit.core.utils import FailedJobError
 
 from experiments.launch.base import Job, Launcher, note_death
 from mtp.errors import BadInput
+from mtp.files import write_atomically
 from mtp.overrides import from_dict, override
 
 ACTIVE_STATES = (
@@ -99,7 +100,7 @@ class Slurm(Launcher):
             raise BadInput(f"sbatch refused the jobs: {'; '.join(lines)}") from None
         for mine, job in zip(self.waiting, jobs, strict=True):
             self.job_ids[mine.folder] = job.job_id
-            (Path(mine.folder) / "slurm-job").write_text(job.job_id)
+            write_atomically(Path(mine.folder) / "slurm-job", job.job_id.encode())
         self.waiting = []
 
 
@@ -144,9 +145,9 @@ def queued() -> dict[str, str]:
 
 
 def is_queued(folder: Path) -> bool:
-    """Whether an earlier launch's Slurm job for this run is still active."""
-    try:
-        job = (folder / "slurm-job").read_text()
-        return queued().get(job) in ACTIVE_STATES
-    except (OSError, BadInput):
+    """Whether an earlier launch's Slurm job for this run is still active. On a machine without
+    Slurm, none is. Raises BadInput if Slurm does not answer: a job may be active then."""
+    file = folder / "slurm-job"
+    if not file.exists() or shutil.which("squeue") is None:
         return False
+    return queued().get(file.read_text()) in ACTIVE_STATES

@@ -4,7 +4,6 @@
 come from measurements (make bench-engine). A run keeps its engine when it continues.
 """
 
-import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -35,27 +34,43 @@ class Engine:
     reason: str
 
 
-def choose_engine(config: TrainConfig, precision: str = "") -> Engine:
+def choose_engine(
+    config: TrainConfig, precision: str = "", begun: dict[str, Any] | None = None
+) -> Engine:
     """The engine on this machine for a config whose budget is in tokens.
 
     precision  for a config that says "auto", if a launcher has decided it for all runs of a study
+    begun      the engine of a run that continues, from its checkpoint. On the same device its
+               precision is kept, since it defines the result; so are attention and compilation
+               where the config leaves them open. On another device all is chosen anew.
     """
     device = default_device()
+    if begun and begun["device"] != device:
+        begun = None
     threads = torch.get_num_threads()
     reasons = [device_name() + (f" x {threads} threads" if device == "cpu" else "")]
     attention, compile_ = config.attention, config.compile
-    if config.precision != "auto":
+    if begun:
+        precision = begun["precision"]
+        reasons.append(f"{precision}, as the run began")
+    elif config.precision != "auto":
         precision = config.precision
     elif precision:
         reasons.append(f"{precision}, as in the study's other runs")
     else:
         precision, reason = auto_precision(device)
         reasons.append(f"{precision}: {reason}")
-    if attention == "auto":
+    if attention == "auto" and begun:
+        attention = begun["attention"]
+        reasons.append(f"{attention} attention, as the run began")
+    elif attention == "auto":
         short = device == "cpu" and config.model.context <= MATMUL_ATTENTION_UP_TO
         attention = "matmul" if short else "sdpa"
         reasons.append(f"{attention} attention: T={config.model.context} on {device}")
-    if compile_ == "auto":
+    if compile_ == "auto" and begun:
+        compile_ = "on" if begun["compile"] else "off"
+        reasons.append(f"compile {compile_}, as the run began")
+    elif compile_ == "auto":
         seconds = _estimated_seconds(config, device)
         if device == "cpu" and not has_compiler():
             compile_, why = "off", "no C++ compiler"
@@ -101,17 +116,6 @@ def _estimated_seconds(config: TrainConfig, device: str) -> float:
     """A rough guess of the training time, for deciding on compilation."""
     rate = expected_flops()[0] if device == "cuda" else 1e11 * torch.get_num_threads()
     return config.tokens * flops_per_token(config.model) / rate
-
-
-def resume_engine(chosen: Engine, saved: dict[str, object] | None, config: TrainConfig) -> Engine:
-    """The engine of a run that continues: what it began with, with the current number of threads.
-    On another device, all is chosen anew. Attention and compilation may be set to other values,
-    since they do not define the result."""
-    if saved is None or saved["device"] != chosen.device:
-        return chosen
-    kept = {"precision": saved["precision"]}
-    kept |= {k: saved[k] for k in ("attention", "compile") if getattr(config, k) == "auto"}
-    return dataclasses.replace(chosen, **kept, reason="as the run began")  # pyright: ignore
 
 
 def record_execution(folder: Path, used: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def train(
     lock = locked(folder / ".lock", f"another process is training in {folder}")
     with lock if first else nullcontext():
         if first:
-            claim_folder(folder, config)
+            check_config(folder, config)
         saved = saved_tokenizer(folder)
         corpus = build(config.data, data, saved_tokenizer=saved)
         check_corpus(folder, corpus)
@@ -55,8 +55,13 @@ def train(
         if first:
             if not saved:
                 corpus.tokenizer.save(folder)  # for decoding from the run's folder
-            (folder / "corpus").write_text(corpus.folder.name)
-        Trainer(config, corpus, folder, precision).run()
+            if not (folder / "corpus").exists():
+                write_atomically(folder / "corpus", corpus.folder.name.encode())
+        trainer = Trainer(config, corpus, folder, precision)
+        if first:  # now that nothing is left to refuse
+            write_atomically(folder / "config.json", to_json(config).encode())
+            trainer.record_execution()
+        trainer.run()
 
 
 def saved_tokenizer(folder: Path) -> Tokenizer | None:
@@ -75,21 +80,22 @@ def check_corpus(folder: Path, corpus: Corpus) -> None:
         )
 
 
-def claim_folder(folder: Path, config: TrainConfig) -> None:
-    """Write the config into the folder. A config that is there already must define the same result;
-    how the run is executed may change."""
+def check_config(folder: Path, config: TrainConfig) -> None:
+    """Raise BadInput if the folder holds a run that another config defines, or one that this
+    version cannot read. How a run is executed may change."""
     file = folder / "config.json"
-    if file.exists():
-        try:
-            there = from_dict(TrainConfig, parse_json(file.read_bytes()))
-        except ValueError:
-            raise BadInput(f"{file} is torn; delete {folder} to start over") from None
-        if there == config:
-            return
-        if not same_run(there, config):
-            changed = differences(there, dataclasses.replace(config, **execution(there)))
-            raise BadInput(
-                f"{folder} holds a run of another config ({', '.join(changed)}); "
-                "choose another folder"
-            )
-    write_atomically(file, to_json(config).encode())
+    if not file.exists():
+        return
+    try:
+        there = from_dict(TrainConfig, parse_json(file.read_bytes()))
+    except ValueError:
+        raise BadInput(f"{file} is torn; delete {folder} to start over") from None
+    except BadInput as error:
+        raise BadInput(
+            f"{file} is not of this version: {error}; delete {folder} to start over"
+        ) from None
+    if not same_run(there, config):
+        changed = differences(there, dataclasses.replace(config, **execution(there)))
+        raise BadInput(
+            f"{folder} holds a run of another config ({', '.join(changed)}); choose another folder"
+        )

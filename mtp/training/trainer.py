@@ -21,7 +21,7 @@ from mtp.model.model import MultiTokenTransformer, flops_per_token
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
 from mtp.training import distributed, finetune
-from mtp.training.engine import choose_engine, record_execution, resume_engine
+from mtp.training.engine import choose_engine, record_execution
 from mtp.training.progress import Progress
 from mtp.training.signals import Interrupted, catch_signals
 from mtp.training.trainable import Trainable, clip_gradients
@@ -105,18 +105,20 @@ class Trainer:
             config, epochs=0.0, tokens=self.steps * self.tokens_per_step
         )
         saved = found.state.get("engine") if found else None
-        engine = resume_engine(choose_engine(in_tokens, precision), saved, config)
-        self.engine = distributed.from_first_rank(engine)
+        self.engine = distributed.from_first_rank(choose_engine(in_tokens, precision, saved))
         torch.manual_seed(config.seed)
         model = MultiTokenTransformer(config.model)
         self.trainable = Trainable(model, self.engine, self.world)
         self.optimizer = new_optimizer(config, self.trainable.weights())
         if found:
             self._restore(found)
-        if self.rank == 0 and self.step < self.steps:
-            used = execution(config) | vars(self.engine)
+
+    def record_execution(self) -> None:
+        """Write to RUN/engine.json how the steps that are left will be executed."""
+        if self.step < self.steps:
+            used = {"from_step": self.step} | execution(self.config) | vars(self.engine)
             used |= {"device_name": hardware.device_name(), "ranks": self.world}
-            record_execution(folder, {"from_step": self.step} | used)
+            record_execution(self.folder, used)
 
     # ----------------------------------------------------------------------------------------------
     # a step

@@ -60,6 +60,44 @@ CHANGES: dict[str, Any] = {
 }
 
 
+# An id leaves them out: they are what a run trained with unless its config says otherwise.
+DEFAULTS: dict[str, Any] = {
+    "model.dim": 128,
+    "model.layers": 5,
+    "model.attn_heads": 4,
+    "model.kv_heads": 0,
+    "model.vocab": 2048,
+    "model.n": 1,
+    "model.head": "parallel",
+    "model.extra_layers": 0,
+    "model.hidden": 0,
+    "model.context": 256,
+    "model.rope_base": 10000.0,
+    "model.norm_eps": 1e-05,
+    "model.embedding_std": 1.0,
+    "model.head_dim": 0,
+    "model.rope_scaling": "none",
+    "data.source": "stdlib",
+    "data.tokenizer": "bpe",
+    "data.vocab": 2048,
+    "data.max_mb": 0.0,
+    "data.validation": 0.02,
+    "batch": 16,
+    "epochs": 0.0,
+    "lr": 0.0003,
+    "min_lr": 0.03,
+    "warmup": 100,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "clip": 1.0,
+    "precision": "auto",
+    "seed": 0,
+    "keep_every": 0,
+    "init": "",
+}
+
+
 def leaves(values: dict[str, Any], where: str = "") -> Iterator[str]:
     for key, value in values.items():
         yield from leaves(value, f"{where}{key}.") if isinstance(value, dict) else [where + key]
@@ -93,6 +131,20 @@ def test_the_id_depends_on_values_alone() -> None:
     )
     shuffled = dict(reversed(json.loads(to_json(BASE)).items()))
     assert config_id(from_dict(TrainConfig, shuffled)) == config_id(BASE)
+
+
+def test_no_default_changes() -> None:
+    """Else the id of a run that was trained with the old value would name a run with the new one.
+    Name a new value in the studies, or give it to a new field."""
+    values = dataclasses.asdict(TrainConfig(tokens=1))
+    found = {}
+    for path in DEFAULTS:
+        inner: Any = values
+        for part in path.split("."):
+            inner = inner[part]
+        found[path] = inner
+    assert found == DEFAULTS
+    assert sorted(DEFAULTS) == sorted(set(CHANGES) - set(EXECUTION) - {"tokens"})
 
 
 def test_overrides_are_typed_by_their_field() -> None:

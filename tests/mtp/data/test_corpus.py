@@ -21,6 +21,7 @@ from mtp.data import shards
 from mtp.data.corpus import Corpus, build, open_corpus
 from mtp.data.tokenizer import load
 from mtp.errors import BadInput
+from mtp.files import locked
 
 WORDS = [f"word{i}" for i in range(400)]
 
@@ -228,19 +229,26 @@ def test_a_killed_build_does_not_leave_a_corpus(
 
 
 def test_two_builds_at_once_end_well(tmp_path: Path, processes: ForkServerContext) -> None:
-    config = config_of(write_files(tmp_path / "texts", 100, words=1500), tokenizer="bpe", vocab=400)
+    path = write_files(tmp_path / "texts", 100, words=1500)
+    config = config_of(path, tokenizer="bpe", vocab=400, validation=0.02)
     outs, errs = ([tmp_path / f"{name}{i}" for i in (0, 1)] for name in ("out", "err"))
-    arguments = command(tmp_path / "data", config)[3:]
-    both = [
-        start_command(processes, "mtp.data.corpus", arguments, out, err)
-        for out, err in zip(outs, errs, strict=True)
-    ]
+    root = tmp_path / "data"
+    root.mkdir()
+    arguments = command(root, config)[3:]
+    name = build(config, tmp_path / "elsewhere", False).folder.name
+    with locked(root / f".{name}.lock"):  # so that both come while a third builds
+        both = [
+            start_command(processes, "mtp.data.corpus", arguments, out, err)
+            for out, err in zip(outs, errs, strict=True)
+        ]
+        while not all(err.exists() and "waiting for another" in err.read_text() for err in errs):
+            assert all(process.is_alive() for process in both)
+            time.sleep(0.01)
     for process in both:
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
     assert len({out.read_text().rpartition(", ready")[0] for out in outs}) == 1
     assert sum("training bpe-400" in err.read_text() for err in errs) == 1  # the other waited
-    assert sum("waiting for another" in err.read_text() for err in errs) == 1
 
 
 def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from mtp import hardware
 from mtp.config import TrainConfig
 from mtp.training import engine as engines
-from mtp.training.engine import Engine, choose_engine, executions, record_execution, resume_engine
+from mtp.training.engine import Engine, choose_engine, executions, record_execution
 from mtp.training.run import train
 from tests.mtp.training.helpers import Make, final_weights
 
@@ -134,21 +134,37 @@ def test_this_machine_is_measured(make_config: Make) -> None:
     assert hardware.device_name() in engine.reason and "\n" not in engine.reason
 
 
-def test_a_run_keeps_its_engine_on_the_same_device() -> None:
-    now = Engine("cpu", "float32", "sdpa", False, 2, "measured")
-    before = Engine("cpu", "bf16", "matmul", True, 8, "measured then")
-    auto, saved = TrainConfig(tokens=1), json.loads(json.dumps(vars(before)))
-    kept = resume_engine(now, saved, auto)
-    assert kept == dataclasses.replace(before, threads=2, reason="as the run began")
-    assert resume_engine(now, None, auto) == now
-    assert resume_engine(now, vars(dataclasses.replace(before, device="cuda")), auto) == now
+BEGUN = Engine("cpu", "bf16", "matmul", True, 8, "measured then")
 
 
-def test_attention_and_compilation_may_change_when_a_run_continues() -> None:
-    now = Engine("cpu", "float32", "sdpa", False, 2, "measured")
-    before = Engine("cpu", "bf16", "matmul", True, 8, "measured then")
-    config = TrainConfig(tokens=1, attention="sdpa", compile="off")
-    kept = resume_engine(now, vars(before), config)
+def test_a_run_keeps_its_engine_on_the_same_device(
+    make_config: Make, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine()
+    for name in ("bf16_gain", "_estimated_seconds"):
+        monkeypatch.setattr(engines, name, lambda *_: pytest.fail("measured"))
+    begun = json.loads(json.dumps(vars(BEGUN)))
+    kept = choose_engine(auto(make_config), "float32", begun)
+    assert (kept.precision, kept.attention, kept.compile) == ("bf16", "matmul", True)
+    assert kept.threads == torch.get_num_threads()
+    assert kept.reason.count("as the run began") == 3 and "study" not in kept.reason
+
+
+def test_on_another_device_all_is_chosen_anew(
+    make_config: Make, machine: Callable[..., None]
+) -> None:
+    machine()
+    config, begun = auto(make_config), vars(dataclasses.replace(BEGUN, device="cuda"))
+    assert choose_engine(config, begun=begun) == choose_engine(config)
+    assert choose_engine(config).precision == "float32"
+
+
+def test_attention_and_compilation_may_change_when_a_run_continues(
+    make_config: Make, machine: Callable[..., None]
+) -> None:
+    machine()
+    config = make_config(precision="auto", attention="sdpa", compile="off")
+    kept = choose_engine(config, begun=vars(BEGUN))
     assert (kept.precision, kept.attention, kept.compile) == ("bf16", "sdpa", False)
 
 

@@ -27,7 +27,7 @@ from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads, dropped_config
 from mtp.overrides import from_dict, identity, override, to_json
 from mtp.training.finetune import override_from_start, save_start_weights
-from mtp.training.run import claim_folder, train
+from mtp.training.run import train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
 from tests.mtp.training.helpers import (
@@ -104,7 +104,7 @@ def test_it_begins_with_the_weights_and_a_fresh_optimizer(
 ) -> None:
     config = tuned(f"model.n={n}")
     (tmp_path / "run").mkdir()
-    claim_folder(tmp_path / "run", config)
+    (tmp_path / "run" / "config.json").write_text(to_json(config))
     run = trainer(config, tmp_path / "run", data)
     expected = dict(drop_heads(load_model(start), n).named_parameters())
     weights = run.trainable.weights()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mtp.errors import BadInput
-from mtp.training import progress
-from mtp.training.progress import Clock, Progress, read_status
+from mtp.training import clock, progress
+from mtp.training.clock import Clock
+from mtp.training.progress import Progress, read_status
 from mtp.training.run import train
 from mtp.training.trainer import Trainer, learning_rate
 from tests.mtp.training.helpers import Make, rows
@@ -92,6 +93,7 @@ class FakeTime:
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     fake = FakeTime()
     monkeypatch.setattr(progress, "time", fake)
+    monkeypatch.setattr(clock, "time", fake)
     return fake
 
 

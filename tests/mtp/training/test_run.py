@@ -1,5 +1,6 @@
 """A run's folder: who may train in it, and with which config it continues."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +16,10 @@ import torch
 
 from mtp.checkpoint import run_config
 from mtp.config import TrainConfig
+from mtp.data.corpus import Corpus, build
 from mtp.errors import BadInput
 from mtp.overrides import from_dict, to_json
+from mtp.training import run as running
 from mtp.training.engine import executions
 from mtp.training.run import train
 from mtp.training.signals import Interrupted
@@ -187,6 +191,40 @@ def test_what_defines_the_result_may_not_change(
         train(make(micro=2, log_every=7, **changes), folder, data)
     assert f"another config ({message}); choose another folder" in str(error.value)
     assert (folder / "config.json").read_bytes() == before
+
+
+def test_a_refused_continuation_changes_no_file(
+    make_config: Make,
+    data: Path,
+    stop_at: Callable[[int], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = make_config(tokens=4 * 4 * 32, eval_every=0)
+    stop_at(2)
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "run", data)
+
+    def without_validation(*args: Any, **options: Any) -> Corpus:
+        corpus = build(*args, **options)
+        corpus.validation = SimpleNamespace(tokens=0)  # pyright: ignore
+        return corpus
+
+    monkeypatch.setattr(running, "build", without_validation)
+    before = {f: f.read_bytes() for f in (tmp_path / "run").rglob("*") if f.is_file()}
+    with pytest.raises(BadInput, match="no validation documents"):
+        train(dataclasses.replace(config, eval_every=7, micro=2), tmp_path / "run", data)
+    assert before == {f: f.read_bytes() for f in (tmp_path / "run").rglob("*") if f.is_file()}
+
+
+def test_a_run_that_was_refused_does_not_hold_its_folder(
+    make_config: Make, data: Path, tmp_path: Path
+) -> None:
+    small = make_config(tokens=4 * 32, model={"vocab": 100})
+    with pytest.raises(BadInput, match=r"model.vocab 100 is smaller"):
+        train(small, tmp_path / "run", data)
+    train(make_config(tokens=4 * 32), tmp_path / "run", data)
+    assert status(tmp_path / "run")["state"] == "finished"
 
 
 def test_a_config_from_before_a_field_was_there_is_the_same_run(
