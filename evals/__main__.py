@@ -116,9 +116,7 @@ def read(file: Path) -> pd.DataFrame:
     kinds = {name: str for name in COLUMNS} | NUMBERS
     empty = {name: [""] for name in NUMBERS}
     try:
-        rows = pd.read_csv(
-            file, dtype=kinds, keep_default_na=False, na_values=empty, float_precision="round_trip"
-        )
+        rows = pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values=empty)
     except FileNotFoundError:
         return pd.DataFrame(columns=COLUMNS)
     except (OSError, ValueError, OverflowError):

@@ -31,7 +31,7 @@ def read(file: Path) -> pd.DataFrame:
     """The rows of a results file. Raises BadInput if its columns are not this version's."""
     types: dict[str, Any] = {"run_id": str, "commit": str, "seed": int, "n": int, "value": float}
     try:
-        rows = pd.read_csv(file, dtype=types, float_precision="round_trip")
+        rows = pd.read_csv(file, dtype=types)
     except FileNotFoundError:
         raise BadInput(f"no results in {file}; run the study first") from None
     except OSError as error:

@@ -124,13 +124,13 @@ def write_jsonl(file: Path, *records: object) -> Path:
     return file
 
 
-class Said(NamedTuple):
+class Result(NamedTuple):
     code: int
     out: str
     err: str
 
 
-Cli = Callable[..., Said]
+Cli = Callable[..., Result]
 
 
 @pytest.fixture
@@ -139,26 +139,26 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     from experiments.__main__ import main
 
     monkeypatch.chdir(tmp_path)
-    return lambda *args: said(main, ["experiments", *args], monkeypatch, capfd)
+    return lambda *args: run_main(main, ["experiments", *args], monkeypatch, capfd)
 
 
 @pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+def run_evals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Run `python -m evals ARGS` in this process, or another `main` of these arguments."""
     from evals import __main__ as command
 
-    def run(*args: object, main: Callable[[], None] = command.main) -> Said:
-        return said(main, ["evals", *map(str, args)], monkeypatch, capsys)
+    def run(*args: object, main: Callable[[], None] = command.main) -> Result:
+        return run_main(main, ["evals", *map(str, args)], monkeypatch, capsys)
 
     return run
 
 
-def said(
+def run_main(
     main: Callable[[], None],
     argv: list[str],
     monkeypatch: pytest.MonkeyPatch,
     captured: pytest.CaptureFixture[str],
-) -> Said:
+) -> Result:
     monkeypatch.setattr(sys, "argv", argv)
     captured.readouterr()
     code = 0
@@ -167,7 +167,7 @@ def said(
     except SystemExit as left:
         code = int(left.code or 0)
     output = captured.readouterr()
-    return Said(code, output.out, output.err)
+    return Result(code, output.out, output.err)
 
 
 @pytest.fixture(scope="session")

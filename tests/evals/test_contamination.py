@@ -74,8 +74,8 @@ def test_a_planted_problem_is_found_from_the_command_line(
     run: Callable[..., None] = lambda *args: monkeypatch.setattr("sys.argv", ["x", *args])  # noqa: E731
     run("--corpus", str(corpus.folder), "--out", str(tmp_path / "rows.csv"))
     contamination.main()
-    said = capsys.readouterr().out
-    assert "1 of 164 problems: 1 have 13 words in a row" in said
+    result = capsys.readouterr().out
+    assert "1 of 164 problems: 1 have 13 words in a row" in result
     with (tmp_path / "rows.csv").open() as file:
         rows = list(csv.DictReader(file))
     hits = [row for row in rows if int(row["ngrams found"])]

@@ -25,7 +25,7 @@ from evals.harness.one_answer import Scored
 from evals.harness.problems import Dataset, Problem
 from experiments import evaluate
 from mtp.errors import BadInput
-from tests.conftest import Said
+from tests.conftest import Result
 from tests.evals.sandbox.test_sandbox import need
 
 
@@ -48,7 +48,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
     runs: tuple[Path, Path],
     files: Path,
     tmp_path: Path,
-    say: Callable[..., Said],
+    run_evals: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The models' answers replaced: run0 solves problem 11 in half of its samples, run1 all but
@@ -58,7 +58,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
     model = Candidate.model
     monkeypatch.setattr(Candidate, "model", lambda self: current.append(self.name) or model(self))
 
-    def told(_: object, text: Any, asked: list[list[int]], *rest: Any) -> list[str]:
+    def reported(_: object, text: Any, asked: list[list[int]], *rest: Any) -> list[str]:
         made = []
         for i, tokens in enumerate(asked):
             number = int(re.findall(r"add (\d+)", text.decode(tokens))[-1])
@@ -66,11 +66,11 @@ def test_two_models_are_scored_as_their_answers_deserve(
             made.append(f"def add_{number}(n):\n    return n + {number if right else 0}\n")
         return made
 
-    monkeypatch.setattr(generation, "protocol_answers", told)
+    monkeypatch.setattr(generation, "protocol_answers", reported)
     args = ["--checkpoint", *runs, "--benchmarks", "mbpp", "--data-dir", files, "--own-data"]
     args += ["--samples", 10, "--temperatures", "0.2,0.8", "--max-new", 8, "--out", tmp_path]
-    said = say(*args, main=evaluate.main)
-    assert said.code == 0, said.err
+    result = run_evals(*args, main=evaluate.main)
+    assert result.code == 0, result.err
     rows = pd.read_csv(tmp_path / "results.csv")
     assert list(rows.columns) == command.COLUMNS
     found = rows.set_index(["checkpoint", "metric", "temperature"]).value
@@ -85,12 +85,12 @@ def test_two_models_are_scored_as_their_answers_deserve(
     protocol = json.loads(rows.protocol[0])
     assert protocol["samples"] == 10 and protocol["max_new"] == 8
     assert protocol["stops"] == list(mbpp.INCODER.stops)
-    assert "0.1667 [0.0000" in said.out and "results.png" in said.out
+    assert "0.1667 [0.0000" in result.out and "results.png" in result.out
     assert (tmp_path / "results.svg").read_text().startswith("<?xml")
     # Again: nothing is drawn or judged, and the rows are the same.
     before = (tmp_path / "results.csv").read_bytes()
     monkeypatch.setattr(generation, "protocol_answers", None)
-    assert say(*args).code == 0 and (tmp_path / "results.csv").read_bytes() == before
+    assert run_evals(*args).code == 0 and (tmp_path / "results.csv").read_bytes() == before
     # Verdicts are another judge's, or came about within other walls, or of programs put together in
     # another way; answers are no matter of it.
     frame = programs.mbpp
@@ -105,31 +105,33 @@ def test_two_models_are_scored_as_their_answers_deserve(
     ):
         with monkeypatch.context() as changed:
             changed.setattr(f"evals.{name}", other)
-            said = say(*args)
-            assert said.code == 2 and f"verdicts.jsonl has results of another {what};" in said.err
+            result = run_evals(*args)
+            assert (
+                result.code == 2 and f"verdicts.jsonl has results of another {what};" in result.err
+            )
     # A whole line of something else is told by its place.
     verdicts = tmp_path / "run0" / "mbpp-incoder-T0.2-verdicts.jsonl"
     whole = verdicts.read_bytes()
     for line in ('{"x": 1}', '{"problem": [], "answer": "", "verdict": ""}'):
         verdicts.write_text(whole.decode() + line + "\n")
-        said = say(*args)
+        result = run_evals(*args)
         number = whole.count(b"\n") + 1
         wanted = f"{verdicts} line {number} is not a record of a verdict; delete the file"
-        assert said.code == 2 and wanted in said.err and said.err.count("\n") == 1, said.err
+        assert result.code == 2 and wanted in result.err and result.err.count("\n") == 1, result.err
     verdicts.write_bytes(whole)
     # Another protocol does not take these answers for its own.
-    said = say(*args[:-1], tmp_path, "--max-new", 9)
-    assert said.code == 2 and "has results of another protocol" in said.err
+    result = run_evals(*args[:-1], tmp_path, "--max-new", 9)
+    assert result.code == 2 and "has results of another protocol" in result.err
 
 
 def test_a_model_is_evaluated_for_real(
-    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Callable[..., Said]
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, run_evals: Callable[..., Result]
 ) -> None:
     need()
     args = ("--checkpoint", runs[0], "--samples", 2, "--max-new", 6, "--limit", 3)
     args = (*args, "--data-dir", files, "--own-data", "--temperatures", "0,0.5")
-    said = say(*args, "--benchmarks", "humaneval,microcode,gsm8k,mbpp", "--out", tmp_path)
-    assert said.code == 0, said.err
+    result = run_evals(*args, "--benchmarks", "humaneval,microcode,gsm8k,mbpp", "--out", tmp_path)
+    assert result.code == 0, result.err
     rows = pd.read_csv(tmp_path / "results.csv")
     assert set(rows.benchmark) == {"humaneval", "microcode", "gsm8k", "mbpp"}
     greedy = rows[(rows.temperature == "0") & (rows.metric == "pass@1")]
@@ -144,17 +146,17 @@ def test_a_model_is_evaluated_for_real(
 
 
 def test_imported_and_trained_on_models_are_told_apart(
-    runs: tuple[Path, Path], tmp_path: Path, say: Callable[..., Said]
+    runs: tuple[Path, Path], tmp_path: Path, run_evals: Callable[..., Result]
 ) -> None:
     need()
     shutil.copytree(runs[0], tmp_path / "run")
     args = ["--benchmarks", "microcode", "--samples", 1, "--max-new", 4, "--limit", 2]
     args += ["--temperatures", "0", "--out", tmp_path / "out", "--checkpoint", tmp_path / "run"]
-    assert say(*args).code == 0
+    assert run_evals(*args).code == 0
     shutil.rmtree(tmp_path / "run")
     shutil.copytree(runs[1], tmp_path / "run")
-    said = say(*args)
-    assert said.code == 2 and "another weights" in said.err
+    result = run_evals(*args)
+    assert result.code == 2 and "another weights" in result.err
 
 
 @pytest.mark.parametrize(
@@ -172,18 +174,26 @@ def test_imported_and_trained_on_models_are_told_apart(
     ],
 )
 def test_bad_input_is_one_line(
-    runs: tuple[Path, Path], tmp_path: Path, say: Callable[..., Said], args: list[str], told: str
+    runs: tuple[Path, Path],
+    tmp_path: Path,
+    run_evals: Callable[..., Result],
+    args: list[str],
+    reported: str,
 ) -> None:
     need()
     usual = ["--checkpoint", runs[0], "--benchmarks", "mbpp", "--out", tmp_path / "out"]
-    said = say(*usual, *args)
-    assert said.code == 2 and told in said.err and said.err.count("\n") == 1
-    said = say(*usual, "--checkpoint", runs[0], runs[0])
-    assert said.code == 2 and "two checkpoints are called run0" in said.err
+    result = run_evals(*usual, *args)
+    assert result.code == 2 and reported in result.err and result.err.count("\n") == 1
+    result = run_evals(*usual, "--checkpoint", runs[0], runs[0])
+    assert result.code == 2 and "two checkpoints are called run0" in result.err
 
 
-def test_what_is_missing_is_told_before_anything_is_drawn(
-    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Callable[..., Said], monkeypatch: Any
+def test_what_is_missing_is_reported_before_anything_is_drawn(
+    runs: tuple[Path, Path],
+    files: Path,
+    tmp_path: Path,
+    run_evals: Callable[..., Result],
+    monkeypatch: Any,
 ) -> None:
     """Of the last benchmark and the last checkpoint, too."""
     need()
@@ -191,22 +201,22 @@ def test_what_is_missing_is_told_before_anything_is_drawn(
     shutil.copytree(runs[1], untrained, ignore=shutil.ignore_patterns("checkpoint"))
     kept = runs[1] / "kept" / "step-00000003.safetensors"
 
-    def told(text: str, benchmarks: str, *checkpoints: Path) -> None:
+    def reported(text: str, benchmarks: str, *checkpoints: Path) -> None:
         args = ["--checkpoint", runs[0], *checkpoints, "--benchmarks", benchmarks]
-        said = say(*args, "--data-dir", files, "--own-data", "--out", tmp_path / "out")
-        assert said.code == 2 and text in said.err and said.err.count("\n") == 1, said.err
+        result = run_evals(*args, "--data-dir", files, "--own-data", "--out", tmp_path / "out")
+        assert result.code == 2 and text in result.err and result.err.count("\n") == 1, result.err
         assert not (tmp_path / "out").exists()
 
-    told("samsum/test.jsonl cannot be read: No such file", "microcode,samsum")
-    told("apps/test.jsonl cannot be read: No such file", "microcode,apps")
-    told(f"{untrained} has no checkpoint yet; train it first", "microcode", untrained)
-    told(f"{kept} cannot be read: No such file", "microcode", kept)
+    reported("samsum/test.jsonl cannot be read: No such file", "microcode,samsum")
+    reported("apps/test.jsonl cannot be read: No such file", "microcode,apps")
+    reported(f"{untrained} has no checkpoint yet; train it first", "microcode", untrained)
+    reported(f"{kept} cannot be read: No such file", "microcode", kept)
 
     def refuse(_: bool) -> str:
         raise BadInput("programs written by a model need a sandbox")
 
     monkeypatch.setattr("evals.harness.many_samples.check_available", refuse)
-    told("need a sandbox", "gsm8k,microcode")
+    reported("need a sandbox", "gsm8k,microcode")
 
 
 def test_every_benchmark_has_its_own_name_and_protocols() -> None:
@@ -226,10 +236,10 @@ def test_a_choice_among_temperatures_tells_the_protocol_of_samples() -> None:
     data = Dataset((Problem("p", {}, {}),), (), "data")
     protocol = dataclasses.replace(mbpp.INCODER, samples=4)
     rows = Teller(protocol, (0.0, 0.8), data, "a", "a").rows([[(1, 1)], [(4, 2)]], None)
-    told = {row.temperature: json.loads(row.protocol) for row in rows if row.metric == "pass@1"}
-    assert told["0"]["samples"] == 1 and told["0"]["temperature"] == 0
+    reported = {row.temperature: json.loads(row.protocol) for row in rows if row.metric == "pass@1"}
+    assert reported["0"]["samples"] == 1 and reported["0"]["temperature"] == 0
     for temperature, own in (("0.8", 0.8), ("oracle", [0, 0.8]), ("cross-validated", [0, 0.8])):
-        row = told[temperature]
+        row = reported[temperature]
         assert (row["samples"], row["top_p"], row["temperature"]) == (4, 0.95, own)
 
 

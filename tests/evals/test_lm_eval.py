@@ -150,16 +150,16 @@ def test_choice_scores_are_the_harness(
         assert nats[each] == pytest.approx(theirs_nats, abs=1e-4)
         whole = [arguments[0] + arguments[1] for arguments in sample["arguments"]]
         assert all(t.endswith(c) for t, c in zip(whole, problem.about["choices"], strict=True))
-    told = found["results"][f"local_{name}"]
+    reported = found["results"][f"local_{name}"]
     names = dict(zip(METRICS, ("acc", "acc_norm", "acc_bytes"), strict=True))
     if name == "copa":  # the harness counts the space that begins its choices
         spaced = {each: with_a_space(problem) for each, problem in by_id.items()}
         raw = [scores[each]["accuracy"] for each in by_id]
-        assert told["acc,none"] == pytest.approx(sum(raw) / len(raw))
+        assert reported["acc,none"] == pytest.approx(sum(raw) / len(raw))
         scores = {each: choice.right(spaced[each], nats[each]) for each in by_id}
     for ours, theirs_name in names.items():
         right = [scores[each][ours] for each in by_id]
-        assert told[f"{theirs_name},none"] == pytest.approx(sum(right) / len(right))
+        assert reported[f"{theirs_name},none"] == pytest.approx(sum(right) / len(right))
 
 
 def with_a_space(problem: Problem) -> Problem:
@@ -246,8 +246,8 @@ def test_the_command_line(
     out = tmp_path / "results" / "out.json"  # in a folder that is made
     assert call("--tasks", "local_copa", "--output", str(out)) == 0
     assert "local_copa" in capsys.readouterr().out
-    told = json.loads(out.read_text())
-    assert told["n-samples"]["local_copa"]["effective"] == 5
+    reported = json.loads(out.read_text())
+    assert reported["n-samples"]["local_copa"]["effective"] == 5
     assert call("--tasks", "local_copa,nothing") == 2
     assert "error: lm-evaluation-harness has no task 'nothing'" in capsys.readouterr().err
     monkeypatch.setattr("evals.lm_eval.evaluate", None)  # what cannot be written is told before it

@@ -6,32 +6,34 @@ from pathlib import Path
 import pytest
 
 from experiments.study import SCALES, STUDIES, find, plan, run_folder, scale_label
-from tests.conftest import Cli, Said
+from tests.conftest import Cli, Result
 
 
-def one_line(said: Said, *words: str) -> None:
+def one_line(result: Result, *words: str) -> None:
     """Exit code 2 and a single line that has every word."""
-    assert said.code == 2 and said.err.count("\n") == 1, said
-    assert said.err.startswith("error: ") and all(word in said.err for word in words), said.err
+    assert result.code == 2 and result.err.count("\n") == 1, result
+    assert result.err.startswith("error: ") and all(word in result.err for word in words), (
+        result.err
+    )
 
 
 def test_list_names_every_study_and_its_artefact(cli: Cli) -> None:
-    said = cli("list")
-    assert said.code == 0
+    result = cli("list")
+    assert result.code == 0
     for name in STUDIES:
-        assert re.search(rf"^{name} +{find(name).artefact}: .*\?$", said.out, re.MULTILINE), name
+        assert re.search(rf"^{name} +{find(name).artefact}: .*\?$", result.out, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_plan_prints_a_line_per_run_and_touches_nothing(
     cli: Cli, tmp_path: Path, study: str
 ) -> None:
-    said = cli("plan", study, "--scale", "smoke")
+    result = cli("plan", study, "--scale", "smoke")
     configs = plan(find(study), "smoke")
-    lines = [line.split() for line in said.out.splitlines()[2:-1]]
+    lines = [line.split() for line in result.out.splitlines()[2:-1]]
     assert [line[0] for line in lines] == [run_folder(c, Path()).name for c in configs]
-    assert said.out.splitlines()[-1].startswith(f"{len(configs)} runs, ")
-    assert said.code == 0 and not list(tmp_path.iterdir())
+    assert result.out.splitlines()[-1].startswith(f"{len(configs)} runs, ")
+    assert result.code == 0 and not list(tmp_path.iterdir())
 
 
 def test_plan_counts_parameters_and_tokens(cli: Cli) -> None:
@@ -43,8 +45,8 @@ def test_plan_counts_parameters_and_tokens(cli: Cli) -> None:
 
 
 def test_status_of_a_study_that_has_not_begun(cli: Cli, tmp_path: Path) -> None:
-    said = cli("status", "sweep-n", "--scale", "smoke")
-    assert [line.split(maxsplit=1)[1] for line in said.out.splitlines()] == ["not started"] * 5
+    result = cli("status", "sweep-n", "--scale", "smoke")
+    assert [line.split(maxsplit=1)[1] for line in result.out.splitlines()] == ["not started"] * 5
     assert not list(tmp_path.iterdir())
 
 
@@ -75,7 +77,7 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         (("plot", "sweep-n"), ("results/sweep-n/cpu.csv", "run the study first")),
     ],
 )  # fmt: skip
-def test_bad_input_is_told_in_one_line_before_anything_is_made(
+def test_bad_input_is_reported_in_one_line_before_anything_is_made(
     cli: Cli, tmp_path: Path, args: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     one_line(cli(*args), *words)

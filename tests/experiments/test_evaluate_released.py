@@ -21,7 +21,7 @@ from mtp.config import ModelConfig
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.formats.released import write_released
 from mtp.model.model import MultiTokenTransformer
-from tests.conftest import MBPP_LINES, Said
+from tests.conftest import MBPP_LINES, Result
 from tests.evals.sandbox.test_sandbox import need
 
 MODELS = [name for pair in NAMES.values() for name in pair]
@@ -43,30 +43,30 @@ def download(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def evaluate(
-    say: Callable[..., Said], tmp_path: Path, data: Path, download: Path
-) -> Callable[..., Said]:
+    run_evals: Callable[..., Result], tmp_path: Path, data: Path, download: Path
+) -> Callable[..., Result]:
     """The command at smoke scale, its files in tmp_path."""
     (tmp_path / "mbpp.jsonl").write_text("".join(json.dumps(line) + "\n" for line in MBPP_LINES))
     usual = ["--scale", "smoke", "--benchmarks", "humaneval,mbpp", "--own-data", "--data", data]
     usual += ["--runs", tmp_path / "runs", "--out", tmp_path / "out", "--data-dir", tmp_path]
 
-    def run(*args: object, folder: Path = download) -> Said:
-        return say("--checkpoints", folder, *usual, *args, main=evaluate_released.main)
+    def run(*args: object, folder: Path = download) -> Result:
+        return run_evals("--checkpoints", folder, *usual, *args, main=evaluate_released.main)
 
     return run
 
 
 def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
-    evaluate: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluate: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need()
     loaded = list[str]()
     load = candidates.load_model
     monkeypatch.setattr(candidates, "load_model", lambda f: loaded.append(f.name) or load(f))
-    said = evaluate()
-    assert said.code == 0, said.err
+    result = evaluate()
+    assert result.code == 0, result.err
     assert loaded == MODELS, "each once, for two benchmarks and decoding"
-    assert re.findall(r"importing (\S+)", said.out) == MODELS
+    assert re.findall(r"importing (\S+)", result.out) == MODELS
     rows = pd.read_csv(tmp_path / "out" / "smoke.csv", dtype={"temperature": str})
     for name in MODELS:
         for benchmark in ("humaneval", "mbpp"):
@@ -84,26 +84,28 @@ def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
     before = (tmp_path / "out" / "smoke.csv").read_bytes()
     monkeypatch.setattr("evals.harness.generation.protocol_answers", None)
     monkeypatch.setattr(evaluate_released, "side_by_side", None)
-    said = evaluate()
-    assert said.code == 0 and "importing" not in said.out
+    result = evaluate()
+    assert result.code == 0 and "importing" not in result.out
     assert (tmp_path / "out" / "smoke.csv").read_bytes() == before
 
     (kept,) = tmp_path.glob("runs/answers-smoke/*/decoding.jsonl")
     first = kept.read_text().splitlines()[0]
     for line in ('{"x": 1}', '{"values": [1]}', '{"values": {"speedup, k=1": "fast"}}'):
         kept.write_text(f"{first}\n{line}\n")
-        said = evaluate()
-        told = f"{kept} line 2 is not a record of decoding speeds; delete the file"
-        assert said.code == 2 and told in said.err and said.err.count("\n") == 1, said.err
+        result = evaluate()
+        reported = f"{kept} line 2 is not a record of decoding speeds; delete the file"
+        assert result.code == 2 and reported in result.err and result.err.count("\n") == 1, (
+            result.err
+        )
 
 
 def test_what_a_download_lacks_is_named(
-    evaluate: Callable[..., Said], download: Path, tmp_path: Path
+    evaluate: Callable[..., Result], download: Path, tmp_path: Path
 ) -> None:
-    def fails(folder: Path, told: str, *args: object) -> None:
-        said = evaluate(*args, folder=folder)
-        assert said.code == 2 and said.err.count("\n") == 1, said
-        assert re.search(told, said.err), said.err
+    def fails(folder: Path, reported: str, *args: object) -> None:
+        result = evaluate(*args, folder=folder)
+        assert result.code == 2 and result.err.count("\n") == 1, result
+        assert re.search(reported, result.err), result.err
         assert not (tmp_path / "out").exists()
 
     fails(tmp_path / "none", "none lacks 7B_200B_1, 7B_200B_4, 7B_1T_1, 7B_1T_4; it must hold")

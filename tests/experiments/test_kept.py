@@ -221,13 +221,13 @@ def test_a_run_tells_its_corpus_and_takes_no_other(
     check_corpus(tmp_path / "new", mine)
     file.write_text("texts-as-they-were")
     by_hand = a_study(config, over_training={})
-    told = rf"{folder.name} was trained on corpus texts-as-they-were; .* {mine.folder.name} now"
+    reported = rf"{folder.name} was trained on corpus texts-as-they-were; .* {mine.folder.name} now"
     for again in (
         lambda: check_corpus(folder, mine),
         lambda: train(config, folder, data),
         lambda: jobs.evaluate(by_hand, "smoke", config, folder, data),
     ):
-        with pytest.raises(BadInput, match=told) as error:
+        with pytest.raises(BadInput, match=reported) as error:
             again()
         assert "\n" not in str(error.value)
     assert file.read_text() == "texts-as-they-were" and not (folder / "evals").exists()
@@ -250,11 +250,11 @@ def test_a_study_goes_on_with_the_tokenizer_that_its_run_has_kept(
     shutil.rmtree(base)
     sets = [part for text in given for part in ("--set", text)]
     places = ("--runs", str(folder.parent), "--data", str(data), "--results", str(tmp_path))
-    said = cli("run", "sweep-n", "--scale", "smoke", "--launcher", "debug", *places, *sets)
-    assert said.code == 0, said.err
+    result = cli("run", "sweep-n", "--scale", "smoke", "--launcher", "debug", *places, *sets)
+    assert result.code == 0, result.err
     record_file(folder, "likelihood").unlink()  # trained, to be evaluated
-    said = cli("run", "sweep-n", "--scale", "smoke", "--launcher", "debug", *places, *sets)
-    assert said.code == 0, said.err
+    result = cli("run", "sweep-n", "--scale", "smoke", "--launcher", "debug", *places, *sets)
+    assert result.code == 0, result.err
     assert not study.missing_evaluations(find("sweep-n"), folder)
 
 

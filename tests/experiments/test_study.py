@@ -19,9 +19,9 @@ from mtp import records
 from mtp.config import TrainConfig
 from mtp.model.model import flops_per_token, parameter_counts
 from mtp.overrides import from_dict
-from tests.conftest import Cli, Said
+from tests.conftest import Cli, Result
 
-Made = Callable[..., Said]
+Made = Callable[..., Result]
 
 
 @pytest.fixture
@@ -30,16 +30,16 @@ def made(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tupl
     runs all three sweeps, in this process (tests of the local launcher are in launch/)."""
     folder = tmp_path_factory.getbasetemp() / "study"
 
-    def run(study: str, *args: str, command: str = "run") -> Said:
+    def run(study: str, *args: str, command: str = "run") -> Result:
         places = ("--runs", str(folder / "runs"), "--results", str(folder / "results"))
         return cli(command, study, "--scale", "smoke", *places, "--data", str(data), *args)
 
     if not folder.exists():
         folder.mkdir()
         for study in ("sweep-n", "sweep-heads", "sweep-bytes"):
-            said = run(study, "--launcher", "debug")
-            (folder / f"{study}.out").write_text(said.out)
-            assert said.code == 0, said
+            result = run(study, "--launcher", "debug")
+            (folder / f"{study}.out").write_text(result.out)
+            assert result.code == 0, result
     return folder, run
 
 
@@ -123,9 +123,9 @@ def test_the_figure_and_the_summary_are_there(made: tuple[Path, Made]) -> None:
         stem = folder / "results" / study / "smoke"
         assert stem.with_suffix(".svg").read_text().startswith("<?xml")
         assert stem.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-        said = (folder / f"{study}.out").read_text()
-        assert f"{study} at scale smoke: {count} runs" in said
-        assert f"figure: {stem}.png" in said
+        result = (folder / f"{study}.out").read_text()
+        assert f"{study} at scale smoke: {count} runs" in result
+        assert f"figure: {stem}.png" in result
 
 
 def test_sweep_heads_trains_only_what_sweep_n_has_not(made: tuple[Path, Made]) -> None:
@@ -169,8 +169,8 @@ def test_running_again_does_nothing_and_needs_no_corpus(
 ) -> None:
     folder, run = made
     before, start = snapshot(folder), time.monotonic()
-    said = run("sweep-n", "--data", str(tmp_path / "no data"))
-    assert said.code == 0 and "5 runs, 5 finished" in said.out and "to run by" not in said.out
+    result = run("sweep-n", "--data", str(tmp_path / "no data"))
+    assert result.code == 0 and "5 runs, 5 finished" in result.out and "to run by" not in result.out
     assert snapshot(folder) == before and not (tmp_path / "no data").exists()
     assert time.monotonic() - start < 20  # a figure; nothing is trained
     assert run("sweep-n", command="status").out.count(" finished\n") == 5
@@ -183,8 +183,8 @@ def test_a_missing_record_is_made_again_and_nothing_else(made: tuple[Path, Made]
     before = snapshot(folder)
     record.unlink()
     assert "trained, to be evaluated: likelihood" in run("sweep-n", command="status").out
-    said = run("sweep-n", "--launcher", "debug")
-    assert said.code == 0 and "5 runs, 4 finished" in said.out
+    result = run("sweep-n", "--launcher", "debug")
+    assert result.code == 0 and "5 runs, 4 finished" in result.out
     after, name = snapshot(folder), str(record.relative_to(folder))
     changed = {other for other in after if before.get(other) != after[other]}
     rows = {f"results/sweep-n/smoke.{kind}" for kind in ("csv", "svg", "png")}
@@ -198,8 +198,8 @@ def test_an_override_gets_other_runs_and_another_file(made: tuple[Path, Made]) -
     folder, run = made
     before = snapshot(folder)
     narrow = ("--set", "model.dim=16", "--set", "model.n=2")
-    said = run("sweep-n", "--launcher", "debug", *narrow)
-    assert said.code == 0 and "1 runs, 0 finished" in said.out
+    result = run("sweep-n", "--launcher", "debug", *narrow)
+    assert result.code == 0 and "1 runs, 0 finished" in result.out
     after = snapshot(folder)
     assert {name: after[name] for name in before} == before
     assert len(list((folder / "results" / "sweep-n").glob("smoke-*.csv"))) == 1
@@ -212,8 +212,8 @@ def test_plot_alone_redraws_every_figure(made: tuple[Path, Made], cli: Cli) -> N
     before = snapshot(folder / "results")
     for figure in (folder / "results").rglob("*.svg"):
         figure.unlink()
-    said = cli("plot", "--results", str(folder / "results"))
-    assert said.code == 0 and snapshot(folder / "results") == before
+    result = cli("plot", "--results", str(folder / "results"))
+    assert result.code == 0 and snapshot(folder / "results") == before
 
 
 def test_one_thread_per_run_where_runs_stand_side_by_side(made: tuple[Path, Made]) -> None:

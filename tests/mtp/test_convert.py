@@ -65,8 +65,8 @@ class Command:
             runpy.run_module(module, run_name="__main__")
         except SystemExit as left:
             code = int(left.code or 0)
-        said = self.capfd.readouterr()
-        return code, said.out, said.err
+        result = self.capfd.readouterr()
+        return code, result.out, result.err
 
 
 @pytest.fixture
@@ -116,8 +116,8 @@ def test_a_released_model_is_imported_with_a_tokenizer_from_elsewhere(command: C
     save_released(Path("7B"), weights, params)
     parts = command.fails("import", "7B", "run", "--set", "model.context=64")
     assert "without a tokenizer" in parts and "--tokenizer" in parts and not Path("run").exists()
-    said = command("import", "7B", "run", "--set", "model.context=64", *NO_TOKENIZER)
-    assert said == "run: import of 7B, without a tokenizer: mtp.train makes a new one\n"
+    result = command("import", "7B", "run", "--set", "model.context=64", *NO_TOKENIZER)
+    assert result == "run: import of 7B, without a tokenizer: mtp.train makes a new one\n"
     assert load_model(Path("run")).config.context == 64
     assert torch.equal(logits(load_model(Path("run"))), logits(read_model(Path("7B"))))
     Path("tokenizer").mkdir()

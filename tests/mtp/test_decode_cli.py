@@ -21,7 +21,7 @@ from mtp.decoding.generate import Gain, Generation, generate, stream
 from mtp.decoding.sampling import Sampling
 from mtp.model.loading import load_model
 from mtp.training.run import train
-from tests.conftest import Said
+from tests.conftest import Result
 from tests.mtp.helpers import start_command
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -41,9 +41,9 @@ def run(
 
 
 @pytest.fixture
-def say(
+def run_decode(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
+) -> Callable[..., Result]:
     """Run `python -m mtp.decode` in this process, by default on the run and with PROMPT."""
     monkeypatch.delenv("NO_COLOR", raising=False)
 
@@ -58,12 +58,12 @@ def say(
         except SystemExit as left:
             code = int(left.code or 0)
         output = capsys.readouterr()
-        return Said(code, output.out, output.err)
+        return Result(code, output.out, output.err)
 
     return call
 
 
-Say = Callable[..., Said]
+RunDecode = Callable[..., Result]
 
 
 def expected(run: Path, prompt: str = PROMPT, **options: Any) -> tuple[str, Generation]:
@@ -83,13 +83,13 @@ def command(run: Path, prompt: str) -> list[str]:
 # what is printed
 
 
-def test_it_prints_what_generate_makes(run: Path, say: Say) -> None:
+def test_it_prints_what_generate_makes(run: Path, run_decode: RunDecode) -> None:
     text, generation = expected(run)
-    output = say()
+    output = run_decode()
     assert output.code == 0 and output.out == text
     assert len(text) > len(PROMPT) + 20 and generation.tokens_per_forward > 1.5
     for k in (1, 2, 4):
-        output = say("--k", str(k))
+        output = run_decode("--k", str(k))
         assert output.out == text
         summary = re.fullmatch(
             r"(\d+) tokens in (\d+\.\d\d) s \(\d+ tokens/s\), (\d+) forward passes after the "
@@ -104,28 +104,28 @@ def test_it_prints_what_generate_makes(run: Path, say: Say) -> None:
         assert summary[4] == f"{generation.tokens_per_forward:.2f}"
 
 
-def test_sampling_options_reach_the_sampler(run: Path, say: Say) -> None:
+def test_sampling_options_reach_the_sampler(run: Path, run_decode: RunDecode) -> None:
     texts = []
     for law in (Sampling(1.5, seed=1), Sampling(1.5, 5, 0.9, 1), Sampling(1.5, seed=2)):
         values = {"temperature": law.temperature, "top-k": law.top_k, "top-p": law.top_p}
         options = [f"--{name}={value}" for name, value in (values | {"seed": law.seed}).items()]
         texts.append(expected(run, sampling=law)[0])
-        assert say(*options).out == texts[-1]
+        assert run_decode(*options).out == texts[-1]
     assert len({*texts, expected(run)[0]}) == 4
 
 
-def test_one_token_needs_no_pass_after_the_prompts(run: Path, say: Say) -> None:
-    output = say("--max-new", "1")
+def test_one_token_needs_no_pass_after_the_prompts(run: Path, run_decode: RunDecode) -> None:
+    output = run_decode("--max-new", "1")
     assert output.out == expected(run)[0][: len(PROMPT) + 1] + "\n"
     assert output.err.startswith("1 tokens in ")
     assert output.err.endswith(" 0 forward passes after the prompt's, 1.00 tokens per forward\n")
 
 
 def test_a_dash_reads_the_prompt_from_stdin(
-    run: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+    run: Path, run_decode: RunDecode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", StringIO("12.3 the hen\n"))
-    assert say(prompt="-").out == expected(run, "12.3 the hen\n")[0]
+    assert run_decode(prompt="-").out == expected(run, "12.3 the hen\n")[0]
 
 
 def test_as_a_process_in_a_pipe(run: Path) -> None:
@@ -150,8 +150,8 @@ def coloured(run: Path) -> str:
     return text + "\n"
 
 
-def test_accepted_drafts_are_green_on_a_terminal(run: Path, say: Say) -> None:
-    output = say(terminal=True)
+def test_accepted_drafts_are_green_on_a_terminal(run: Path, run_decode: RunDecode) -> None:
+    output = run_decode(terminal=True)
     assert output.out == coloured(run)
     assert output.out.replace(GREEN, "").replace(PLAIN, "") == expected(run)[0]
     drafts = re.findall(r"\033\[32m(.)\033\[0m", output.out, re.DOTALL)
@@ -160,15 +160,15 @@ def test_accepted_drafts_are_green_on_a_terminal(run: Path, say: Say) -> None:
     assert 0 <= int(generation.accepted[1:].sum()) - len(drafts) < 4
     assert 5 < len(drafts) < len(generation.tokens[0]) - 5
     assert "\033" not in output.err
-    assert say("--k", "1", terminal=True).out == expected(run)[0], "no drafts, no colour"
+    assert run_decode("--k", "1", terminal=True).out == expected(run)[0], "no drafts, no colour"
 
 
 @pytest.mark.parametrize(("value", "colours"), [("1", False), ("yes", False), ("", True)])
 def test_no_color_is_respected(
-    run: Path, say: Say, monkeypatch: pytest.MonkeyPatch, value: str, colours: bool
+    run: Path, run_decode: RunDecode, monkeypatch: pytest.MonkeyPatch, value: str, colours: bool
 ) -> None:
     monkeypatch.setenv("NO_COLOR", value)  # no-color.org: present and not empty
-    assert say(terminal=True).out == (coloured(run) if colours else expected(run)[0])
+    assert run_decode(terminal=True).out == (coloured(run) if colours else expected(run)[0])
 
 
 def test_as_a_process_on_a_terminal(
@@ -198,7 +198,9 @@ def passes(*gains: tuple[list[int], int]) -> Callable[..., Iterator[list[Gain]]]
     return lambda *_, **__: iter([[Gain(0, *gain)] for gain in gains])
 
 
-def test_characters_are_printed_whole(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_are_printed_whole(
+    run_decode: RunDecode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = "é".encode()
     euro = list("€".encode())
     monkeypatch.setattr(
@@ -206,32 +208,32 @@ def test_characters_are_printed_whole(say: Say, monkeypatch: pytest.MonkeyPatch)
         "stream",
         passes(([first], 0), ([second, *b"ab"], 2), (euro[:2], 1), ([euro[2], ord("c")], 1)),
     )
-    output = say(terminal=True)
+    output = run_decode(terminal=True)
     assert output.out == f"{PROMPT}{GREEN}é{PLAIN}{GREEN}a{PLAIN}b{GREEN}€{PLAIN}c\n"
     assert output.err.startswith("8 tokens in ") and "2.33 tokens per forward" in output.err
 
 
 def test_a_torn_character_does_not_hide_what_follows(
-    say: Say, monkeypatch: pytest.MonkeyPatch
+    run_decode: RunDecode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode, "stream", passes(([0xC3], 0), ([*b"ab"], 1), ([0xE2, ord("c")], 0)))
-    assert say().out == f"{PROMPT}\ufffdab\ufffdc\n"
+    assert run_decode().out == f"{PROMPT}\ufffdab\ufffdc\n"
 
 
 @pytest.mark.parametrize("last", [[0xC3, 257], [0xEF, 0xBF, 0xBD, 257]])
 def test_a_torn_character_before_the_end_is_printed(
-    say: Say, monkeypatch: pytest.MonkeyPatch, last: list[int]
+    run_decode: RunDecode, monkeypatch: pytest.MonkeyPatch, last: list[int]
 ) -> None:
     """As tokenizer.decode has it; the second is U+FFFD itself."""
     monkeypatch.setattr(decode, "stream", passes(([ord("a")], 0), (last, 0)))
-    assert say().out == f"{PROMPT}a\ufffd\n"
+    assert run_decode().out == f"{PROMPT}a\ufffd\n"
 
 
 # --------------------------------------------------------------------------------------------------
 # bad input
 
 
-def one_line(output: Said, *words: str) -> None:
+def one_line(output: Result, *words: str) -> None:
     assert output.code == 2 and output.err.count("\n") == 1, output
     assert output.err.startswith("error: ") and all(word in output.err for word in words), (
         output.err
@@ -252,40 +254,42 @@ def one_line(output: Said, *words: str) -> None:
     ],
 )
 def test_bad_values_are_reported_in_one_line(
-    say: Say, args: tuple[str, ...], words: tuple[str]
+    run_decode: RunDecode, args: tuple[str, ...], words: tuple[str]
 ) -> None:
-    one_line(say(*args), *words)
+    one_line(run_decode(*args), *words)
 
 
-def test_a_prompt_that_is_too_long_is_reported(say: Say) -> None:
-    one_line(say(prompt="x" * 40), "prompt 0 of 41 tokens", "context of 64")
+def test_a_prompt_that_is_too_long_is_reported(run_decode: RunDecode) -> None:
+    one_line(run_decode(prompt="x" * 40), "prompt 0 of 41 tokens", "context of 64")
 
 
-def test_nothing_is_printed_before_the_error(say: Say) -> None:
+def test_nothing_is_printed_before_the_error(run_decode: RunDecode) -> None:
     """On a terminal both streams share the line: `error:` would follow the prompt."""
-    assert say("--k", "5").out == ""
+    assert run_decode("--k", "5").out == ""
 
 
-def test_a_seed_that_is_too_large_is_reported(say: Say) -> None:
-    one_line(say("--temperature", "1", "--seed", str(2**64)), "seed")
+def test_a_seed_that_is_too_large_is_reported(run_decode: RunDecode) -> None:
+    one_line(run_decode("--temperature", "1", "--seed", str(2**64)), "seed")
 
 
-def test_a_prompt_that_is_not_utf8_is_reported(say: Say) -> None:
-    one_line(say(prompt=os.fsdecode(b"caf\xe9")))  # as it stands in sys.argv
+def test_a_prompt_that_is_not_utf8_is_reported(run_decode: RunDecode) -> None:
+    one_line(run_decode(prompt=os.fsdecode(b"caf\xe9")))  # as it stands in sys.argv
 
 
-def test_folders_without_a_trained_run_are_reported(say: Say, run: Path, tmp_path: Path) -> None:
-    one_line(say(checkpoint=tmp_path / "none"), str(tmp_path / "none"), "is not a run")
-    one_line(say(checkpoint=run / "config.json"), "is not a run")
+def test_folders_without_a_trained_run_are_reported(
+    run_decode: RunDecode, run: Path, tmp_path: Path
+) -> None:
+    one_line(run_decode(checkpoint=tmp_path / "none"), str(tmp_path / "none"), "is not a run")
+    one_line(run_decode(checkpoint=run / "config.json"), "is not a run")
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     for name in ("config.json", "tokenizer.json"):
         (fresh / name).write_bytes((run / name).read_bytes())
-    one_line(say(checkpoint=fresh), str(fresh), "no checkpoint yet")
+    one_line(run_decode(checkpoint=fresh), str(fresh), "no checkpoint yet")
     (fresh / "checkpoint").symlink_to(run / "checkpoint")
-    assert say(checkpoint=fresh).out == expected(run)[0]
+    assert run_decode(checkpoint=fresh).out == expected(run)[0]
     (fresh / "tokenizer.json").unlink()
-    one_line(say(checkpoint=fresh), "tokenizer.json", str(fresh))
+    one_line(run_decode(checkpoint=fresh), "tokenizer.json", str(fresh))
 
 
 def test_as_a_process_errors_have_no_traceback(
@@ -294,5 +298,5 @@ def test_as_a_process_errors_have_no_traceback(
     out, err = tmp_path / "stdout", tmp_path / "stderr"
     process = start_command(processes, "mtp.decode", command(tmp_path, PROMPT)[3:], out, err)
     process.join()
-    one_line(Said(process.exitcode or 0, "", err.read_text()), str(tmp_path), "is not a run")
+    one_line(Result(process.exitcode or 0, "", err.read_text()), str(tmp_path), "is not a run")
     assert out.read_text() == ""

@@ -67,7 +67,7 @@ def test_a_space_precedes_every_name(stories: list[Story]) -> None:
             assert after[0] in " .,!?';:"
 
 
-def test_names_are_no_words_and_no_beginnings_of_names(stories: list[Story]) -> None:
+def test_names_are_neither_words_nor_beginnings_of_names(stories: list[Story]) -> None:
     ordinary: set[str] = set()
     for one in stories:
         assert all(re.fullmatch("[A-Z][a-z]+", name) for name in one.names)
@@ -128,11 +128,11 @@ def test_all_words_of_the_grammar_are_used() -> None:
 
 
 def test_documents() -> None:
-    told = list(documents({"seed": "7", "count": "3", "calls": "0"}))
-    assert told == [story(7, i).text() for i in range(3)]
-    told = list(documents({"count": "3", "invented": "50", "calls": "0"}))
-    assert told == [story(0, i, 50).text() for i in range(3)]
-    assert told != list(documents({"count": "3", "calls": "0"}))
+    reported = list(documents({"seed": "7", "count": "3", "calls": "0"}))
+    assert reported == [story(7, i).text() for i in range(3)]
+    reported = list(documents({"count": "3", "invented": "50", "calls": "0"}))
+    assert reported == [story(0, i, 50).text() for i in range(3)]
+    assert reported != list(documents({"count": "3", "calls": "0"}))
     with pytest.raises(ValueError, match=r"unknown option 'sed'.*seed, count"):
         documents({"sed": "1"})
     next(documents({"seed": str(TEST_SEED - 1)}))

@@ -192,9 +192,9 @@ def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"choice2": None}, "record 2 is not of this format"),
     ],
 )
-def test_a_bad_record_is_named(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_a_bad_record_is_named(change: dict[str, Any], reported: str, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "val.jsonl", COPA, COPA | change)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=reported):
         load("copa", Source(tmp_path), protocol("copa"))
 
 
@@ -209,9 +209,9 @@ def test_files_that_are_not_of_the_format(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has 1 labels for 2 records"):
         load("piqa", Source(tmp_path), protocol("piqa"))
     (tmp_path / "test").mkdir()
-    for row, told in (("question,a", "has 2 cells, not 6"), ("q,a,b,c,d,E", "label -1 of 4")):
+    for row, reported in (("question,a", "has 2 cells, not 6"), ("q,a,b,c,d,E", "label -1 of 4")):
         (tmp_path / "test" / "logic_test.csv").write_text(f"question,a,b,c,d,A\n{row}\n")
-        with pytest.raises(BadInput, match=told):
+        with pytest.raises(BadInput, match=reported):
             load("mmlu", Source(tmp_path), protocol("mmlu", "0-shot"))
     (tmp_path / "test" / "logic_test.csv").write_text(f"{'q' * 200_000},a,b,c,d,A\n")
     with pytest.raises(BadInput, match=r"logic_test\.csv: field larger than field limit"):

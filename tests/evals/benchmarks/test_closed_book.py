@@ -107,9 +107,11 @@ def test_triviaqa_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         ("nq-open", "other.jsonl", "", "NQ-open.dev.jsonl cannot be read"),
     ],
 )
-def test_bad_files_are_named(name: str, file: str, text: str, told: str, tmp_path: Path) -> None:
+def test_bad_files_are_named(
+    name: str, file: str, text: str, reported: str, tmp_path: Path
+) -> None:
     (tmp_path / file).write_text(text)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=reported):
         closed_book.load(name, own(tmp_path))
 
 

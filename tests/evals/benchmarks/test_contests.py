@@ -183,13 +183,13 @@ def test_apps_numbers_as_keys_and_lists_of_one_result() -> None:
      '{"inputs": ["1"], "outputs": "1"}', "[" * 100_000, f'{{"inputs": {DEEP}, "outputs": [1]}}',
      f'{{"inputs": [1], "outputs": {DEEP}, "fn_name": "f"}}'],
 )  # fmt: skip
-def test_tests_that_are_none_are_told(tests: str) -> None:
-    told = "not JSON of two lists, as many inputs as outputs, nested at most 100 deep"
-    with pytest.raises(BadInput, match=f"^records: input_output of problem 1 is {told}$"):
+def test_tests_that_are_not_tests_are_reported(tests: str) -> None:
+    reported = "not JSON of two lists, as many inputs as outputs, nested at most 100 deep"
+    with pytest.raises(BadInput, match=f"^records: input_output of problem 1 is {reported}$"):
         apps.dataset([task(1, SUM, input_output=tests)], "records")
 
 
-def test_a_task_without_a_number_is_told_by_its_place() -> None:
+def test_a_task_without_a_number_is_reported_by_its_place() -> None:
     nameless = [{k: v for k, v in task(1, SUM).items() if k != "problem_id"} for _ in range(2)]
     found = apps.dataset(nameless, "records").problems
     assert [p.id for p in found] == ["apps/0", "apps/1"]
@@ -198,17 +198,17 @@ def test_a_task_without_a_number_is_told_by_its_place() -> None:
         apps.dataset(nameless, "records")
 
 
-def test_an_imported_name_is_no_answer() -> None:
+def test_an_imported_name_is_not_an_answer() -> None:
     """The modules that programs have for nothing define gcd; the answer has to say so itself."""
     tests = {"fn_name": "gcd", "inputs": [[12, 18], [7, 3]], "outputs": [6, 1]}
     (problem,) = apps.dataset([task(1, tests)], "records").problems
-    told = {
+    reported = {
         "": "failed",
         "from math import gcd": "passed",
         "def gcd(a, b):\n    return gcd(b, a % b) if b else a": "passed",
         "class Solution:\n    def gcd(self, a, b):\n        return math.gcd(a, b)": "passed",
     }
-    assert judged(apps.APPS, problem, list(told)) == list(told.values())
+    assert judged(apps.APPS, problem, list(reported)) == list(reported.values())
 
 
 # --------------------------------------------------------------------------------------------------
@@ -247,13 +247,13 @@ def test_a_slow_program_may_take_its_contests_time() -> None:
         assert judged(codecontests.CODECONTESTS, made, [slow]) == [verdict]
 
 
-def test_a_record_that_lacks_something_is_told() -> None:
-    for wrong, told in (
+def test_a_record_that_lacks_something_is_reported() -> None:
+    for wrong, reported in (
         ({"private_tests": None}, "no 'private_tests' of type dict"),
         ({"private_tests": {"input": ["1"], "output": []}}, "has 1 input and 0 output"),
         ({"description": 3}, "no 'description' of type str"),
     ):
-        with pytest.raises(BadInput, match=told):
+        with pytest.raises(BadInput, match=reported):
             codecontests.dataset([CONTEST | wrong], "records")
 
 
@@ -287,12 +287,14 @@ def test_pairs_come_from_the_hub_row_by_row(
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))  # type: ignore[arg-type]
     with pytest.raises(SystemExit) as left:
         write_pairs(monkeypatch, "--pairs", tmp_path / "pairs.jsonl")
-    told = "error: deepmind/code_contests could not be read: the network is gone; give --train FILE"
-    assert left.value.code == 2 and capsys.readouterr().err == f"{told}\n"
+    reported = (
+        "error: deepmind/code_contests could not be read: the network is gone; give --train FILE"
+    )
+    assert left.value.code == 2 and capsys.readouterr().err == f"{reported}\n"
     assert not list(tmp_path.iterdir())
 
 
-def test_a_training_set_that_cannot_be_read_is_told(
+def test_a_training_set_that_cannot_be_read_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train, made = tmp_path / "train.jsonl", tmp_path / "pairs.jsonl"
@@ -302,7 +304,7 @@ def test_a_training_set_that_cannot_be_read_is_told(
     deep.write_text(json.dumps(CONTEST) + "\n" + '{"solutions": ' * 100_000)
     solutions = {"language": [3], "solution": [None]}
     wrong.write_text(json.dumps(CONTEST) + "\n" + json.dumps(CONTEST | {"solutions": solutions}))
-    for args, told in (
+    for args, reported in (
         (("--train", train, "--pairs", made), "line 2 is not a JSON record"),
         (("--train", deep, "--pairs", made), f"{deep} line 2 is not a JSON record"),
         (
@@ -315,8 +317,8 @@ def test_a_training_set_that_cannot_be_read_is_told(
     ):
         with pytest.raises(SystemExit) as left:
             write_pairs(monkeypatch, *args)
-        said = capsys.readouterr().err
-        assert left.value.code == 2 and told in said and said.count("\n") == 1
+        result = capsys.readouterr().err
+        assert left.value.code == 2 and reported in result and result.count("\n") == 1
     assert not made.exists()
 
 
@@ -345,8 +347,8 @@ def test_both_are_read_from_files(
         ({"time_limit": {"seconds": 10**400}}, "has a time_limit that is not of"),
     ],
 )
-def test_a_contest_of_another_format_is_named(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadInput, match=rf"^data: problem 1:? {told}"):
+def test_a_contest_of_another_format_is_named(wrong: dict[str, Any], reported: str) -> None:
+    with pytest.raises(BadInput, match=rf"^data: problem 1:? {reported}"):
         codecontests.dataset([CONTEST, CONTEST | wrong], "data")
 
 

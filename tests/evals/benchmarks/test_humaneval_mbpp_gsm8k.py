@@ -140,15 +140,15 @@ def test_a_file_that_is_not_the_original_is_refused(files: Path, tmp_path: Path)
         mbpp.load(Source(files))
     with pytest.raises(BadInput, match=r"mbpp\.jsonl cannot be read: No such file"):
         mbpp.load(Source(tmp_path))
-    for content, told in (
+    for content, reported in (
         ("{}\nno json", "line 2 is not a JSON record"),
         ('{"task_id": 11}', "no 'test_list' of type list"),
         ('{"task_id": "11"}', "no 'task_id' of type int"),
     ):
         (tmp_path / "mbpp.jsonl").write_text(content)
-        with pytest.raises(BadInput, match=told):
+        with pytest.raises(BadInput, match=reported):
             mbpp.load(Source(tmp_path, own=True))
-    for wrong, told in (
+    for wrong, reported in (
         ({"test_list": []}, "no test_list of texts"),
         ({"test_list": [1]}, "no test_list of texts"),
         ({"test_list": ["assert f("]}, "are not Python"),
@@ -156,7 +156,7 @@ def test_a_file_that_is_not_the_original_is_refused(files: Path, tmp_path: Path)
         ({"code": "\0"}, "are not Python"),
     ):
         (tmp_path / "mbpp.jsonl").write_text(json.dumps(MBPP_LINES[3] | wrong))
-        with pytest.raises(BadInput, match=rf"^mbpp.jsonl .*: problem 11.*{told}"):
+        with pytest.raises(BadInput, match=rf"^mbpp.jsonl .*: problem 11.*{reported}"):
             mbpp.load(Source(tmp_path, own=True))
     (tmp_path / "test.jsonl").write_text('{"question": "?", "answer": "none"}')
     with pytest.raises(BadInput, match="no number after ####"):

@@ -23,8 +23,8 @@ def made() -> list[Problem]:
 
 def passed(made: list[Problem], answer: str | None) -> list[Problem]:
     need()
-    told = run_all([job(p, answer or p.about["solution"], COMPLETE) for p in made])
-    return [p for p, result in zip(made, told, strict=True) if result.passed]
+    reported = run_all([job(p, answer or p.about["solution"], COMPLETE) for p in made])
+    return [p for p, result in zip(made, reported, strict=True) if result.passed]
 
 
 def test_every_reference_passes(made: list[Problem]) -> None:
@@ -50,8 +50,8 @@ def test_one_constant_completes_at_most_8_lines_of_the_first_level(made: list[Pr
     assert constants.total() == 20 and constants.most_common(2) == [("1", 8), ("0", 7)]
     for constant, count in constants.items():
         answers = [part[1] + constant + part[3] for part in parts if part]
-        told = run_all(job(p, a, COMPLETE) for p, a in zip(asked, answers, strict=True))
-        assert sum(result.passed for result in told) == count, constant
+        reported = run_all(job(p, a, COMPLETE) for p, a in zip(asked, answers, strict=True))
+        assert sum(result.passed for result in reported) == count, constant
 
 
 def test_an_argument_completes_only_lines_that_ask_for_it(made: list[Problem]) -> None:
@@ -67,8 +67,8 @@ def test_an_argument_completes_only_lines_that_ask_for_it(made: list[Problem]) -
                 for before in ("", " ")
                 for after in ("", ":", ")", "))", "]")
             ]
-    told = run_all(job(p, answer, COMPLETE) for p, answer in asked)
-    right = [pair for pair, result in zip(asked, told, strict=True) if result.passed]
+    reported = run_all(job(p, answer, COMPLETE) for p, answer in asked)
+    right = [pair for pair, result in zip(asked, reported, strict=True) if result.passed]
     assert len(right) >= 8
     for p, answer in right:
         assert p.about["solution"].strip(" )") == answer.strip(" )"), p.fields["prompt"] + answer
@@ -94,8 +94,8 @@ def test_returning_an_argument_is_enough_on_one_level_alone(made: list[Problem])
                 asked.append(p.id)
                 jobs.append(job(p, f"\n    return {names[index]}\n", COMPLETE))
         need()
-        told = zip(asked, run_all(jobs), strict=True)
-        assert len(asked) > 10 and [name for name, result in told if result.passed] == []
+        reported = zip(asked, run_all(jobs), strict=True)
+        assert len(asked) > 10 and [name for name, result in reported if result.passed] == []
 
 
 def test_levels_are_full_different_and_the_same_each_time(made: list[Problem]) -> None:

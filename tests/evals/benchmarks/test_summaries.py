@@ -91,9 +91,9 @@ def test_a_variant_says_which_split(tmp_path: Path) -> None:
         ({"document": "long", "summary": 3}, "record 1 is not of this format"),
     ],
 )
-def test_a_bad_record_is_named(record: object, told: str, tmp_path: Path) -> None:
+def test_a_bad_record_is_named(record: object, reported: str, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "test.jsonl", record)
-    with pytest.raises(BadInput, match=told):
+    with pytest.raises(BadInput, match=reported):
         load("samsum", Source(tmp_path))
 
 
@@ -111,7 +111,7 @@ def test_the_original_file() -> None:
     assert 0.15 < sum(first) / 60 < 0.5 and last == [1] * 60
 
 
-def test_pairs_are_written_of_a_split(tmp_path: Path, say: Cli) -> None:
+def test_pairs_are_written_of_a_split(tmp_path: Path, run_evals: Cli) -> None:
     record = {"source": ["We do."], "target": ["A.", "B."]}
     write_jsonl(tmp_path / "SciTLDR-A.train.jsonl", record)
     (tmp_path / "scitldr").mkdir()
@@ -121,11 +121,11 @@ def test_pairs_are_written_of_a_split(tmp_path: Path, say: Cli) -> None:
         ((), ("We do.", "\nTL;DR:", " A.")),
         (("--split", "dev"), ("long", "\nTL;DR:", " short")),
     ):
-        said = say(*args, *more, main=summaries.main)
-        assert said.code == 0 and ": 1 pairs of " in said.out, said.err
+        result = run_evals(*args, *more, main=summaries.main)
+        assert result.code == 0 and ": 1 pairs of " in result.out, result.err
         assert list(read_records(tmp_path / "pairs.jsonl")) == [written]
-    said = say(*args, "--set", "xsum", main=summaries.main)
-    assert said.code == 2 and "train.jsonl cannot be read: No such file" in said.err
+    result = run_evals(*args, "--set", "xsum", main=summaries.main)
+    assert result.code == 2 and "train.jsonl cannot be read: No such file" in result.err
 
 
 # --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from evals.harness.prompts import Prompt
 from evals.harness.protocol import Protocol
 from mtp.config import TrainConfig
 from mtp.training.run import train
-from tests.conftest import Said
+from tests.conftest import Result
 from tests.evals.sandbox.test_sandbox import need
 
 ASKED = {f"p{i}": Prompt([256, *f"{i}: the fox went".encode()], 0) for i in range(5)}
@@ -38,7 +38,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     return seconds
 
 
-def test_the_faster_way_is_taken_and_told(
+def test_the_faster_way_is_taken_and_reported(
     runs: tuple[Path, Path], tmp_path: Path, timed: dict[int, float], capsys: Any
 ) -> None:
     model, n = Candidate(runs[0]).model(), Candidate(runs[0]).config.n
@@ -50,8 +50,8 @@ def test_the_faster_way_is_taken_and_told(
     for batch, count in ((32, 10), (2, 2)):
         timed |= {1: 1.0, n: 2.0}
         assert found(batch=batch) == 1 and timed[0] == count
-        told = f"mine b T=0.5: k=1, 2.00 times the tokens/s of k={n} on {count} prompts\n"
-        assert capsys.readouterr().err == told
+        reported = f"mine b T=0.5: k=1, 2.00 times the tokens/s of k={n} on {count} prompts\n"
+        assert capsys.readouterr().err == reported
     timed |= {1: 1.0, n: 0.8}
     assert found() == n
     timed.clear()
@@ -64,7 +64,7 @@ def test_the_faster_way_is_taken_and_told(
 
 def test_a_model_of_fewer_heads_drafts_with_those_it_has(
     make_config: Callable[..., TrainConfig], runs: tuple[Path, Path], data: Path, tmp_path: Path,
-    say: Callable[..., Said],
+    run_evals: Callable[..., Result],
 ) -> None:  # fmt: skip
     """--k is of all checkpoints, and a usual comparison is with n=1."""
     need()
@@ -72,13 +72,13 @@ def test_a_model_of_fewer_heads_drafts_with_those_it_has(
     train(config, tmp_path / "one", data)
     args = ["--checkpoint", runs[0], tmp_path / "one", "--benchmarks", "microcode", "--k", 2]
     args += ["--limit", 2, "--samples", 1, "--temperatures", "0", "--max-new", 4]
-    said = say(*args, "--out", tmp_path / "out")
-    assert said.code == 0, said.err
+    result = run_evals(*args, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
     kept = [header(tmp_path / "out" / name / f"{FILE}.jsonl") for name in (runs[0].name, "one")]
-    assert [told["heads"] for told in kept] == [2, 1]
+    assert [reported["heads"] for reported in kept] == [2, 1]
 
 
-def test_a_torn_first_line_is_no_header(tmp_path: Path) -> None:
+def test_a_torn_first_line_is_not_a_header(tmp_path: Path) -> None:
     for content, expected in (("", {}), ('{"a": 1}', {}), ('{"a": 1}\n{', {"a": 1}), ("x\n", {})):
         (tmp_path / "j").write_text(content)
         assert header(tmp_path / "j") == expected
@@ -86,7 +86,10 @@ def test_a_torn_first_line_is_no_header(tmp_path: Path) -> None:
 
 
 def test_a_killed_evaluation_keeps_its_heads(
-    runs: tuple[Path, Path], tmp_path: Path, say: Callable[..., Said], timed: dict[int, float]
+    runs: tuple[Path, Path],
+    tmp_path: Path,
+    run_evals: Callable[..., Result],
+    timed: dict[int, float],
 ) -> None:
     """Timed otherwise the second time, it ends with the same bytes."""
     need()
@@ -94,7 +97,7 @@ def test_a_killed_evaluation_keeps_its_heads(
     args = ["--checkpoint", runs[0], "--benchmarks", "microcode", "--samples", 2, "--limit", 3]
     args += ["--max-new", 6, "--temperatures", "0.8", "--batch", 2, "--out", tmp_path]
     timed |= {1: 1.0, n: 2.0}
-    assert say(*args).code == 0
+    assert run_evals(*args).code == 0
     (file,) = (tmp_path / runs[0].name).glob("*-T0.8.jsonl")
     whole = file.read_bytes()
     assert json.loads(whole.splitlines()[0])["heads"] == 1
@@ -102,4 +105,4 @@ def test_a_killed_evaluation_keeps_its_heads(
     start = whole.index(b"\n") + 1
     for cut in (start, (start + len(whole)) // 2, len(whole)):
         file.write_bytes(whole[:cut])
-        assert say(*args).code == 0 and file.read_bytes() == whole
+        assert run_evals(*args).code == 0 and file.read_bytes() == whole

@@ -40,7 +40,7 @@ def test_shots_are_left_out_from_the_left_until_the_prompt_fits(shots: int, cont
         assert ByteTokenizer().decode(found.tokens) == expected
 
 
-def test_too_few_examples_are_told() -> None:
+def test_too_few_examples_are_reported() -> None:
     data = Dataset((Problem("p", {"q": "x"}, {}),), (), "data")
     with pytest.raises(BadInput, match="data has 0 solved examples; b v shows 3"):
         prompts(data, Protocol("b", "v", 3, "{q}"), ByteTokenizer(), 64)
@@ -93,10 +93,10 @@ def test_a_killed_run_goes_on_to_the_same_answers(runs: tuple[Path, Path], tmp_p
 def test_progress_in_a_log_tells_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0, 30.0, 31.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    said = list[str]()
-    with progress.Counter("x", 100, said.append) as counter:
+    result = list[str]()
+    with progress.Counter("x", 100, result.append) as counter:
         counter.skip(40)
         for _ in range(2):
             counter.add(15)
         counter.add(30)
-    assert said == ["x: 70/100, 1.0/s, ETA 30 s", "x: 100/100, 1.9/s, ETA 0 s"]
+    assert result == ["x: 70/100, 1.0/s, ETA 30 s", "x: 100/100, 1.9/s, ETA 0 s"]

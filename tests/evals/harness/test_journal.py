@@ -40,7 +40,7 @@ def test_cut_anywhere_it_ends_as_one_that_was_not(folder: Path, data: st.DataObj
     assert file.read_bytes() == whole
 
 
-def test_a_last_line_of_zeros_is_dropped_and_a_torn_one_inside_is_told(tmp_path: Path) -> None:
+def test_a_last_line_of_zeros_is_dropped_and_a_torn_one_inside_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "j"
     whole = written(file)
     for last in (b"\0\0\0\n", b'{"n": 4, "ans\0\0\n'):
@@ -64,7 +64,7 @@ def test_a_last_line_of_zeros_is_dropped_and_a_torn_one_inside_is_told(tmp_path:
         b"\n",
     ],
 )
-def test_a_file_that_is_no_journal_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(content)
     header = {"seed": 0} if content == b'{"protocol' else HEADER
     with pytest.raises(BadInput, match=r"j line 1 is not a record; move the file away$"):
@@ -93,7 +93,7 @@ def test_two_writers_at_once_are_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "j", HEADER)
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot be written"):
         Journal(tmp_path / "file" / "j", HEADER)

@@ -72,7 +72,7 @@ def test_float32_of_every_head_type(head: str) -> None:
         assert likelihood.nats == pytest.approx(one_by_one(reference, each).nats, abs=1e-4)
 
 
-def test_greedy_is_told() -> None:
+def test_greedy_is_reported() -> None:
     best = int(MODEL(torch.tensor([[1, 2]]), 1)[0][0, -1].argmax())
     found = likelihoods(MODEL, [Request([1, 2], [token]) for token in range(VOCAB)])
     assert [likelihood.greedy for likelihood in found] == [t == best for t in range(VOCAB)]
@@ -102,8 +102,8 @@ def test_only_the_last_token_differs_so_a_row_is_shared(
         (Request([1], []), "request 0 has no context or no continuation"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(asked: Request, told: str) -> None:
-    with pytest.raises(BadInput, match=told):
+def test_what_cannot_be_scored_is_refused(asked: Request, reported: str) -> None:
+    with pytest.raises(BadInput, match=reported):
         likelihoods(MODEL, [asked])
 
 

@@ -38,12 +38,12 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_every_number_has_its_row(
-    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Cli
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, run_evals: Cli
 ) -> None:
     args = ["--checkpoint", *runs, "--benchmarks", "copa,xsum,nq-open", "--data-dir", files]
     args += ["--own-data", "--max-new", 12, "--batch", 4, "--out", tmp_path / "out"]
-    told = say(*args, main=evaluate.main)
-    assert told.code == 0, told.err
+    reported = run_evals(*args, main=evaluate.main)
+    assert reported.code == 0, reported.err
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     keys = ["checkpoint", "benchmark", "metric"]
     found = {tuple(row[:3]): row[3:] for row in rows[[*keys, "value", "low", "high"]].to_numpy()}
@@ -64,26 +64,28 @@ def test_every_number_has_its_row(
     assert protocols["xsum"]["shortens"] == "document" and protocols["xsum"]["max_new"] == 12
     assert protocols["copa"]["max_new"] == 0 and protocols["copa"]["solved"] == " {answer}\n\n"
     assert rows.data.str.contains("unverified|not the original").all()
-    assert "ROUGE-L F1, unicode" in told.out and "precision" not in told.out
+    assert "ROUGE-L F1, unicode" in reported.out and "precision" not in reported.out
     before = (tmp_path / "out" / "results.csv").read_bytes()
     for name in ("copa-0-shot", "xsum-finetuned", "nq-open-0-shot-T0"):  # killed in the middle
         file = tmp_path / "out" / "run1" / f"{name}.jsonl"
         whole = file.read_bytes()
         file.write_bytes(whole[:-9])
-        assert say(*args).code == 0
+        assert run_evals(*args).code == 0
         assert file.read_bytes() == whole
     assert (tmp_path / "out" / "results.csv").read_bytes() == before
 
 
 def test_a_record_of_other_weights_or_another_protocol_is_refused(
-    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Cli
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, run_evals: Cli
 ) -> None:
     args = ["--checkpoint", runs[0], "--benchmarks", "copa", "--out", tmp_path / "out"]
-    assert say(*args, "--data-dir", files).code == 0
-    assert say(*args, "--data-dir", files, "--k", 1, "--seed", 3).code == 0  # of no consequence
+    assert run_evals(*args, "--data-dir", files).code == 0
+    assert (
+        run_evals(*args, "--data-dir", files, "--k", 1, "--seed", 3).code == 0
+    )  # of no consequence
     write_jsonl(files / "copa" / "val.jsonl", *COPA[:3])
-    told = say(*args, "--data-dir", files)
-    assert told.code == 2 and "has results of another data, problems" in told.err
+    reported = run_evals(*args, "--data-dir", files)
+    assert reported.code == 2 and "has results of another data, problems" in reported.err
 
 
 @pytest.mark.parametrize(
@@ -98,14 +100,21 @@ def test_a_record_of_other_weights_or_another_protocol_is_refused(
     ],
 )
 def test_bad_input_is_one_line(
-    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Cli, args: list[str], told: str
+    runs: tuple[Path, Path],
+    files: Path,
+    tmp_path: Path,
+    run_evals: Cli,
+    args: list[str],
+    reported: str,
 ) -> None:
-    found = say("--checkpoint", runs[0], "--data-dir", files, "--out", tmp_path / "out", *args)
-    assert found.code == 2 and told in found.err and found.err.count("\n") == 1
+    found = run_evals(
+        "--checkpoint", runs[0], "--data-dir", files, "--out", tmp_path / "out", *args
+    )
+    assert found.code == 2 and reported in found.err and found.err.count("\n") == 1
 
 
 def test_an_interrupted_evaluation_keeps_what_it_has(
-    runs: tuple[Path, Path], files: Path, tmp_path: Path, say: Cli, monkeypatch: Any
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, run_evals: Cli, monkeypatch: Any
 ) -> None:
     args = ["--checkpoint", runs[0], "--benchmarks", "copa,xsum", "--data-dir", files]
     args += ["--max-new", 6, "--batch", 1, "--out", tmp_path / "out"]
@@ -118,7 +127,7 @@ def test_an_interrupted_evaluation_keeps_what_it_has(
         return answers(*rest)
 
     monkeypatch.setattr(generation, "protocol_answers", interrupted)
-    told = say(*args)
-    assert told.code == 130 and told.err.endswith("interrupted\n")
+    reported = run_evals(*args)
+    assert reported.code == 130 and reported.err.endswith("interrupted\n")
     assert set(pd.read_csv(tmp_path / "out" / "results.csv").benchmark) == {"copa"}
-    assert say(*args).code == 0 and len(calls) == 3  # the first answer is not made again
+    assert run_evals(*args).code == 0 and len(calls) == 3  # the first answer is not made again

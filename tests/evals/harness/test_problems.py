@@ -44,8 +44,8 @@ def test_a_benchmarks_own_folder_comes_first(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "arc-easy" / "a.jsonl")
     assert source.find("a.jsonl", "b.jsonl").name == "a.jsonl"
     assert source.find("c.jsonl", "b.jsonl").name == "b.jsonl"
-    told = r"c\.jsonl cannot be read: No such file \(nor one called d\.jsonl\)"
-    with pytest.raises(BadInput, match=told):
+    reported = r"c\.jsonl cannot be read: No such file \(nor one called d\.jsonl\)"
+    with pytest.raises(BadInput, match=reported):
         source.find("c.jsonl", "d.jsonl")
 
 
@@ -86,7 +86,7 @@ def test_conversion_numbers_what_it_makes_and_what_it_cannot() -> None:
         convert("x", [{"q": "a"}, {}], "f", make)
 
 
-def test_two_problems_of_one_name_are_told() -> None:
+def test_two_problems_of_one_name_are_reported() -> None:
     """Answers are kept by it: both would count with those of one."""
     named = tuple(Problem(name, {}, {}) for name in ("a", "b", "b"))
     with pytest.raises(BadInput, match=r"^file: two problems are called b; each needs its own id$"):
@@ -109,8 +109,10 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=r"^some/set could not be read: .*; give a\.jsonl in a --d"):
         from_hub(HUB, "a.jsonl")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    told = r"^some/set needs datasets \(pip install -e '\.\[hf\]'\), or a\.jsonl in a --data-dir$"
-    with pytest.raises(BadInput, match=told):
+    reported = (
+        r"^some/set needs datasets \(pip install -e '\.\[hf\]'\), or a\.jsonl in a --data-dir$"
+    )
+    with pytest.raises(BadInput, match=reported):
         from_hub(HUB, "a.jsonl")
 
 
@@ -136,7 +138,7 @@ def test_without_the_harness_its_adapter_says_so(monkeypatch: pytest.MonkeyPatch
         importlib.import_module("evals.lm_eval")
     hide = "import sys, runpy; sys.modules['lm_eval.api.model'] = None; "
     run = hide + "runpy.run_module('evals.lm_eval', run_name='__main__')"
-    said = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
-    assert said.returncode == 2
-    assert said.stderr.startswith("error: this needs lm-evaluation-harness")
-    assert said.stderr.count("\n") == 1
+    result = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: this needs lm-evaluation-harness")
+    assert result.stderr.count("\n") == 1

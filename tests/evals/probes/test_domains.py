@@ -93,8 +93,8 @@ def test_python_is_code_and_prose(corpus_of: Build) -> None:
     assert sorted(texts(corpus, found["code"])) == sorted(set(code))
     module = "Module {i}: what is in here, told"
     box = "Box number {i}.\n\nIndented further down"  # as inspect.cleandoc leaves it
-    told = "Docstring of a function that says {i}."
-    prose = [t.replace("{i}", str(i))[:23] for i in files for t in (module, box, told)]
+    reported = "Docstring of a function that says {i}."
+    prose = [t.replace("{i}", str(i))[:23] for i in files for t in (module, box, reported)]
     assert sorted(texts(corpus, found["prose"])) == sorted(set(prose)), "each once"
 
 
@@ -116,7 +116,7 @@ def test_prompts_are_beginnings_whatever_the_length(corpus_of: Build) -> None:
                 assert any(corpus.tokenizer.encode(p)[: length - 1] == prompt[1:] for p in parts)
 
 
-def test_what_is_no_python_is_text(corpus_of: Build) -> None:
+def test_what_is_not_python_is_text(corpus_of: Build) -> None:
     corpus = corpus_of(txt=NO_PYTHON)
     files = numbers(corpus, "Story ")
     found = domains(corpus, 30, len(files))
@@ -152,7 +152,7 @@ def test_no_document_fills_a_domain(corpus_of: Build) -> None:
     assert sorted(found) == sorted(f"Module {i}: what is in here, told"[:23] for i in files)
 
 
-def test_nothing_long_enough_is_told(corpus_of: Build) -> None:
+def test_nothing_long_enough_is_reported(corpus_of: Build) -> None:
     corpus = corpus_of(txt=NO_PYTHON)
     longest = max(len(text.encode()) for text in held_out(corpus))
     assert len(domains(corpus, longest + 1, 2)["text"]) == 2  # bos and all of it

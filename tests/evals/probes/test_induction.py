@@ -163,10 +163,10 @@ def test_held_out_names_begin_nothing_else_in_their_story(corpus: Corpus, text: 
     for index in range(60):
         story = stories.story(SEED, index)
         names = names_for(story, corpus, Random(index), True)
-        told = text.encode(story.text([text.decode(list(name)).strip() for name in names]))
+        pieces = text.encode(story.text([text.decode(list(name)).strip() for name in names]))
         for i, (first, second) in enumerate(names):
             assert (first, second) in pieces(corpus).held_out
-            after = [told[at + 1] for at, token in enumerate(told) if token == first]
+            after = [pieces[at + 1] for at, token in enumerate(pieces) if token == first]
             assert after == [second] * story.who.count(i)
 
 
@@ -237,10 +237,10 @@ def test_the_story_has_new_names_and_its_own_words(corpus: Corpus, text: Tokeniz
         story, names = stories.story(SEED, index), names_of(corpus, index)
         tokens = mine[0].tokens
         assert tokens[0] == text.bos and text.bos not in tokens[1:]
-        told = text.decode(tokens)
-        assert told == story.text(names) != story.text()
+        pieces = text.decode(tokens)
+        assert pieces == story.text(names) != story.text()
         for i, name in enumerate(names):
-            assert told.count(f" {name}") >= story.who.count(i)
+            assert pieces.count(f" {name}") >= story.who.count(i)
 
 
 def test_every_mention_but_the_first_is_asked_for(corpus: Corpus, text: Tokenizer) -> None:
@@ -330,8 +330,8 @@ class ByHand(ABC):
         assert tokens.shape[0] == k == 1 and tokens.shape[1] <= self.config.context
         (ids,) = tokens.tolist()
         self.read.append(ids)
-        said = torch.tensor([self.say(ids[: t + 1]) for t in range(len(ids))])
-        return [torch.nn.functional.one_hot(said, 800).float()[None]]
+        tokens = torch.tensor([self.say(ids[: t + 1]) for t in range(len(ids))])
+        return [torch.nn.functional.one_hot(tokens, 800).float()[None]]
 
 
 class Copies(ByHand):
@@ -385,11 +385,11 @@ def test_a_real_model_answers_with_its_first_head(corpus: Corpus) -> None:
     config = ModelConfig(dim=16, layers=3, attn_heads=2, vocab=800, n=2, context=96)
     model, asked = MultiTokenTransformer(config), questions(corpus, 96, 9)
     with torch.no_grad():
-        said = [
+        answers = [
             int(model(torch.tensor([q.tokens[: q.at + 1]]))[0][0, -1].argmax())  # nothing after it
             for q in asked
         ]
-    both = list(zip(asked, said, strict=True))
+    both = list(zip(asked, answers, strict=True))
     truth = [Question([*q.tokens[: q.at + 1], best], q.at, True) for q, best in both]
     assert len(truth) > 10 and all(answers(model, truth))
     assert answers(model, asked) == [best == q.tokens[q.at + 1] for q, best in both]
@@ -426,8 +426,8 @@ def test_ngrams_by_hand() -> None:
     st.lists(st.integers(0, 4), min_size=3, max_size=40),
     st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=1, max_size=12),
 )
-def test_ngrams_are_those_counted_slowly(train: list[int], told: list[tuple[int, ...]]) -> None:
-    asked = [Question([9, *tokens], 2, True) for tokens in told]
+def test_ngrams_are_those_counted_slowly(train: list[int], pieces: list[tuple[int, ...]]) -> None:
+    asked = [Question([9, *tokens], 2, True) for tokens in pieces]
     assert by_ngrams(split(train), asked) == [slowly(train, question) for question in asked]
 
 
@@ -442,8 +442,8 @@ def test_ngrams_of_real_stories_are_those_counted_slowly(corpus: Corpus, train: 
 
 def test_chunks_change_no_ngrams(small_chunks: int) -> None:
     train = [1, 2, 3, 1, 2, 3, 1, 2, 4, 7, 2, 4, 8, 2, 4]
-    told = [[9, a, b, c] for a in (1, 2, 9) for b in (1, 2, 3, 4) for c in (1, 2, 3, 4, 7)]
-    asked = [Question(tokens, 2, True) for tokens in told]
+    pieces = [[9, a, b, c] for a in (1, 2, 9) for b in (1, 2, 3, 4) for c in (1, 2, 3, 4, 7)]
+    asked = [Question(tokens, 2, True) for tokens in pieces]
     assert by_ngrams(split(train), asked) == [slowly(train, question) for question in asked]
 
 

@@ -286,10 +286,14 @@ def test_options_make_the_task() -> None:
 def test_bad_options_are_named_at_once(name: str, text: str) -> None:
     with pytest.raises(ValueError) as error:
         documents({name: text})
-    told = str(error.value)
+    reported = str(error.value)
     known = name in polynomials.LIMITS
-    assert told.startswith(f"{name} is {text!r}; ") if known else repr(name) in told, told
-    assert all(limit in told for limit in (map(str, polynomials.LIMITS[name]) if known else "pd"))
+    assert reported.startswith(f"{name} is {text!r}; ") if known else repr(name) in reported, (
+        reported
+    )
+    assert all(
+        limit in reported for limit in (map(str, polynomials.LIMITS[name]) if known else "pd")
+    )
 
 
 # --------------------------------------------------------------------------------------------------

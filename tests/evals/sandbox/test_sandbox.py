@@ -249,7 +249,7 @@ def test_a_job_that_cannot_be_judged_fails_alone() -> None:
 
 
 @pytest.mark.parametrize("walls", isolation.KINDS)
-def test_every_signal_is_told(walls: str) -> None:
+def test_every_signal_is_reported(walls: str) -> None:
     need(walls)
     job = scripts("import os; os.kill(os.getpid(), 40); import time; time.sleep(9)")
     (result,) = run_all([job], 1, SHORT, allow_unsandboxed=True, walls=walls)
@@ -477,7 +477,7 @@ def test_without_bubblewrap_it_must_be_allowed(monkeypatch: pytest.MonkeyPatch) 
     assert runner.check_available(allow_unsandboxed=True) in isolation.KINDS[1:]
 
 
-def test_a_bwrap_that_does_not_work_is_told(
+def test_a_bwrap_that_does_not_work_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bwrap").write_text("#!/bin/sh\necho No permissions for a namespace >&2\nexit 1\n")
@@ -495,6 +495,6 @@ def test_a_bwrap_that_does_not_work_is_told(
         (lambda: run_all([], walls="chroot"), "unknown walls 'chroot'; choose one of: bubblewrap"),
     ],
 )
-def test_bad_input_is_told(call: Callable[[], object], message: str) -> None:
+def test_bad_input_is_reported(call: Callable[[], object], message: str) -> None:
     with pytest.raises(BadInput, match=re.escape(message)):
         call()

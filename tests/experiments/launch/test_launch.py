@@ -239,9 +239,9 @@ def test_a_failed_run_is_listed_and_left_until_it_is_retried_and_the_others_fini
 
 def test_a_run_that_cannot_train_names_its_cause(cli: Cli, small: list[str]) -> None:
     args = ("sweep-n", "--scale", "smoke", "--launcher", "debug", *small, "--set", "model.n=1")
-    said = cli("run", *args, "--set", "model.vocab=20")
-    assert said.code == 2 and "FAILED at step 0: model.vocab 20 is smaller than" in said.err
-    assert not Path("results").exists() and "Traceback" not in said.err
+    result = cli("run", *args, "--set", "model.vocab=20")
+    assert result.code == 2 and "FAILED at step 0: model.vocab 20 is smaller than" in result.err
+    assert not Path("results").exists() and "Traceback" not in result.err
 
 
 def test_an_evaluation_that_is_killed_is_not_passed_over(
@@ -250,9 +250,9 @@ def test_an_evaluation_that_is_killed_is_not_passed_over(
     """Its status says that training finished; the command must not end as if all were well."""
     args = ("sweep-n", "--scale", "smoke", "--launcher", "debug", *small, "--set", "model.n=2")
     monkeypatch.setattr(Debug, "run", lambda self, job: train_only(job))
-    said = cli("run", *args)
-    assert said.code == 2 and "to be evaluated: likelihood, decoding" in said.err
-    assert "1 runs are not finished; the same command continues" in said.err
+    result = cli("run", *args)
+    assert result.code == 2 and "to be evaluated: likelihood, decoding" in result.err
+    assert "1 runs are not finished; the same command continues" in result.err
 
 
 def train_only(job: Job) -> None:
@@ -288,9 +288,9 @@ def test_slurm_options_file_then_command_line(tmp_path: Path) -> None:
 def test_a_bad_slurm_file_is_named(tmp_path: Path, text: bytes, words: tuple[str, ...]) -> None:
     file = tmp_path / "slurm.toml"
     file.write_bytes(text)
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(BadInput) as reported:
         slurm_options([], file)
-    assert all(word in str(told.value) for word in ("slurm.toml", *words))
+    assert all(word in str(reported.value) for word in ("slurm.toml", *words))
 
 
 def job_of(config: TrainConfig, name: str = "run") -> Job:

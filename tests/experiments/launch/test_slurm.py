@@ -110,8 +110,8 @@ def test_a_preempted_member_of_an_array_ends_with_the_weights_of_an_undisturbed_
     wait_until(lambda: read_status(folder)["state"] == "interrupted", process)
     saved = int(str(read_status(folder)["step"]))
     assert 0 < saved == newest_step(folder / "checkpoint")
-    said = cli("status", "sweep-heads", "--scale", "smoke", *sets, *places).out
-    assert re.search(rf"^{folder.name} +queued, step {saved}/400$", said, re.MULTILINE)
+    result = cli("status", "sweep-heads", "--scale", "smoke", *sets, *places).out
+    assert re.search(rf"^{folder.name} +queued, step {saved}/400$", result, re.MULTILINE)
 
     out, err = process.communicate(timeout=180)
     assert process.returncode == 0, (out, err)
@@ -138,11 +138,11 @@ def test_slurm_toml_is_obeyed_and_a_refusal_is_one_line(
 ) -> None:
     (tmp_path / "slurm.toml").write_text('partition = "no-such"\ngpus = 0\ncpus = 1\n')
     run = ("run", "sweep-n", "--scale", "smoke", "--launcher", "slurm", *small, "--data", str(data))
-    said = cli(*run, "--slurm", "memory_gb=2")
-    assert said.code == 2
-    last = said.err.splitlines()[-1]
+    result = cli(*run, "--slurm", "memory_gb=2")
+    assert result.code == 2
+    last = result.err.splitlines()[-1]
     assert last.startswith("error: sbatch refused the jobs: ") and "no-such" in last
-    assert said.err.count("no-such") == 1 and "Traceback" not in said.err
+    assert result.err.count("no-such") == 1 and "Traceback" not in result.err
     (script,) = (tmp_path / "runs" / "logs").rglob("*.sh")
     text = script.read_text()
     for line in (

@@ -14,9 +14,9 @@ import pytest
 from experiments import results
 from experiments.studies import decoding, decoding_bytes
 from experiments.study import find, plan
-from tests.conftest import Cli, Said
+from tests.conftest import Cli, Result
 
-Made = Callable[..., Said]
+Made = Callable[..., Result]
 STUDIES = ("decoding", "decoding-bytes")
 CHAINS = [f"chain, k={k}" for k in (1, 2, 3, 4)]
 TREE, CONTROL = "tree of 6, k=4", "chain, k=4, shifted by one place"
@@ -33,16 +33,16 @@ def made(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tupl
     """The shared folder, and a function that runs a command on a study in it, at smoke scale."""
     folder = tmp_path_factory.getbasetemp() / "decoding-study"
 
-    def run(command: str, study: str, *args: str) -> Said:
+    def run(command: str, study: str, *args: str) -> Result:
         places = ("--runs", str(folder / "runs"), "--results", str(folder / "results"))
         return cli(command, study, "--scale", "smoke", *places, "--data", str(data), *args)
 
     if not folder.exists():
         folder.mkdir()
         for study in STUDIES:
-            said = run("run", study, "--launcher", "debug")
-            assert said.code == 0, said
-            (folder / f"{study}.out").write_text(said.out)
+            result = run("run", study, "--launcher", "debug")
+            assert result.code == 0, result
+            (folder / f"{study}.out").write_text(result.out)
     return folder, run
 
 
@@ -204,8 +204,8 @@ def test_the_figure_redraws_to_the_same_bytes(made: tuple[Path, Made], study: st
     assert before[0].startswith(b"<?xml") and before[1].startswith(b"\x89PNG")
     for file in files[:2]:
         file.unlink()
-    said = run("plot", study)
-    assert said.code == 0 and f"figure: {files[1]}" in said.out
+    result = run("plot", study)
+    assert result.code == 0 and f"figure: {files[1]}" in result.out
     assert [file.read_bytes() for file in files] == before
 
 
@@ -214,18 +214,19 @@ def test_the_summary_has_our_numbers_and_where_they_are(
     made: tuple[Path, Made], study: str
 ) -> None:
     folder, run = made
-    said = (folder / f"{study}.out").read_text()
+    result = (folder / f"{study}.out").read_text()
     count = len(plan(find(study), "smoke"))
-    assert f"{study} at scale smoke: {count} runs, 0 finished" in said
+    assert f"{study} at scale smoke: {count} runs, 0 finished" in result
     last = (
         "tokens per forward, code, chain, k=4, batch 1"
         if study == "decoding"
         else "speedup, code, chain, k=32, batch 1"
     )
     assert (
-        last in said and f"{value(rows_of(folder, study).query('n in (4, 32)'), last):.3f}" in said
+        last in result
+        and f"{value(rows_of(folder, study).query('n in (4, 32)'), last):.3f}" in result
     )
-    assert f"rows: {stem(folder, study)}.csv" in said
+    assert f"rows: {stem(folder, study)}.csv" in result
     again = run("run", study, "--launcher", "debug")
     assert again.code == 0 and f"{count} runs, {count} finished" in again.out
     assert "to run by" not in again.out

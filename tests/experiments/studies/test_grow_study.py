@@ -19,7 +19,7 @@ from mtp.model.loading import load_model
 from mtp.model.surgery import grow_heads
 from mtp.overrides import from_dict, to_json
 from mtp.training.finetune import override_from_start, save_start_weights
-from tests.conftest import Cli, Said
+from tests.conftest import Cli, Result
 from tests.mtp.training.helpers import SHAPE, a_run
 
 HEADS = ["parallel", "linear", "parallel", "parallel +3 layers"]
@@ -27,7 +27,7 @@ HEADS = ["parallel", "linear", "parallel", "parallel +3 layers"]
 
 @pytest.fixture
 def run(cli: Cli, tmp_path: Path, data: Path) -> Any:
-    def command(name: str, *args: str) -> Said:
+    def command(name: str, *args: str) -> Result:
         places = ("--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
         return cli(name, "grow-heads", "--scale", "smoke", *places, "--data", str(data), *args)
 
@@ -37,9 +37,9 @@ def run(cli: Cli, tmp_path: Path, data: Path) -> Any:
 def test_the_base_is_trained_first_and_each_variant_begins_with_it(
     run: Any, tmp_path: Path
 ) -> None:
-    said = run("run", "--launcher", "debug")
-    assert said.code == 0, said.err
-    assert said.out.index("1 to run by debug") < said.out.index("4 to run by debug")
+    result = run("run", "--launcher", "debug")
+    assert result.code == 0, result.err
+    assert result.out.index("1 to run by debug") < result.out.index("4 to run by debug")
     rows = results.read(tmp_path / "results" / "grow-heads" / "smoke.csv")
     assert not rows.duplicated(["run_id", "metric"]).any()
     first = rows.drop_duplicates("run_id")
@@ -48,8 +48,8 @@ def test_the_base_is_trained_first_and_each_variant_begins_with_it(
     assert rows.metric.str.fullmatch(r"loss, head \d \(nats\)").sum() == 1 + 1 + 3 * 4
     base = tmp_path / "runs" / first.run_id.iloc[0]
     for name in first.run_id[1:]:
-        told = json.loads((tmp_path / "runs" / name / "config.json").read_text())
-        assert told["init"] == base.name
+        reported = json.loads((tmp_path / "runs" / name / "config.json").read_text())
+        assert reported["init"] == base.name
     assert "5 runs, 5 finished" in run("run").out
     assert (tmp_path / "results" / "grow-heads" / "smoke.svg").exists()
 
@@ -68,11 +68,11 @@ def test_without_its_base_a_run_waits(run: Any, tmp_path: Path) -> None:
     (tmp_path / "runs" / base).mkdir(parents=True)
     failed = {"state": "failed", "step": 0, "error": "the disk was full"}
     (tmp_path / "runs" / base / "status.json").write_text(json.dumps(failed))
-    said = run("run", "--launcher", "debug")
-    assert said.code == 2 and said.err.count(f"waits for {base}, which it begins with") == 4
-    assert f"{base}: FAILED at step 0: the disk was full" in said.err
-    told = "error: 1 runs failed; run again with --retry once the cause is gone"
-    assert said.err.splitlines()[-1] == told  # the same command would wait again
+    result = run("run", "--launcher", "debug")
+    assert result.code == 2 and result.err.count(f"waits for {base}, which it begins with") == 4
+    assert f"{base}: FAILED at step 0: the disk was full" in result.err
+    reported = "error: 1 runs failed; run again with --retry once the cause is gone"
+    assert result.err.splitlines()[-1] == reported  # the same command would wait again
     assert not list((tmp_path / "runs").glob("*/checkpoint"))
 
 

@@ -36,9 +36,9 @@ from mtp.data.corpus import Corpus
 from mtp.model import model
 from mtp.model.model import MultiTokenTransformer
 from synthetic import polynomials
-from tests.conftest import Cli, Said
+from tests.conftest import Cli, Result
 
-Made = Callable[..., Said]
+Made = Callable[..., Result]
 STUDIES = {  # and the runs that each has, and trains where those before it are there
     "synthetic-polynomials": (3, 3),
     "synthetic-pauses": (9, 6),
@@ -56,17 +56,17 @@ def made(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tupl
     """The shared folder, and a function that runs a command on a study in it, at smoke scale."""
     folder = tmp_path_factory.getbasetemp() / "synthetic-studies"
 
-    def run(command: str, study: str, *args: str) -> Said:
+    def run(command: str, study: str, *args: str) -> Result:
         places = ("--runs", str(folder / "runs"), "--results", str(folder / "results"))
         return cli(command, study, "--scale", "smoke", *places, "--data", str(data), *args)
 
     if not folder.exists():
         folder.mkdir()
         for study in STUDIES:
-            said = run("run", study, "--launcher", "debug")
-            assert said.code == 0, said
+            result = run("run", study, "--launcher", "debug")
+            assert result.code == 0, result
             runs = [each.name for each in (folder / "runs").iterdir() if each.name != "logs"]
-            (folder / f"{study}.out").write_text(said.out)
+            (folder / f"{study}.out").write_text(result.out)
             (folder / f"{study}.runs").write_text("\n".join(sorted(runs)))
     return folder, run
 
@@ -109,10 +109,10 @@ def test_runs_are_shared(made: tuple[Path, Made], study: str) -> None:
         if name == study:
             mine = {run_folder(c, Path()).name for c in plan(find(name), "smoke")}
             assert mine <= after and after - before <= mine and len(mine) == count
-            said = (folder / f"{study}.out").read_text()
+            result = (folder / f"{study}.out").read_text()
             # what is trained is not all that a study needs: heads looks at the runs for itself
             done = 0 if study == "synthetic-induction-heads" else count - new
-            assert f"{study} at scale smoke: {count} runs, {done} finished" in said
+            assert f"{study} at scale smoke: {count} runs, {done} finished" in result
 
 
 def test_runs_without_pauses_are_those_of_polynomials(made: tuple[Path, Made]) -> None:
@@ -241,8 +241,10 @@ def test_every_attention_head_has_a_score(made: tuple[Path, Made]) -> None:
 
 def test_the_strongest_heads_weights_are_those_of_a_causal_row(made: tuple[Path, Made]) -> None:
     rows = rows_of(made[0], "synthetic-induction-heads")
-    told = rows.metric.str.extract(r"^strongest head, token (\d+) looks at (\d+)$").astype(float)
-    kept = rows.assign(t=told[0], s=told[1]).dropna(subset=["t"])
+    reported = rows.metric.str.extract(r"^strongest head, token (\d+) looks at (\d+)$").astype(
+        float
+    )
+    kept = rows.assign(t=reported[0], s=reported[1]).dropna(subset=["t"])
     assert (kept.s <= kept.t).all() and kept.value.between(0.03, 1).all()
     sums = kept.groupby(["run_id", "t"]).value.sum()
     assert len(sums) > 44 and (sums <= 1 + 1e-5).all(), "without those that are too small to tell"
@@ -263,8 +265,8 @@ def test_the_figure_redraws_to_the_same_bytes(made: tuple[Path, Made], study: st
     assert before[0].startswith(b"<?xml") and before[1].startswith(b"\x89PNG")
     for file in files[:2]:
         file.unlink()
-    said = run("plot", study)
-    assert said.code == 0 and f"figure: {files[1]}" in said.out
+    result = run("plot", study)
+    assert result.code == 0 and f"figure: {files[1]}" in result.out
     assert [file.read_bytes() for file in files] == before
 
 
@@ -454,11 +456,11 @@ COUNTS, FLOPS = functools.cache(model.parameter_counts), functools.cache(model.f
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu", "paper"])
 def test_every_scale_has_a_plan(cli: Cli, counted_once: None, name: str, scale: str) -> None:
     configs = plan(find(name), scale)
-    said = cli("plan", name, "--scale", scale)
-    assert said.code == 0 and said.out.startswith(f"{name} at scale {scale}")
+    result = cli("plan", name, "--scale", scale)
+    assert result.code == 0 and result.out.startswith(f"{name} at scale {scale}")
     for config in configs:
-        assert run_folder(config, Path()).name in said.out
-    assert f"{len(configs)} runs, " in said.out and "not counted" not in said.out
+        assert run_folder(config, Path()).name in result.out
+    assert f"{len(configs)} runs, " in result.out and "not counted" not in result.out
     assert len({run_folder(c, Path()).name for c in configs}) == len(configs)
 
 
@@ -514,9 +516,9 @@ def test_heads_share_their_runs_at_every_scale(scale: str) -> None:
 
 @pytest.mark.parametrize("command", ["plan", "run", "status"])
 def test_a_run_that_keeps_nothing_is_bad_input(cli: Cli, command: str) -> None:
-    said = cli(command, "synthetic-induction", "--scale", "smoke", "--set", "keep_every=0")
-    assert said.code == 2 and said.err.count("\n") == 1 and "keep_every" in said.err
-    assert "synthetic-induction" in said.err and not said.out
+    result = cli(command, "synthetic-induction", "--scale", "smoke", "--set", "keep_every=0")
+    assert result.code == 2 and result.err.count("\n") == 1 and "keep_every" in result.err
+    assert "synthetic-induction" in result.err and not result.out
     assert not list(Path().iterdir()), "nothing is made"
 
 

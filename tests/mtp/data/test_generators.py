@@ -141,9 +141,9 @@ def test_a_module_that_cannot_be_imported_is_bad_input(
         write(code, name)
     with pytest.raises(BadInput) as error:
         read(f"python:{name}")
-    said = str(error.value)
-    assert said.startswith(f"source python:{name}: ") and "\n" not in said
-    assert message in said or inside
+    line = str(error.value)
+    assert line.startswith(f"source python:{name}: ") and "\n" not in line
+    assert message in line or inside
 
 
 def test_python_alone_is_not_a_source() -> None:

@@ -202,9 +202,9 @@ def test_the_command_finetunes_and_reports(
 ) -> None:
     source = [f"data.source=pairs:{questions}", "data.validation=0.2", *QUICK]
     more = ["epochs=20", "model.n=1", "model.context=24", "eval_every=1000"]
-    said = command(tmp_path / "run", data, f"init={start}", *source, *more)
-    assert f"start: {start} at step 7, n=3 -> 1 parallel, dim 32, 2 layers, context 24" in said
-    assert "records; a context of 24 cuts 0 prompts and 0 completions" in said
+    result = command(tmp_path / "run", data, f"init={start}", *source, *more)
+    assert f"start: {start} at step 7, n=3 -> 1 parallel, dim 32, 2 layers, context 24" in result
+    assert "records; a context of 24 cuts 0 prompts and 0 completions" in result
     found = [row for row in rows(tmp_path / "run") if "validation_loss" in row]
     (before,), (after,) = (row["validation_loss"] for row in found)
     assert found[0]["step"] == 0 and after < 0.5 * before
@@ -220,8 +220,8 @@ def test_a_tuned_run_is_a_start_too(
 ) -> None:
     source = [f"data.source=pairs:{questions}", *QUICK, "tokens=2000"]
     command(tmp_path / "one", data, f"init={start}", *source, "model.n=2")
-    said = command(tmp_path / "two", data, f"init={tmp_path / 'one'}", *source, "model.n=1")
-    assert "n=2 -> 1" in said
+    result = command(tmp_path / "two", data, f"init={tmp_path / 'one'}", *source, "model.n=1")
+    assert "n=2 -> 1" in result
     assert load_model(tmp_path / "two").config.n == 1
 
 

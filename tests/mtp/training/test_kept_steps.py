@@ -53,23 +53,25 @@ def test_a_kept_step_is_found_from_beside_it_and_read_again_when_it_changes(
     assert here.weights() == Candidate(file(run, 4)).weights()
 
 
-def test_steps_are_compared_on_the_validation_split(run: Path, tmp_path: Path, say: Cli) -> None:
+def test_steps_are_compared_on_the_validation_split(
+    run: Path, tmp_path: Path, run_evals: Cli
+) -> None:
     for split in ("dev", "test"):
         records = [{"document": f"{split} {i}", "summary": "short"} for i in range(3)]
         write_jsonl(tmp_path / "xsum" / f"{split}.jsonl", *records)
     args = ["--checkpoint", file(run, 2), file(run, 4), "--benchmarks", "xsum", "--max-new", 8]
     args += ["--data-dir", tmp_path, "--out", tmp_path / "out", "--variant"]
     for variant in ("xsum=finetuned-dev", "xsum=finetuned"):
-        said = say(*args, variant, main=evaluate.main)
-        assert said.code == 0, said.err
+        result = run_evals(*args, variant, main=evaluate.main)
+        assert result.code == 0, result.err
     rows = pd.read_csv(tmp_path / "out" / "results.csv")
     assert set(rows.checkpoint) == {"tuned-step-00000002", "tuned-step-00000004"}
     files = {(variant, data.split()[0]) for variant, data in rows[["variant", "data"]].to_numpy()}
     assert files == {("finetuned", "test.jsonl"), ("finetuned-dev", "dev.jsonl")}
 
 
-def test_a_missing_step_is_reported(run: Path, tmp_path: Path, say: Cli) -> None:
+def test_a_missing_step_is_reported(run: Path, tmp_path: Path, run_evals: Cli) -> None:
     for place in (file(run, 3), file(tmp_path, 2)):
-        said = say("--checkpoint", place, "--benchmarks", "microcode", main=evaluate.main)
-        assert said.code == 2 and said.err.count("\n") == 1 and "Traceback" not in said.err
-        assert str(place if place.parent.parent == run else tmp_path) in said.err
+        result = run_evals("--checkpoint", place, "--benchmarks", "microcode", main=evaluate.main)
+        assert result.code == 2 and result.err.count("\n") == 1 and "Traceback" not in result.err
+        assert str(place if place.parent.parent == run else tmp_path) in result.err
