@@ -163,10 +163,10 @@ def test_held_out_names_begin_nothing_else_in_their_story(corpus: Corpus, text: 
     for index in range(60):
         story = stories.story(SEED, index)
         names = names_for(story, corpus, Random(index), True)
-        pieces = text.encode(story.text([text.decode(list(name)).strip() for name in names]))
+        encoded = text.encode(story.text([text.decode(list(name)).strip() for name in names]))
         for i, (first, second) in enumerate(names):
             assert (first, second) in pieces(corpus).held_out
-            after = [pieces[at + 1] for at, token in enumerate(pieces) if token == first]
+            after = [encoded[at + 1] for at, token in enumerate(encoded) if token == first]
             assert after == [second] * story.who.count(i)
 
 
@@ -237,10 +237,10 @@ def test_the_story_has_new_names_and_its_own_words(corpus: Corpus, text: Tokeniz
         story, names = stories.story(SEED, index), names_of(corpus, index)
         tokens = mine[0].tokens
         assert tokens[0] == text.bos and text.bos not in tokens[1:]
-        pieces = text.decode(tokens)
-        assert pieces == story.text(names) != story.text()
+        shown = text.decode(tokens)
+        assert shown == story.text(names) != story.text()
         for i, name in enumerate(names):
-            assert pieces.count(f" {name}") >= story.who.count(i)
+            assert shown.count(f" {name}") >= story.who.count(i)
 
 
 def test_every_mention_but_the_first_is_asked_for(corpus: Corpus, text: Tokenizer) -> None:
@@ -385,11 +385,11 @@ def test_a_real_model_answers_with_its_first_head(corpus: Corpus) -> None:
     config = ModelConfig(dim=16, layers=3, attn_heads=2, vocab=800, n=2, context=96)
     model, asked = MultiTokenTransformer(config), questions(corpus, 96, 9)
     with torch.no_grad():
-        answers = [
+        best_tokens = [
             int(model(torch.tensor([q.tokens[: q.at + 1]]))[0][0, -1].argmax())  # nothing after it
             for q in asked
         ]
-    both = list(zip(asked, answers, strict=True))
+    both = list(zip(asked, best_tokens, strict=True))
     truth = [Question([*q.tokens[: q.at + 1], best], q.at, True) for q, best in both]
     assert len(truth) > 10 and all(answers(model, truth))
     assert answers(model, asked) == [best == q.tokens[q.at + 1] for q, best in both]
