@@ -37,7 +37,7 @@ def base(scale: str) -> list[TrainConfig]:
             TrainConfig(
                 model=ModelConfig(dim=96, layers=8, attn_heads=4, vocab=BYTES, context=128),
                 data=data("p=7,d=2,ops=3,count=600000"),
-                batch=8, tokens=2.5e6, lr=2e-3, warmup=100, log_every=100, save_every=1000,
+                batch=8, tokens=2.5e6, lr=2e-3, warmup=100, log_every=25, save_every=1000,
             )
         ]  # fmt: skip
     if scale == "gpu":

@@ -17,7 +17,7 @@ def base(scale: str) -> TrainConfig:
         return TrainConfig(
             model=ModelConfig(dim=128, layers=10, attn_heads=4, vocab=2048, context=256),
             data=CorpusConfig(vocab=2048, validation=0.03),
-            batch=4, tokens=4e5, lr=4e-3, warmup=40, log_every=20, save_every=100,
+            batch=4, tokens=4e5, lr=4e-3, warmup=40, log_every=8, save_every=100,
         )  # fmt: skip
     if scale == "gpu":
         return TrainConfig(
