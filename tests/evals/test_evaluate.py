@@ -160,7 +160,7 @@ def test_imported_and_trained_on_models_are_told_apart(
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "reported"),
     [
         (["--benchmarks", "humanevil"], "unknown benchmark 'humanevil'; choose one of: humaneval"),
         (["--benchmarks", "mbpp,mbpp"], "mbpp comes twice"),

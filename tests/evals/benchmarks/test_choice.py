@@ -185,7 +185,7 @@ def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({"label": 2}, "record 2 is not of this format .*label 2 of 2 choices"),
         ({"question": "why"}, "record 2 is not of this format .*why"),

@@ -97,7 +97,7 @@ def test_triviaqa_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "text", "told"),
+    ("name", "file", "text", "reported"),
     [
         ("triviaqa", "web-dev.json", "[1]", "is not of TriviaQA's format"),
         ("triviaqa", "web-dev.json", '{"Data": {"Question": 1}}', "'s format"),

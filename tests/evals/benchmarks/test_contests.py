@@ -336,7 +336,7 @@ def test_both_are_read_from_files(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [
         ({"time_limit": 2.0}, "has a time_limit that is not of seconds and nanos: 2.0"),
         ({"time_limit": {"seconds": "2"}}, "has a time_limit that is not of"),

@@ -83,7 +83,7 @@ def test_a_variant_says_which_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "reported"),
     [
         ({"document": "long"}, "record 1 is not of this format .*dialogue"),
         ({"document": " ", "summary": "short"}, "no document or no summary"),

@@ -95,7 +95,7 @@ def test_only_the_last_token_differs_so_a_row_is_shared(
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "reported"),
     [
         (Request([1], [2] * (CONTEXT + 1)), "exceeds the model's context of 12"),
         (Request([], [2]), "request 0 has no context"),

@@ -89,7 +89,7 @@ def test_a_record_of_other_weights_or_another_protocol_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "reported"),
     [
         (["--benchmarks", "arc"], "unknown benchmark 'arc'; choose one of: "),
         (["--benchmarks", "copa", "--variant", "copa=5-shot"], "choose one of: 0-shot, two-spaces"),
