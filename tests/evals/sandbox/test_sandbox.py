@@ -458,7 +458,8 @@ def test_a_judge_that_ends_leaves_no_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     limits = Limits(cpu=1, wall=1.0)
-    job = FunctionJob("open('left', 'w').write('x')\nf = 1", "while f: pass", ("f",))
+    sleeps = "if f: __import__('time').sleep(60)"
+    job = FunctionJob("open('left', 'w').write('x')\nf = 1", sleeps, ("f",))
     (result,) = run_all([job], 1, limits, allow_unsandboxed=True, walls=walls)
     assert result.verdict == "timed out"
     assert list(tmp_path.iterdir()) == []
