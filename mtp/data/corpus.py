@@ -31,13 +31,21 @@ from mtp.errors import BadInput, exit_cleanly
 from mtp.data.pairs import RECORD_BYTES, Pairs, PairsWriter, from_text, read_lengths
 from mtp.data.shards import ShardWriter, Split
 from mtp.files import atomic_folder, file_sha256, locked
-from mtp.data.sources import Source, open_source, reason_to_drop
+from mtp.data.sources import Document, Source, open_source, pieces, reason_to_drop
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, names_a_path, from_name, load
 
-FORMAT = 1  # version of the folder's format, which is part of its name
+FORMAT = 2  # version of the folder's format, which is part of its name
 BPE_SAMPLE = 20_000_000  # bytes of training text that a BPE is trained on
 VERIFY_BYTES = 200_000_000  # shards are hashed when opened if they have at most so many bytes
 SPLITS = ("train", "validation")
+FILTERS = {  # reason to drop a document -> what a user reads
+    "not_utf8": "not UTF-8",
+    "binary": "binary",
+    "short": "below 20 characters",
+    "large": "code above 1 MB",
+    "long_lines": "code with lines above 1000 characters, or above 100 on average",
+}
+WHY = FILTERS | {"duplicates": "duplicates", "beyond_max_mb": "beyond data.max_mb"}
 
 
 class Corpus:
@@ -173,15 +181,14 @@ class _Documents:
     def __init__(self, texts: BinaryIO) -> None:
         self.texts = texts
         self.spans: dict[bytes, tuple[int, int]] = {}  # sha256 -> start and length in `texts`
-        self.counts = Counter(seen=0, duplicates=0)
+        self.counts = Counter(seen=0, duplicates=0)  # and why others are left out
         self.keys: dict[str, list[bytes]] = {name: [] for name in SPLITS}
 
     def collect(self, source: Source, config: CorpusConfig, progress: bool) -> None:
         end = 0
         with _bar(f"reading {source.name}", 0, progress) as bar:
-            for document in source.documents():
+            for document in self._pieces(source, bar):
                 self.counts["seen"] += 1
-                bar.update(len(document.content))
                 key = hashlib.sha256(document.content).digest()
                 if document.group is not None:  # the group decides whether it is held out
                     key = key[:-8] + hashlib.sha256(document.group).digest()[-8:]
@@ -196,9 +203,36 @@ class _Documents:
                     break
         self.texts.flush()
         self._split(config)
-        if not self.keys["train"]:
-            found = ", ".join(f"{count} {name}" for name, count in self.counts.items())
-            raise BadInput(f"source {config.source} leaves no documents to train on ({found})")
+        self._report(config, progress)
+
+    def _pieces(self, source: Source, bar: Any) -> Iterator[Document]:
+        for document in source.documents():
+            bar.update(len(document.content))
+            parts = 0
+            for parts, piece in enumerate(pieces(document), 1):
+                yield piece
+            self.counts["cut"] += parts > 1
+
+    def _report(self, config: CorpusConfig, progress: bool) -> None:
+        """Say how many documents are left out, and why. Raises BadInput if none is left to train
+        on, or if the filters take more than half of those that are not duplicates."""
+        seen = self.counts["seen"]
+        reasons = {name: count for name in WHY if (count := self.counts[name])}
+        dropped = sum(count for name, count in reasons.items() if name in FILTERS)
+        found = ", ".join(f"{count} {WHY[name]}" for name, count in reasons.items())
+        if self.counts["cut"]:
+            _log(f"{self.counts['cut']} long documents cut into pieces", progress)
+        left_out = f"{sum(reasons.values())} of {seen} documents left out: {found}"
+        if not self.keys["train"] or dropped > (seen - self.counts["duplicates"]) / 2:
+            why = f"{left_out}; " if found else f"{seen} seen; "
+            if self.keys["validation"] and not self.keys["train"]:
+                why += "the rest is held out: give more documents or set data.validation=0; "
+            what = "too few" if self.keys["train"] else "no"
+            raise BadInput(
+                f"source {config.source} leaves {what} documents to train on: {why}see docs/data.md"
+            )
+        if found:
+            _log(left_out, progress)
 
     def _split(self, config: CorpusConfig) -> None:
         """Assign documents to train or validation, in hash order, up to max_mb."""

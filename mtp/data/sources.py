@@ -34,18 +34,26 @@ SOURCES = (
     "python:MODULE?NAME=VALUE,..",
     "mix:WEIGHT*SOURCE|WEIGHT*SOURCE..",
 )
+LONG_BYTES = 65_536  # texts above it are cut
+PIECE_BYTES = 16_384
 PYPI_LIST = Path(__file__).with_name("pypi-v1.txt")
-PROSE = {"", ".txt", ".md", ".rst"}  # files in which a paragraph may be one long line
+CODE = frozenset(  # suffixes of files that the filters against generated code look at
+    ".py .pyi .ipynb .js .mjs .jsx .ts .tsx .css .c .h .cc .cpp .cxx .hh .hpp .cu .cuh .java .kt"
+    " .scala .go .rs .rb .php .pl .pm .lua .r .jl .m .swift .cs .fs .hs .ml .ex .exs .erl .clj"
+    " .lisp .el .sh .bash .ps1 .sql .vue .dart .zig .f90".split()
+)
 TESTS = {"test", "tests", "idle_test"}
 
 
 class Document(NamedTuple):
     """One text as it was found. `code` asks for the filters against generated code. Documents of the
-    same `group` are held out together; a document without a group is held out on its own."""
+    same `group` are held out together; a document without a group is held out on its own. `whole`
+    forbids to cut it."""
 
     content: bytes
     code: bool
     group: bytes | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,32 @@ def reason_to_drop(document: Document) -> str | None:
     return None
 
 
+def pieces(document: Document) -> Iterator[Document]:
+    """A long text in pieces of about PIECE_BYTES. They are documents of their own: each may be held
+    out, and none costs much memory. A piece ends at its last blank line, else line, else space.
+    Code, and texts of at most LONG_BYTES, stay whole."""
+    content = document.content
+    if document.code or document.whole or len(content) <= LONG_BYTES:
+        yield document
+        return
+    start = 0
+    while len(content) - start > 1.5 * PIECE_BYTES:  # no short rest
+        end = _last_break(content, start + PIECE_BYTES // 2, start + PIECE_BYTES)
+        yield document._replace(content=content[start:end])
+        start = end
+    yield document._replace(content=content[start:])
+
+
+def _last_break(content: bytes, low: int, high: int) -> int:
+    """Where to cut between `low` and `high`; never within a character of UTF-8."""
+    for mark in (b"\n\n", b"\n", b" "):
+        if (at := content.rfind(mark, low, high)) >= 0:
+            return at + len(mark)
+    while low < high and content[high] & 0xC0 == 0x80:
+        high -= 1
+    return high
+
+
 def _stdlib() -> Source:
     """The running interpreter's own modules, without installed packages and without tests."""
     root = Path(sysconfig.get_path("stdlib"))
@@ -163,7 +197,7 @@ def _files(path: Path, skip: Path) -> Source:
                 if file.suffix == ".jsonl":
                     yield from _json_lines(file)
                 else:
-                    yield Document(file.read_bytes(), code=file.suffix.lower() not in PROSE)
+                    yield Document(file.read_bytes(), code=file.suffix.lower() in CODE)
             except OSError as error:
                 raise BadInput(f"cannot read {file}: {error.strerror}") from None
 
@@ -193,7 +227,7 @@ def _pairs(file: Path) -> Source:
         for record in pairs.read_records(file):
             content = pairs.to_text(record).encode(errors="surrogatepass")
             group = record.prompt.encode(errors="surrogatepass")
-            yield Document(content, code=False, group=group)
+            yield Document(content, code=False, group=group, whole=True)
 
     if not file.is_file():
         raise BadInput(f"source pairs:{file}: no such file")

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from multiprocessing.context import ForkServerContext
 from tests.mtp.helpers import start_command
 
 from mtp.config import CorpusConfig
-from mtp.data import shards
+from mtp.data import shards, sources
 from mtp.data.corpus import Corpus, build, open_corpus
+from mtp.data.sources import Document
 from mtp.data.tokenizer import load
 from mtp.errors import BadInput
 from mtp.files import locked
@@ -134,9 +137,77 @@ def test_filters_and_duplicates_are_counted(tmp_path: Path) -> None:
         "short": 2,
         "long_lines": 1,
         "large": 1,
+        "cut": 0,
         "train": 6,
         "validation": 0,
     }
+
+
+def test_what_is_left_out_is_printed_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_files(tmp_path / "texts", 9)
+    (path / "latin.txt").write_bytes("é".encode("latin-1") * 50)
+    (path / "copy.txt").write_text(prose(0))
+    build(config_of(path), tmp_path / "data")
+    printed = capsys.readouterr().err
+    assert "2 of 11 documents left out: 1 not UTF-8, 1 duplicates\n" in printed
+
+
+def test_filters_that_take_more_than_half_refuse_the_source(tmp_path: Path) -> None:
+    path = write_files(tmp_path / "texts", 4)
+    for i in range(5):
+        (path / f"{i}.py").write_text(f"x{i} = [" + "1, " * 400 + "]\n")
+    for i in range(9):
+        (path / f"copy{i}.txt").write_text(prose(0))  # duplicates count on neither side
+    with pytest.raises(BadInput) as error:
+        build(config_of(path, validation=0.0), tmp_path / "data", False)
+    message = str(error.value)
+    assert "too few documents" in message and "docs/data.md" in message
+    assert "14 of 18 documents left out: 5 code with lines above 1000" in message
+    (path / "0.py").unlink()
+    assert build(config_of(path, validation=0.0), tmp_path / "data", False).train.tokens
+
+
+def test_long_lines_of_a_tex_file_are_prose(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.tex").write_text(prose(7, words=400))
+    config = config_of(tmp_path / "texts", validation=0.0)
+    assert build(config, tmp_path / "data", False).manifest["documents"]["train"] == 1
+
+
+def test_one_big_file_is_cut_and_both_splits_get_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "input.txt").write_text("\n".join(prose(i, words=100) for i in range(3000)))
+    corpus = build(config_of(tmp_path / "input.txt"), tmp_path / "data")
+    counts = corpus.manifest["documents"]
+    assert "1 long documents cut into pieces" in capsys.readouterr().err
+    assert counts["cut"] == 1 and counts["seen"] > 100
+    assert 0.1 < counts["validation"] / counts["seen"] < 0.3
+    assert sum(corpus.manifest["bytes"].values()) == (tmp_path / "input.txt").stat().st_size
+    assert all(text.endswith("\n\n") for text in texts(corpus, "train")[:-1])
+
+
+@settings(max_examples=50)
+@given(
+    st.text(st.sampled_from("aé漢🙂 \n"), min_size=1, max_size=400),
+    st.integers(16, 64),
+)
+def test_pieces_are_the_text_and_none_is_long_or_breaks_a_character(text: str, size: int) -> None:
+    document = Document(text.encode(), code=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "PIECE_BYTES", size)
+        patch.setattr(sources, "LONG_BYTES", 2 * size)
+        found = [piece.content for piece in sources.pieces(document)]
+        assert list(sources.pieces(document._replace(code=True))) == [document._replace(code=True)]
+        assert len(list(sources.pieces(document._replace(whole=True)))) == 1
+    assert b"".join(found) == document.content
+    assert "".join(piece.decode() for piece in found) == text
+    if len(document.content) > 2 * size:
+        assert all(size // 2 - 4 <= len(piece) <= 1.5 * size for piece in found)
+    else:
+        assert len(found) == 1
 
 
 def test_splits_read_across_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
