@@ -18,6 +18,7 @@ from experiments import provenance, results
 from experiments.results import Measure
 from mtp.config import TrainConfig
 from mtp.data.corpus import Corpus
+from mtp.data.tokenizer import follow_tokenizer
 from mtp.errors import BadInput, choose
 from mtp.model.model import MultiTokenTransformer, parameter_counts
 from mtp.overrides import EXECUTION, config_id, override
@@ -82,7 +83,8 @@ def plan(study: Study, scale: str, overrides: Iterable[str] = ()) -> list[TrainC
     """The study's configs at a scale, overrides applied to each; equal runs once."""
     choose("scale", scale, SCALES)
     planned = study.runs(scale)
-    configs = [override(config, list(overrides)) for config in planned]
+    changes = list(overrides)
+    configs = [follow_tokenizer(override(config, changes), changes) for config in planned]
     # A run that starts from another planned run starts from it under its new name.
     names = {run_name(old): run_name(new) for old, new in zip(planned, configs, strict=True)}
     configs = [dataclasses.replace(c, init=names.get(c.init, c.init)) for c in configs]

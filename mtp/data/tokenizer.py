@@ -3,6 +3,7 @@
 No text encodes to a special id: the code that builds sequences of ids adds bos and eos.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Protocol
 
 import tokenizers
 
+from mtp.config import TrainConfig
 from mtp.errors import BadInput
 
 BPE_MIN_VOCAB = 258  # every byte, bos and eos
@@ -191,6 +193,17 @@ def from_name(name: str) -> Tokenizer | None:
     if kind == "run" and where:
         return load(Path(where))
     raise BadInput(f"unknown tokenizer {name!r}; choose one of: bytes, bpe, llama:PATH, run:FOLDER")
+
+
+def follow_tokenizer(config: TrainConfig, assignments: Iterable[str]) -> TrainConfig:
+    """The config with model.vocab at its tokenizer's size, if the "field=value" assignments choose
+    the tokenizer or its size and leave model.vocab open. Raises BadInput as `from_name` does."""
+    assigned = {text.partition("=")[0].strip() for text in assignments}
+    if "model.vocab" in assigned or not assigned & {"data.tokenizer", "data.vocab"}:
+        return config
+    tokenizer = from_name(config.data.tokenizer)
+    vocab = tokenizer.vocab_size if tokenizer else config.data.vocab
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab=vocab))
 
 
 def load(folder: Path) -> Tokenizer:

@@ -31,7 +31,7 @@ from pathlib import Path
 from mtp import checkpoint
 from mtp.checkpoint import Checkpoint
 from mtp.config import ModelConfig, TrainConfig
-from mtp.data.tokenizer import Tokenizer, load_if_any, same_tokenizer, saved_name
+from mtp.data.tokenizer import Tokenizer, follow_tokenizer, load_if_any, same_tokenizer, saved_name
 from mtp.errors import BadInput
 from mtp.files import write_atomically
 from mtp.head_types import HEADS
@@ -70,7 +70,9 @@ def override_from_start(
     assigned = {name.strip(): value for name, _, value in pairs}
     init = assigned.get("init", "")
     if not init:
-        return override(config, assignments)
+        changed = override(config, assignments)
+        begun = run is not None and (run / "config.json").exists()  # its tokenizer may be gone
+        return changed if begun else follow_tokenizer(changed, assignments)
     if run and checkpoint.any_saved(run / "checkpoint"):
         own = checkpoint.run_config(run)
         if own.init == init:

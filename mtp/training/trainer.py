@@ -94,6 +94,11 @@ class Trainer:
         self.loss_steps = 0  # how many steps are summed
 
         self.notes: list[str] = []  # lines to print when training begins
+        if config.warmup >= self.steps:
+            self.notes.append(
+                f"warning: warmup is {config.warmup} steps and the run has {self.steps}, so the "
+                "learning rate never reaches lr; set a smaller warmup"
+            )
         if isinstance(corpus.train, Pairs):
             self.notes.append(corpus.train.summary(config.model.context))
         if config.init:
