@@ -1,12 +1,14 @@
 """python -m mtp.train: its arguments, and mistakes in one line."""
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from experiments.study import find, plan
 from mtp import train as train_command
 from mtp.checkpoint import run_config
 from mtp.config import TrainConfig
@@ -146,3 +148,53 @@ def test_a_run_continues_with_its_own_config_and_what_is_changed(
     assert run_config(tmp_path / "run") == changed
     with pytest.raises(BadInput, match=r"another config \(lr 0.003 -> 0.1\)"):
         train(config_of("lr=0.1", "log_every=3"), tmp_path / "run", data)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "vocab"),
+    [
+        (["data.tokenizer=bytes"], 258),
+        (["data.vocab=512"], 512),
+        (["data.tokenizer=bytes", "data.vocab=512"], 258),
+        (["data.tokenizer=bytes", "model.vocab=300"], 300),
+        (["data.tokenizer=run:{run}"], 258),
+        (["lr=1e-3"], 2048),
+    ],
+)
+def test_the_vocabulary_follows_the_tokenizer_unless_it_is_set(
+    overrides: list[str], vocab: int, make_config: Make, data: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    train(make_config(tokens=4 * 32), other, data)
+    overrides = [text.format(run=other) for text in overrides]
+    assert train_command.config_of(tmp_path / "run", None, overrides).model.vocab == vocab
+    (config, *_) = plan(find("sweep-n"), "cpu", overrides)
+    assert config.model.vocab == vocab
+
+
+def test_a_run_that_has_begun_may_lose_the_tokenizer_it_names(
+    make_config: Make, data: Path, tmp_path: Path
+) -> None:
+    other, run = tmp_path / "other", tmp_path / "run"
+    train(make_config(tokens=4 * 32), other, data)
+    overrides = [f"data.tokenizer=run:{other}"]
+    config = make_config(tokens=4 * 32, data={"tokenizer": f"run:{other}"})
+    train(config, run, data)
+    shutil.rmtree(other)
+    assert train_command.config_of(run, None, overrides) == config
+    with pytest.raises(BadInput, match="no tokenizer.json"):
+        train_command.config_of(tmp_path / "new", None, overrides)
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(5, True), (6, False)])
+def test_a_warmup_as_long_as_the_run_is_said(
+    steps: int,
+    warned: bool,
+    make_config: Make,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train(make_config(tokens=steps * 4 * 32, warmup=5), tmp_path / "run", data)
+    line = "warning: warmup is 5 steps and the run has 5, so the learning rate never reaches lr"
+    assert (line in capsys.readouterr().err) == warned
