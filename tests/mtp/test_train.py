@@ -182,7 +182,7 @@ def test_a_run_that_has_begun_may_lose_the_tokenizer_it_names(
     train(config, run, data)
     shutil.rmtree(other)
     assert train_command.config_of(run, None, overrides) == config
-    with pytest.raises(BadInput, match="no tokenizer.json"):
+    with pytest.raises(BadInput, match=r"no tokenizer\.json"):
         train_command.config_of(tmp_path / "new", None, overrides)
 
 
