@@ -52,13 +52,12 @@ def train(
                 f"data.tokenizer={config.data.tokenizer} is not the tokenizer of the weights in "
                 f"{folder}, {saved.name}; train with that one, or in another folder"
             )
-        if first:
+        trainer = Trainer(config, corpus, folder, precision)
+        if first:  # now that nothing is left to refuse
             if not saved:
                 corpus.tokenizer.save(folder)  # for decoding from the run's folder
             if not (folder / "corpus").exists():
                 write_atomically(folder / "corpus", corpus.folder.name.encode())
-        trainer = Trainer(config, corpus, folder, precision)
-        if first:  # now that nothing is left to refuse
             write_atomically(folder / "config.json", to_json(config).encode())
             trainer.record_execution()
         trainer.run()

@@ -223,7 +223,10 @@ def test_a_run_that_was_refused_does_not_hold_its_folder(
     small = make_config(tokens=4 * 32, model={"vocab": 100})
     with pytest.raises(BadInput, match=r"model.vocab 100 is smaller"):
         train(small, tmp_path / "run", data)
-    train(make_config(tokens=4 * 32), tmp_path / "run", data)
+    assert not list((tmp_path / "run").glob("[!.]*"))
+    (tmp_path / "a.txt").write_text("another text\n" * 99)
+    other = {"source": f"files:{tmp_path / 'a.txt'}", "validation": 0}
+    train(make_config(tokens=4 * 32, data=other), tmp_path / "run", data)
     assert status(tmp_path / "run")["state"] == "finished"
 
 
