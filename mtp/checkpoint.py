@@ -159,7 +159,10 @@ def save_tensors(
 ) -> None:
     """Write a safetensors file. Raises OSError if the disk is full."""
     try:
+        path.touch()
+        mode = path.stat().st_mode  # safetensors would give access to the owner alone
         save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata)
+        path.chmod(mode)
     except SafetensorError as error:  # which hides the operating system's error
         if number := re.search(r"os error (\d+)", str(error)):
             code = int(number[1])

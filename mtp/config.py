@@ -240,7 +240,8 @@ class TrainConfig(Execution):
             choose(name, getattr(self, name), allowed)
         if (self.tokens > 0) == (self.epochs > 0):
             raise BadInput(
-                f"the budget is tokens={self.tokens:g}, epochs={self.epochs:g}; set exactly one"
+                f"the budget is tokens={self.tokens:g}, epochs={self.epochs:g}; set exactly one of "
+                "them to a positive number"
             )
         _positive(self, "", "batch", "lr", "clip")
         _at_least(self, "", 0, "tokens", "epochs", "micro", "min_lr", "warmup", "weight_decay")

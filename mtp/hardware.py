@@ -46,6 +46,13 @@ def peak_flops(name: str) -> float | None:
     return next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
 
 
+def total_memory(device: str) -> float:
+    """Bytes of this GPU's memory, or of the machine's."""
+    if device == "cuda":
+        return float(torch.cuda.get_device_properties().total_memory)
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
 def peak_memory(device: str) -> float:
     """Peak memory so far in bytes: allocations on a GPU, the process's resident size on a CPU."""
     if device == "cuda":

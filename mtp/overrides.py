@@ -124,6 +124,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, types.UnionType):
         hint = next(h for h in get_args(hint) if h is not type(None))
         return None if value in (None, "none") else _convert(hint, value, where)
+    if hint is float and str(value).strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        raise BadInput(f"{where} is {value}; it must be finite")
     try:
         return _plain(hint, value)
     except (TypeError, ValueError, KeyError, OverflowError):

@@ -19,6 +19,7 @@ from mtp.errors import BadInput, exit_cleanly
 from mtp.files import parse_json
 from mtp.overrides import from_dict
 from mtp.training import finetune
+from mtp.training.distributed import is_first_rank
 from mtp.training.run import train
 from mtp.training.signals import Interrupted
 
@@ -37,6 +38,10 @@ def main() -> None:
     except Interrupted as stopped:
         print(f"{stopped}; the same command continues", file=sys.stderr)
         sys.exit(128 + stopped.signum)
+    if is_first_rank():
+        print(
+            f'{args.run} is trained; next: python -m mtp.decode --checkpoint {args.run} --prompt "..."'
+        )
 
 
 def config_of(run: Path, file: Path | None, overrides: list[str]) -> TrainConfig:

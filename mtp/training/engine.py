@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mtp.config import TrainConfig
+from mtp.errors import BadInput
 from mtp.files import parse_json, write_atomically
 from mtp.hardware import default_device, device_name, expected_flops, has_compiler
 from mtp.model.model import flops_per_token
@@ -67,6 +68,8 @@ def choose_engine(
         short = device == "cpu" and config.model.context <= MATMUL_ATTENTION_UP_TO
         attention = "matmul" if short else "sdpa"
         reasons.append(f"{attention} attention: T={config.model.context} on {device}")
+    if compile_ == "on" and device == "cpu" and not has_compiler():
+        raise BadInput("compile=on needs a C++ compiler such as g++; install one, or compile=auto")
     if compile_ == "auto" and begun:
         compile_ = "on" if begun["compile"] else "off"
         reasons.append(f"compile {compile_}, as the run began")

@@ -37,7 +37,7 @@ def train(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise BadInput(f"{folder} cannot be the run's folder: {error.strerror}") from None
     first = is_first_rank()
     lock = locked(folder / ".lock", f"another process is training in {folder}")

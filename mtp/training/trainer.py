@@ -17,7 +17,7 @@ from mtp.data.batches import IGNORE, Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
 from mtp.errors import BadInput
-from mtp.model.model import MultiTokenTransformer, flops_per_token
+from mtp.model.model import MultiTokenTransformer, flops_per_token, parameter_counts
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
 from mtp.training import distributed, finetune
@@ -51,6 +51,18 @@ def new_optimizer(config: TrainConfig, weights: dict[str, Tensor]) -> torch.opti
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def check_memory(config: TrainConfig, device: str, world: int) -> None:
+    """Raise BadInput if weights, gradients and the optimizer's two moments, 16 bytes per parameter,
+    exceed the memory of the device that holds one of `world` shares of them."""
+    count = parameter_counts(config.model)["total"]
+    need, have = 16 * count / world / 2**30, hardware.total_memory(device) / 2**30
+    if need > have:
+        raise BadInput(
+            f"the model has {count:,} parameters; training it needs more than {need:,.0f} GB for "
+            f"weights, gradients and optimizer, and this {device} has {have:,.0f} GB"
+        )
 
 
 class Trainer:
@@ -111,6 +123,7 @@ class Trainer:
         )
         saved = found.state.get("engine") if found else None
         self.engine = distributed.from_first_rank(choose_engine(in_tokens, precision, saved))
+        check_memory(config, self.engine.device, self.world)
         torch.manual_seed(config.seed)
         model = MultiTokenTransformer(config.model)
         self.trainable = Trainable(model, self.engine, self.world)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from mtp.checkpoint import Checkpoint, load, save
+from mtp.checkpoint import Checkpoint, load, save, save_tensors
 from mtp.config import ModelConfig, TrainConfig
 from mtp.errors import BadInput
 from mtp.model.loading import load_model, with_weights
@@ -293,3 +293,12 @@ def test_weights_of_another_config_are_named(changes: dict[str, Any], message: s
 def test_the_record_of_sums_is_of_the_files(two: Path) -> None:
     sums = json.loads((two / "step-00000010" / "sums.json").read_text())
     assert sorted(sums) == FILES[:3]
+
+
+def test_weights_are_readable_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        save_tensors({"w": torch.zeros(2)}, tmp_path / "w.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == 0o644

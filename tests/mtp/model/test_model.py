@@ -1,6 +1,7 @@
 """The model: its sizes, the paper's parameter matching, causality, and the Llama inside it."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtp.config import SIZES, ModelConfig, size
+from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer, flops_per_token, parameter_counts
 from mtp.model.surgery import drop_heads
@@ -384,3 +386,9 @@ def test_thirty_layers_train_without_warm_up(head: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
     assert (losses[-1] < 0.8 * losses[0]).all(), (losses[0], losses[-1])
+
+
+@pytest.mark.parametrize("count", [parameter_counts, flops_per_token])
+def test_weights_larger_than_a_tensor_can_be_are_refused(count: Callable[..., object]) -> None:
+    with pytest.raises(BadInput, match=r"model.dim=1000000000 .* larger than a tensor can be"):
+        count(ModelConfig(dim=1_000_000_000))

@@ -12,6 +12,7 @@ import torch
 
 from mtp import hardware
 from mtp.config import TrainConfig
+from mtp.errors import BadInput
 from mtp.training import engine as engines
 from mtp.training.engine import Engine, choose_engine, executions, record_execution
 from mtp.training.run import train
@@ -132,6 +133,14 @@ def test_this_machine_is_measured(make_config: Make) -> None:
     assert engine.device == ("cuda" if torch.cuda.is_available() else "cpu")
     assert engines.bf16_gain(size=64) > 0
     assert hardware.device_name() in engine.reason and "\n" not in engine.reason
+
+
+def test_compilation_without_a_compiler_is_refused(
+    make_config: Make, machine: Callable[..., None]
+) -> None:
+    machine(gxx=False)
+    with pytest.raises(BadInput, match=r"compile=on needs a C\+\+ compiler"):
+        choose_engine(make_config(compile="on"))
 
 
 BEGUN = Engine("cpu", "bf16", "matmul", True, 8, "measured then")
