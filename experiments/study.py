@@ -18,7 +18,7 @@ from experiments import provenance, results
 from experiments.results import Measure
 from mtp.config import TrainConfig
 from mtp.data.corpus import Corpus
-from mtp.data.tokenizer import follow_tokenizer
+from mtp.data.tokenizer import follow_tokenizer, names_a_path
 from mtp.errors import BadInput, choose
 from mtp.model.model import MultiTokenTransformer, parameter_counts
 from mtp.overrides import EXECUTION, config_id, override
@@ -84,7 +84,10 @@ def plan(study: Study, scale: str, overrides: Iterable[str] = ()) -> list[TrainC
     choose("scale", scale, SCALES)
     planned = study.runs(scale)
     changes = list(overrides)
-    configs = [follow_tokenizer(override(config, changes), changes) for config in planned]
+    configs = [override(config, changes) for config in planned]
+    configs = [  # a tokenizer that is named by a path may be gone one day; ids must not change then
+        c if names_a_path(c.data.tokenizer) else follow_tokenizer(c, changes) for c in configs
+    ]
     # A run that starts from another planned run starts from it under its new name.
     names = {run_name(old): run_name(new) for old, new in zip(planned, configs, strict=True)}
     configs = [dataclasses.replace(c, init=names.get(c.init, c.init)) for c in configs]

@@ -39,9 +39,8 @@ def main() -> None:
         print(f"{stopped}; the same command continues", file=sys.stderr)
         sys.exit(128 + stopped.signum)
     if is_first_rank():
-        print(
-            f'{args.run} is trained; next: python -m mtp.decode --checkpoint {args.run} --prompt "..."'
-        )
+        decode = f'python -m mtp.decode --checkpoint {args.run} --prompt "..."'
+        print(f"{args.run} is trained; next: {decode}")
 
 
 def config_of(run: Path, file: Path | None, overrides: list[str]) -> TrainConfig:
