@@ -6,7 +6,7 @@ bf16 autocast, with its default attention and with its plain one. All have the s
 per step, gradient clipping and fused AdamW, and are timed in turn, step by step, on all threads.
 
 n=4 has as many parameters as n=1 but multiplies more unembeddings, so the ratio of their times is
-compared with the ratio of their counted FLOPs (mtp.model.model.flops_per_token).
+compared with the ratio of their counted FLOPs (mtp.model.sizes.flops_per_token).
 
 The profile says what our own step spends its time on: the self time of each operator, in percent of
 the steps' wall time.
@@ -29,7 +29,7 @@ from experiments.bases import base, with_model
 from mtp.config import TrainConfig
 from mtp.data.batches import Batches
 from mtp.errors import exit_cleanly
-from mtp.model.model import flops_per_token, parameter_counts
+from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.training.trainable import clip_gradients
 from mtp.training.trainer import Trainer, new_optimizer
 

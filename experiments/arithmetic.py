@@ -1,25 +1,28 @@
 """What the studies of polynomial arithmetic share: bases, their evaluation, panels."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections import Counter
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from matplotlib.axes import Axes
-
-from evals.probes import polynomials
-from evals.statistics.intervals import wilson
 from experiments import figures
 from experiments.panels import caption
 from experiments.results import Measure
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig, size
-from mtp.data.corpus import Corpus
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from mtp.data.corpus import Corpus
+    from mtp.model.model import MultiTokenTransformer
 
 BYTES = 258  # of the bytes tokenizer: 256, bos, eos
 
 
 def data(options: str) -> CorpusConfig:
-    return CorpusConfig(f"python:{polynomials.MODULE}?{options}", "bytes", validation=0.01)
+    return CorpusConfig(f"python:synthetic.polynomials?{options}", "bytes", validation=0.01)
 
 
 def base(scale: str) -> list[TrainConfig]:
@@ -73,6 +76,8 @@ OPERATORS = {"-": "negation", "+": "addition", "*": "multiplication", "o": "comp
 def arithmetic(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Exact match by number of operations, up to twice those of training; and by operator for
     single operations."""
+    from evals.probes import polynomials
+
     task, count = polynomials.task_of(corpus), 40 if scale == "smoke" else 2000
     rows = []
     for m in range(1, 2 * task.ops + 1):
@@ -103,6 +108,8 @@ STYLES = {1: (figures.BLUE, "o"), 2: (figures.ORANGE, "s"), 4: (figures.GREEN, "
 def by_length(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """The rows of a metric that is measured by number of operations, with that number as a column
     m."""
+    import pandas as pd
+
     m = rows.metric.str.extract(rf"^{metric}, m=(\d+) \(%\)$")[0]
     return rows[m.notna()].assign(m=pd.to_numeric(m.dropna()))
 
@@ -115,6 +122,8 @@ def option(rows: pd.DataFrame, name: str, default: int) -> int:
 
 def accuracy_panel(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str) -> None:
     """Each seed's accuracy by m, their mean, and its 90% interval over test problems."""
+    from evals.statistics.intervals import wilson
+
     points = by_length(rows)
     if not len(points):  # its runs are not finished
         return

@@ -1,15 +1,19 @@
 """What the studies of decoding share: ways to decode, their speeds as rows, and rows by way."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from evals.probes.speculation import Speed, Way
 from experiments.results import Measure
-from mtp.decoding.generate import generate
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evals.probes.speculation import Speed, Way
+    from mtp.model.model import MultiTokenTransformer
 
 TEMPERATURE = 0.8
 
@@ -28,6 +32,8 @@ class Setting:
 
 def ways_of(model: MultiTokenTransformer, new: int, heads: Sequence[int]) -> dict[str, Way]:
     """The greedy chain of k heads, for each k."""
+    from mtp.decoding.generate import generate
+
     return {f"chain, k={k}": partial(generate, model, max_new=new, k=k) for k in heads}
 
 
@@ -53,6 +59,8 @@ def speed_rows(found: dict[str, Speed], domain: str, batch: int, count: int) -> 
 
 def split_metric(rows: pd.DataFrame, pattern: str) -> pd.DataFrame:
     """The rows whose metric matches, with the pattern's groups as columns, numbers as numbers."""
+    import pandas as pd
+
     found = rows.metric.str.extract(pattern)
     kept = rows[found.notna().all(axis=1)]
     for name in found.columns:

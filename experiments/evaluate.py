@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evals import __main__ as command
-from experiments.figures import BLUE, GREEN, GREY, ORANGE, RED, finish, save, stack
+from experiments.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, finish, save, stack
 from mtp.errors import exit_cleanly
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", GREY)
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56b4e9", GREY)
 
 
 class Kind(NamedTuple):
@@ -38,12 +38,11 @@ KINDS = (
         "Summaries",
         r"ROUGE-[12L] F1, unicode$",
         " F1, unicode",
-        "F1, %, words of any script, unstemmed",
+        "F1, %, unstemmed",
     ),
 )
 KEYS = ["benchmark", "variant", "metric"]
-LINE, REST, NAME = 0.24, 1.1, 0.22  # inches: a score; a panel's title and axis; a name
-ROW = 3.9  # inches: the height that a caption's share is meant for
+LINE, REST = 0.25, 1.0  # inches: a score; a panel's title and axis
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:
@@ -63,12 +62,10 @@ def figure(rows: pd.DataFrame) -> Figure:
     checkpoints = list(dict.fromkeys(rows.checkpoint))
     line = LINE + 0.07 * len(checkpoints)
     heights = [REST + line * max(2, len(part.drop_duplicates(KEYS))) for _, part in parts]
-    heights[0] += NAME * len(checkpoints)
-    picture, axes = stack(heights, 6.4)
+    picture, axes = stack(heights, 7.2)
     for place, (kind, part) in zip(axes, parts, strict=True):
         panel(place, kind, part, rows, checkpoints)
-    axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-    axes[0].set_title(parts[0][0].title, pad=8 + 72 * NAME * len(checkpoints))
+    axes[0].legend()
     counts = sorted(set(points["count"]))
     few = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     caption = f"{few} problems each; 90% intervals, bootstrap over problems."
@@ -77,7 +74,7 @@ def figure(rows: pd.DataFrame) -> Figure:
     if (rows.metric == "chance").any():
         caption += " Grey: chance."
     text = "\n".join(filter(None, [caption, skipped(rows), "; ".join(rows.device.unique())]))
-    return finish(picture, text, min(1, ROW / sum(heights)))
+    return finish(picture, text)
 
 
 def skipped(rows: pd.DataFrame) -> str:
@@ -92,7 +89,10 @@ def panel(
     axes: Axes, kind: Kind, points: pd.DataFrame, rows: pd.DataFrame, checkpoints: list[str]
 ) -> None:
     """Scores from top to bottom, in the order of the rows."""
-    order = points.sort_index().drop_duplicates(KEYS).set_index(KEYS).index
+    order = points.sort_index().drop_duplicates(KEYS)
+    first = {name: i for i, name in enumerate(dict.fromkeys(order.benchmark))}
+    order = order.sort_values("benchmark", key=lambda names: names.map(first), kind="stable")
+    order = order.set_index(KEYS).index
     place = {key: i for i, key in enumerate(order)}
     gap = 0.6 / len(checkpoints)
 
@@ -107,7 +107,7 @@ def panel(
         errors = [100 * (own.value - own.low), 100 * (own.high - own.value)]
         axes.errorbar(
             100 * own.value, at(own, i), xerr=[e.clip(lower=0) for e in errors], fmt="o",
-            markersize=6, color=colour, elinewidth=2, label=checkpoint,
+            markersize=6, color=colour, elinewidth=2, label=without_hash(checkpoint, checkpoints),
         )  # fmt: skip
         oracle = rows[(rows.temperature == "oracle") & (rows.checkpoint == checkpoint)]
         oracle = oracle[oracle[KEYS].apply(tuple, axis=1).isin(list(place))]
@@ -123,6 +123,13 @@ def panel(
     axes.set_xlim(-0.02 * right, right)  # points at 0 are whole
     axes.set_xlabel(kind.axis)
     axes.set_title(kind.title)
+
+
+def without_hash(checkpoint: str, among: list[str]) -> str:
+    """A run's name without its id, if the rest tells it from the others."""
+    short = [re.sub(r"-[0-9a-f]{12}$", "", name) for name in among]
+    own = short[among.index(checkpoint)]
+    return own if short.count(own) == 1 else checkpoint
 
 
 def labels(order: list[tuple[str, str, str]], kind: Kind) -> list[str]:

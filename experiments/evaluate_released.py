@@ -193,11 +193,11 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     """A panel for each benchmark and one for decoding, the paper's numbers beside ours."""
     benchmarks = [name for name in PAPER_NAMES if (rows.benchmark == name).any()]
-    picture, axes = figures.panels(len(benchmarks) + 1, height=4.6)
+    picture, axes = figures.panels(len(benchmarks) + 1, height=4.8)
     for place, name in zip(axes, benchmarks, strict=False):
         pass_panel(place, name, rows, paper)
     decoding_panel(axes[-1], rows, paper)
-    axes[0].legend(loc="upper left", fontsize=9)
+    axes[0].legend()
     asked = json.loads(rows.protocol.iloc[0])
     return figures.finish(
         picture,
@@ -229,7 +229,7 @@ def pass_panel(axes: Axes, name: str, rows: pd.DataFrame, paper: pd.DataFrame) -
             )  # fmt: skip
     axes.set_xticks(range(len(ticks)), [f"@{k}\n{trained}" for trained, k in ticks])
     axes.set_xlim(-0.5, len(ticks) - 0.5)
-    axes.set_ylim(0, 112)  # the legend's room
+    axes.set_ylim(0, 105)
     axes.set_title(PAPER_NAMES[name])
     axes.set_xlabel("k of pass@k, tokens of training")
     axes.set_ylabel("pass@k, %")
@@ -255,7 +255,7 @@ def decoding_panel(axes: Axes, rows: pd.DataFrame, paper: pd.DataFrame) -> None:
     axes.set_xlabel("k, heads used")
     axes.set_ylabel("ratio to k=1, greedy, code")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend()
 
 
 @exit_cleanly

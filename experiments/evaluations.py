@@ -1,14 +1,21 @@
 """Evaluations that several studies make: f(model, corpus, scale) -> measures."""
 
-from evals.probes import held_out, speculation
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from experiments.results import Measure
-from mtp.data.corpus import Corpus
 from mtp.errors import BadInput
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:
+    from mtp.data.corpus import Corpus
+    from mtp.model.model import MultiTokenTransformer
 
 
 def likelihood(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Loss and accuracy per head, and bits per byte, on the whole validation split."""
+    from evals.probes import held_out
+
     found = held_out.measure(model, corpus)
     rows = [Measure("bits per byte", found.bits_per_byte, found.targets[0])]
     for i, count in enumerate(found.targets):
@@ -19,6 +26,8 @@ def likelihood(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list
 
 def decoding(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Greedy self-speculation with all n heads against the same model with k=1 (section 3.2)."""
+    from evals.probes import speculation
+
     prompts, length, new, repeats = {"smoke": (2, 8, 12, 1), "cpu": (8, 64, 96, 2)}.get(
         scale, (64, 256, 256, 3)
     )

@@ -1,17 +1,20 @@
 """What the studies of induction share: bases, their evaluations, the choice of a step."""
 
-import pandas as pd
+from __future__ import annotations
 
-from evals.probes import induction
-from evals.statistics import intervals
+from typing import TYPE_CHECKING
+
 from experiments import figures
 from experiments.panels import metric
 from experiments.results import Measure
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig, size
-from mtp.data.batches import evaluation_batches
-from mtp.data.corpus import Corpus
-from mtp.model.model import MultiTokenTransformer
-from mtp.objective.cross_entropy import score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evals.probes import induction
+    from mtp.data.corpus import Corpus
+    from mtp.model.model import MultiTokenTransformer
 
 N = (1, 2)
 SEEDS = {"smoke": 1}
@@ -69,6 +72,9 @@ NAMES = "second tokens of names (%)"
 def names(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """At the last step: accuracy on held-out names, with its interval over stories and its
     baselines, and on names of any pieces."""
+    from evals.probes import induction
+    from evals.statistics import intervals
+
     asked = asked_names(model, corpus, scale)
     right = induction.answers(model, asked)
     stories_: dict[int, list[bool]] = {}
@@ -102,6 +108,8 @@ def asked_names(
 ) -> list[induction.Question]:
     """Held-out names; or names of any pieces, as in the paper, if the corpus has too few of
     them."""
+    from evals.probes import induction
+
     held_out = induction.has_held_out(corpus)
     return induction.questions(corpus, model.config.context, stories_of(scale), held_out)
 
@@ -112,6 +120,10 @@ def share(name: str, right: list[bool]) -> Measure:
 
 def progress(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """At a kept step: accuracy on names, and the validation loss that an honest choice needs."""
+    from evals.probes import induction
+    from mtp.data.batches import evaluation_batches
+    from mtp.objective.cross_entropy import score
+
     asked = asked_names(model, corpus, scale)
     config, device = model.config, model.embedding.weight.device
     nats = targets = 0.0
@@ -130,6 +142,8 @@ STYLES = {1: (figures.BLUE, "o"), 2: (figures.ORANGE, "s")}
 def chosen(rows: pd.DataFrame) -> pd.DataFrame:
     """Per run: size, n, seed, `best` over training on the test metric, and `honest`, the value at
     the step of the lowest validation loss."""
+    import pandas as pd
+
     found = []
     for (name, n, seed), run in rows.groupby(["size", "n", "seed"], sort=False):
         test = metric(run, f"{NAMES}, over training").set_index("step").value

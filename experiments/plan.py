@@ -8,7 +8,7 @@ from mtp.config import TrainConfig
 from mtp.data.batches import epoch_tokens
 from mtp.data.corpus import open_if_built
 from mtp.hardware import expected_flops
-from mtp.model.model import flops_per_token, parameter_counts
+from mtp.model.sizes import flops_per_token, parameter_counts
 
 
 def show_plan(study: Study, label: str, configs: list[TrainConfig], data: Path) -> None:

@@ -1,12 +1,16 @@
 """From rows to figures and printed tables."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import pandas as pd
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments import results
 from experiments.figures import save
 from experiments.study import STUDIES, Study, find
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def plot(study: Study, file: Path, root: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.files import parse_json, write_atomically
-from mtp.model.model import flops_per_token, parameter_counts
+from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.overrides import to_json
 from mtp.training.engine import executions
 

@@ -1,15 +1,18 @@
 """Tidy rows in, tidy tables out: results/STUDY/SCALE.csv holds one row per number."""
 
+from __future__ import annotations
+
 import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from mtp.errors import BadInput
 from mtp.files import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = [
     *("study", "scale", "run_id", "seed", "size", "n", "head", "unit", "data"),
@@ -29,6 +32,8 @@ class Measure:
 
 def read(file: Path) -> pd.DataFrame:
     """The rows of a results file. Raises BadInput if its columns are not this version's."""
+    import pandas as pd
+
     types: dict[str, Any] = {"run_id": str, "commit": str, "seed": int, "n": int, "value": float}
     try:
         rows = pd.read_csv(file, dtype=types)
@@ -49,6 +54,8 @@ def read(file: Path) -> pd.DataFrame:
 
 def write(file: Path, rows: list[dict[str, Any]]) -> None:
     """Replace a results file in one move; the same rows give the same bytes."""
+    import pandas as pd
+
     text = io.StringIO()
     pd.DataFrame(rows, columns=COLUMNS).to_csv(text, index=False, lineterminator="\n")
     write_atomically(file, text.getvalue().encode())
@@ -56,6 +63,8 @@ def write(file: Path, rows: list[dict[str, Any]]) -> None:
 
 def paper(root: Path = Path("results")) -> pd.DataFrame:
     """The paper's numbers: study, artefact, model, params, n, head, unit, data, metric, value."""
+    import pandas as pd
+
     file = root / "paper" / "reported.csv"
     if not file.exists():
         file = Path(__file__).parent.parent / "results" / "paper" / "reported.csv"
@@ -73,6 +82,8 @@ def load_record(file: Path) -> dict[str, Any] | None:
 def table(rows: pd.DataFrame, index: list[str], metrics: list[str]) -> str:
     """Mean of each metric by `index`, ± half the range over seeds if there are several, as plain
     text; "-" for what was not measured."""
+    import pandas as pd
+
     groups = rows[rows.metric.isin(metrics)].groupby([*index, "metric"], sort=False).value
     cells = groups.agg(["mean", "min", "max", "size"])
 

@@ -3,25 +3,31 @@
 Each study is a file of experiments/studies/ that defines STUDY and is named in STUDIES below.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from experiments import provenance, results
 from experiments.results import Measure
 from mtp.config import TrainConfig
-from mtp.data.corpus import Corpus
 from mtp.data.tokenizer import follow_tokenizer, names_a_path
 from mtp.errors import BadInput, choose
-from mtp.model.model import MultiTokenTransformer, parameter_counts
+from mtp.head_types import short_name
+from mtp.model.sizes import parameter_counts
 from mtp.overrides import EXECUTION, config_id, override
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from mtp.data.corpus import Corpus
+    from mtp.model.model import MultiTokenTransformer
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 STUDIES = (  # experiments/studies/NAME.py, with _ for -
@@ -38,7 +44,7 @@ STUDIES = (  # experiments/studies/NAME.py, with _ for -
     "synthetic-induction-heads",
 )
 
-Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
+Evaluation = Callable[["MultiTokenTransformer", "Corpus", str], list[Measure]]
 
 
 def no_rows(paper: pd.DataFrame) -> pd.DataFrame:
@@ -53,6 +59,7 @@ class Study:
     runs           scale -> the configs, in the order of the figure; `init` may name one of them
     evaluations    name -> f(model, corpus, scale); each is recorded once per run
     figure         (rows, the paper's rows) -> the picture, from these rows alone
+    finding        rows -> what they say, in a sentence with numbers (experiments/findings.py)
     table          the metrics that the summary prints
     paper          all of the paper's rows -> the rows of this artefact, printed below ours
     over_training  like evaluations, but of every kept step of a run (keep_every in its config)
@@ -64,6 +71,7 @@ class Study:
     runs: Callable[[str], list[TrainConfig]]
     evaluations: dict[str, Evaluation]
     figure: Callable[[pd.DataFrame, pd.DataFrame], Figure]
+    finding: Callable[[pd.DataFrame], str]
     table: tuple[str, ...]
     paper: Callable[[pd.DataFrame], pd.DataFrame] = no_rows
     over_training: dict[str, Evaluation] = field(default_factory=dict)
@@ -111,7 +119,7 @@ def run_folder(config: TrainConfig, runs: Path) -> Path:
 
 def run_name(config: TrainConfig) -> str:
     m = config.model
-    return f"{m.head}-n{m.n}-s{config.seed}-{config_id(config)}"
+    return f"{short_name(m.head)}-n{m.n}-s{config.seed}-{config_id(config)}"
 
 
 def size_name(config: TrainConfig) -> str:
@@ -159,7 +167,7 @@ def rows_of(study: Study, scale: str, config: TrainConfig, runs: Path) -> list[d
 def head_name(config: TrainConfig) -> str:
     """The head type, with "+3 layers" where layers were added; "continued" from another run."""
     extra = config.model.extra_layers
-    name = config.model.head + (f" +{extra} layers" if extra else "")
+    name = short_name(config.model.head) + (f" +{extra} layers" if extra else "")
     return f"{name}, continued" if config.init else name
 
 
@@ -168,6 +176,8 @@ def collect(study: Study, label: str, configs: list[TrainConfig], runs: Path, ro
 
     Rows of planned runs that are not finished here (made on another machine) are kept.
     """
+    import pandas as pd
+
     file = root / study.name / f"{label}.csv"
     before = results.read(file) if file.exists() else pd.DataFrame(columns=results.COLUMNS)
     known = provenance.read(file.with_suffix(".json"))

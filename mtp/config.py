@@ -77,7 +77,7 @@ class ModelConfig:
     rope_scaling: str = "none"
 
     def __post_init__(self) -> None:
-        choose("head type", self.head, HEADS)
+        HEADS[self.head]  # refused if it is not there
         _at_least(self, "model.", 1, "dim", "layers", "attn_heads", "vocab", "n", "context")
         _at_least(self, "model.", 0, "kv_heads", "extra_layers", "hidden", "norm_eps")
         _at_least(self, "model.", 0, "head_dim")

@@ -16,7 +16,11 @@ the rows name are in mtp/model/heads.py. docs/extending.md explains how to add a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from mtp.errors import BadInput
+from mtp.plugins import load_file
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,32 @@ def _next(i: int, n: int) -> int:
     return i + 1 if i < n else 0
 
 
-HEADS: dict[str, HeadType] = {
+class HeadTypes(dict[str, HeadType]):
+    """The table. FILE.py:NAME is a row that the user's own file adds as HEADS[NAME]; the file is
+    run at the first look-up. Any other unknown name raises BadInput."""
+
+    def __missing__(self, name: str) -> HeadType:
+        file, _, row = name.rpartition(":")
+        if not file.endswith(".py"):
+            known = ", ".join(type_ for type_ in self if ":" not in type_)
+            raise BadInput(f"unknown head type {name!r}; choose one of: {known}, FILE.py:NAME")
+        load_file(Path(file))
+        if row not in self:
+            raise BadInput(f"{file} adds no head type {row!r} to mtp.head_types.HEADS")
+        self[name] = self[row]
+        return self[name]
+
+
+def short_name(head: str) -> str:
+    """A head type without the file that it comes from."""
+    return head.rpartition(":")[2]
+
+
+HEADS = HeadTypes({
     "parallel": HeadType(_trunk, "layer", is_layer=True, grown_from="head"),
     "causal": HeadType(_previous, "layer", is_layer=True, grown_from="silent head"),
     "anticausal": HeadType(_next, "layer", is_layer=True, grown_from="trunk"),
     "linear": HeadType(_trunk, "linear"),
     "replicated": HeadType(_trunk, "identity", shared_unembedding=False, grown_from="unembedding"),
-}
+})  # fmt: skip
 DEFAULT = "parallel"

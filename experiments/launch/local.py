@@ -14,6 +14,7 @@ import submitit
 from experiments.launch.base import Job, Launcher, note_death
 from mtp import hardware
 from mtp.config import TrainConfig
+from mtp.model.sizes import parameter_counts
 from mtp.overrides import from_dict
 
 
@@ -90,8 +91,6 @@ def free_memory() -> float:
 def run_bytes(config: TrainConfig) -> float:
     """A cautious estimate of a run's memory: 18 bytes per weight (bf16, float32 master, two
     moments, gradients), every layer's activations, and 2 GB for logits and the device itself."""
-    from mtp.model.model import parameter_counts
-
     m = config.model
     tokens = (config.micro or config.batch) * m.context
     layers = m.layers + m.extra_layers

@@ -14,28 +14,29 @@ End-of-text is ignored, so that every row makes as many tokens. Figure S10's lat
 measured.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from evals.probes import speculation
-from evals.probes.domains import domains
 from experiments import figures
 from experiments.bases import base, with_model
 from experiments.decoding_speed import TEMPERATURE, Setting, speed_rows, split_metric, ways_of
-from experiments.panels import caption
+from experiments.findings import spread
+from experiments.panels import caption, metric
 from experiments.results import Measure
 from experiments.study import Study
 from mtp.config import TrainConfig
-from mtp.data.corpus import Corpus
-from mtp.decoding.generate import generate
-from mtp.decoding.sampling import Sampling
-from mtp.decoding.trees import best_tree
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from mtp.data.corpus import Corpus
+    from mtp.model.model import MultiTokenTransformer
 
 SETTINGS = {
     "smoke": Setting(8, 12, (1, 4), 1, 6),
@@ -59,6 +60,13 @@ def runs(scale: str) -> list[TrainConfig]:
 
 def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Every way of decoding side by side, per domain and batch size."""
+    from evals.probes import speculation
+    from evals.probes.domains import domains
+    from mtp.decoding.generate import generate
+    from mtp.decoding.sampling import Sampling
+    from mtp.decoding.trees import best_tree
+    from mtp.model.model import MultiTokenTransformer
+
     setting, n = SETTINGS[scale], model.config.n
     rows: list[Measure] = []
     count = max(8, *setting.batches)
@@ -89,6 +97,10 @@ def checks(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Mea
     Drafts shifted by one place must be accepted as often as they happen to be right along the
     finished text, which takes no decoder to count; drafts of another prompt at chance.
     """
+    from evals.probes import speculation
+    from evals.probes.domains import domains
+    from mtp.decoding.generate import generate
+
     setting, n = SETTINGS[scale], model.config.n
     rows = []
     for domain, prompts in domains(corpus, setting.prompt, max(8, *setting.batches)).items():
@@ -142,17 +154,35 @@ DOMAINS: dict[str, tuple[str, str]] = {
 }
 
 
+def finding(rows: pd.DataFrame) -> str:
+    """Of the longest chain, at batch 1."""
+    parts = []
+    for domain in DOMAINS:
+        found = split_metric(
+            rows, rf"^speedup, {domain}, chain, k=(?P<k>\d+), batch (?P<batch>\d+)$"
+        )
+        found = found[(found.k == found.k.max()) & (found.batch == 1)]
+        if len(found):
+            way = f"{domain}, chain, k={found.k.max()}, batch 1"
+            forward = spread(metric(rows, f"tokens per forward, {way}").value)
+            faster = spread(found.value)
+            parts.append(f"{domain} {forward} tokens per forward, {faster} times the speed")
+    return f"With all heads at batch 1: {'; '.join(parts)} of k=1."
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
     forward = split_metric(rows, FORWARD + r"chain, k=(?P<k>\d+), batch (?P<batch>\d+)$")
     forward = forward[forward.batch == forward.batch.max()]
     others = split_metric(rows, FORWARD + r"(?P<way>t.*|T.*), k=(?P<k>\d+), batch (?P<batch>\d+)$")
     others = others[others.batch == others.batch.max()]
-    for domain, (colour, marker) in DOMAINS.items():
+    for i, (domain, (colour, marker)) in enumerate(DOMAINS.items()):
         points = forward[forward.domain == domain]
         if len(points):
-            figures.spread(left, points, "k", colour, f"{domain}, chain", marker)
-    for domain, (colour, _) in DOMAINS.items():
+            name = f"{domain}, chain"
+            figures.spread(left, points, "k", colour, name, marker, shift=0.02 * i - 0.01)
+    most = figures.places(sorted(forward.k.unique()))[forward.k.max()]
+    for i, (domain, (colour, _)) in enumerate(DOMAINS.items()):
         for way, symbol in (("tree", "*"), ("T=", "x")):
             chosen = others[
                 (others.domain == domain) & others.way.str.startswith(way) & (others.k > 1)
@@ -160,19 +190,18 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
             if len(chosen):
                 name = {"tree": chosen.way.iloc[0], "T=": f"sampled, {chosen.way.iloc[0]}"}[way]
                 left.plot(
-                    [forward.k.max() - 1 + 0.2] * len(chosen), chosen.value, symbol, color=colour,
+                    [most + 0.05 + 0.08 * i] * len(chosen), chosen.value, symbol, color=colour,
                     markersize=9, label=f"{domain}, {name}",
                 )  # fmt: skip
     left.set_title(f"Tokens per forward pass, {forward.batch.max()} prompts")
     left.set_xlabel("k, heads used")
     left.set_ylabel("verified and accepted tokens")
-    left.set_ylim(0.9, 1.25 * max([1.2, *forward.value, *others.value]))
-    left.legend(loc="upper left", fontsize=8, ncols=2, columnspacing=1, handletextpad=0.5)
+    left.legend()
     batch_panel(middle, rows, first_domain(rows))
     paper_panel(right, paper_rows(paper))
     what = "n=4 parallel heads; prose is docstrings; T: over k=1 at that temperature"
     limit = "Ratios within 15% of 1 may be noise of the timing."
-    return figures.finish(picture, caption(rows, what, limit=limit))
+    return figures.finish(picture, caption(rows, what, limit=limit), finding(rows))
 
 
 def first_domain(rows: pd.DataFrame) -> str:
@@ -185,20 +214,31 @@ def batch_panel(axes: Axes, rows: pd.DataFrame, domain: str) -> None:
     """Measured speedup over k=1 against the batch size."""
     pattern = rf"^speedup, {domain}, (?P<way>.*), batch (?P<batch>\d+)$"
     found = split_metric(rows, pattern)
-    colours = (figures.BLUE, figures.GREEN, figures.RED, figures.ORANGE, "#cc79a7", figures.GREY)
+    colours = (
+        figures.BLUE,
+        figures.GREEN,
+        figures.RED,
+        figures.ORANGE,
+        figures.PURPLE,
+        figures.GREY,
+    )
     ways = [w for w in dict.fromkeys(found.way) if not w.endswith("k=1")]
     for way, colour in zip(ways, colours, strict=False):
         marker = {"c": "o", "t": "*", "T": "D", "n": "s"}[way[0]]
-        figures.spread(axes, found[found.way == way], "batch", colour, way, marker)
+        shift = 0.015 * (ways.index(way) - len(ways) / 2)
+        own = found[found.way == way]
+        figures.spread(axes, own, "batch", colour, way, marker, shift=shift)
     axes.axhline(1, color=figures.GREY, linewidth=1, linestyle=":")
     axes.set_title(f"Measured speedup, {domain}")
     axes.set_xlabel("batch size")
     axes.set_ylabel("tokens/s over those of k=1")
-    axes.set_ylim(0, 1.55 * max(1.0, found.value.max()))
-    axes.legend(loc="upper left", fontsize=8.5, ncols=2)
+    axes.set_ylim(bottom=0)
+    axes.legend()
 
 
 def paper_panel(axes: Axes, paper: pd.DataFrame) -> None:
+    import pandas as pd
+
     figures.paper_panel(axes, "Paper, 7B, batch 42")
     paper = paper.assign(k=pd.to_numeric(paper["head"].str.extract(r"k=(\d+)")[0]))
     kinds: list[tuple[str, str, str, str]] = [
@@ -207,19 +247,18 @@ def paper_panel(axes: Axes, paper: pd.DataFrame) -> None:
         ("relative speedup", "code", figures.BLUE, "x"),
         ("relative speedup", "wikipedia", figures.ORANGE, "+"),
     ]
-    for metric, domain, colour, marker in kinds:
-        points = paper[(paper.metric == metric) & paper.data.str.startswith(domain)]
+    for measure, domain, colour, marker in kinds:
+        points = paper[(paper.metric == measure) & paper.data.str.startswith(domain)]
         points = points.sort_values("k")
         axes.plot(
-            points.k - 1, points.value, color=colour, marker=marker, markersize=7, linewidth=1.5,
-            linestyle="-" if metric.startswith("tokens") else "--", label=f"{domain}, {metric}",
+            points.k, points.value, color=colour, marker=marker, markersize=7, linewidth=1.5,
+            linestyle="-" if measure.startswith("tokens") else "--", label=f"{domain}, {measure}",
         )  # fmt: skip
-    ticks = sorted(paper.k.unique())
-    axes.set_xticks([k - 1 for k in ticks], [str(k) for k in ticks])
+    axes.set_xticks(sorted(paper.k.unique()))
     axes.set_xlabel("k, heads used")
     axes.set_ylabel("ratio to k=1")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower right", fontsize=8.5, handlelength=3.2)
+    axes.legend(handlelength=3.2)
 
 
 EVALUATIONS: dict[str, Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]] = {
@@ -234,6 +273,7 @@ STUDY = Study(
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,
+    finding=finding,
     paper=paper_rows,
     table=tuple(
         f"{metric}, {domain}, chain, k=4, batch 1"

@@ -11,19 +11,24 @@ those of the other base's seed. So at `cpu` scale the two replicates see much of
 a row's seed is the continuation's.
 """
 
-import dataclasses
+from __future__ import annotations
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import dataclasses
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.bases import base as sweep_base
 from experiments.bases import seeds, with_model
 from experiments.evaluations import likelihood
+from experiments.findings import BITS, against
 from experiments.panels import caption, metric, paper_points
 from experiments.study import Study, run_name
 from mtp.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CONTINUED = {"smoke": 2_560, "cpu": 3e5, "gpu": 65e6}  # tokens; at `paper` scale the base's
 LLAMA = "llama-2-7b"
@@ -71,14 +76,27 @@ def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[paper.artefact == "Table S6"]
 
 
+CONTINUED_MARK = ", continued"
+
+
+def continued(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the runs that start from another, with the variant in a column."""
+    rows = rows[rows["head"].str.endswith(CONTINUED_MARK)]
+    names = rows["head"].str.removesuffix(CONTINUED_MARK)
+    return rows.assign(variant=names.where(rows.n > 1, "n=1"))
+
+
+def finding(rows: pd.DataFrame) -> str:
+    bits = metric(continued(rows), "bits per byte")
+    return against(bits, "variant", "n=1", f"{BITS}, n=4 grown from n=1", lower=True)
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
-    continued = rows["head"].str.endswith(", continued")
-    bases, rows = rows[~continued], rows[continued]
-    names = rows["head"].str.removesuffix(", continued")
-    rows = rows.assign(variant=names.where(rows.n > 1, "n=1"))
+    bases = rows[~rows["head"].str.endswith(CONTINUED_MARK)]
+    rows = continued(rows)
     bits = metric(rows, "bits per byte")
-    figures.spread(left, bits, "variant", figures.BLUE, "bits per byte", order=list(VARIANTS))
+    figures.spread(left, bits, "variant", figures.BLACK, "bits per byte", order=list(VARIANTS))
     for value in metric(bases, "bits per byte").value:
         left.axhline(value, color=figures.GREY, linewidth=1, linestyle=":")
     left.set_title("Next-token model: lower is better")
@@ -91,7 +109,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(VARIANTS)), [name.replace(" ", "\n", 1) for name in VARIANTS])
     what = "n=4 but for n=1; dotted: the models before they continue"
     limit = "The replicates share most of their data, so their spread is too small."
-    return figures.finish(picture, caption(rows, what, limit=limit))
+    return figures.finish(picture, caption(rows, what, limit=limit), finding(rows))
 
 
 def heads_panel(axes: Axes, rows: pd.DataFrame) -> None:
@@ -102,12 +120,14 @@ def heads_panel(axes: Axes, rows: pd.DataFrame) -> None:
     losses = losses.dropna(subset="i").astype({"i": int})
     losses = losses.assign(value=losses.value * losses.run_id.map(ratio))
     for variant, colour in COLOURS.items():
+        shift = 0.02 * (list(COLOURS).index(variant) - 2)
         if variant != "n=1":
-            figures.spread(axes, losses[losses.variant == variant], "i", colour, variant)
+            own = losses[losses.variant == variant]
+            figures.spread(axes, own, "i", colour, variant, shift=shift)
     axes.set_title("All heads: lower is better")
     axes.set_xlabel("head i, predicts token t+i")
     axes.set_ylabel("held-out bits per byte")
-    axes.legend(loc="lower right")
+    axes.legend()
 
 
 STUDY = Study(
@@ -117,6 +137,7 @@ STUDY = Study(
     runs=runs,
     evaluations={"likelihood": likelihood},
     figure=figure,
+    finding=finding,
     paper=paper_rows,
     table=(
         "bits per byte",

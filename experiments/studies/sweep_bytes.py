@@ -10,14 +10,20 @@ The paper's question is whether n bytes at a time make up for having no tokenize
 585 kB of text for each model, the rows cannot answer it: they say what n costs there.
 """
 
-import pandas as pd
-from matplotlib.figure import Figure
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.bases import BYTE_N, byte_sweep
 from experiments.evaluations import EVALUATIONS, SWEEP_TABLE
+from experiments.findings import BITS, against
 from experiments.panels import caption, decoding_panel, metric, paper_points
 from experiments.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 LIMIT = "The rows are of one learning rate and one budget (cpu: 0.3 bytes per parameter)."
 
@@ -26,12 +32,21 @@ def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[(paper.artefact == "Table 1") & (paper.unit == "byte")]
 
 
+def with_model_name(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(model=rows.n.map(lambda n: f"n={n}").where(rows.unit == "byte", "tokens"))
+
+
+def finding(rows: pd.DataFrame) -> str:
+    bits = metric(with_model_name(rows), "bits per byte")
+    return against(bits, "model", "n=1", f"{BITS}, byte models", lower=True)
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
-    rows = rows.assign(model=rows.n.map(lambda n: f"n={n}").where(rows.unit == "byte", "tokens"))
+    rows = with_model_name(rows)
     order = ["tokens", *(f"n={n}" for n in BYTE_N)]
     bits = metric(rows, "bits per byte")
-    figures.spread(left, bits, "model", figures.BLUE, "bits per byte", order=order)
+    figures.spread(left, bits, "model", figures.BLACK, "bits per byte", order=order)
     left.set_title("Next-byte model: lower is better")
     left.set_ylabel("held-out bits per byte, head 1")
     decoding_panel(middle, rows[rows.unit == "byte"], "n")
@@ -41,7 +56,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     for axes in (middle, right):
         axes.set_xlabel("n, future bytes predicted")
     what = "replicated unembeddings, as much text for each"
-    return figures.finish(picture, caption(rows, what, limit=LIMIT))
+    return figures.finish(picture, caption(rows, what, limit=LIMIT), finding(rows))
 
 
 STUDY = Study(
@@ -51,6 +66,7 @@ STUDY = Study(
     runs=byte_sweep,
     evaluations=EVALUATIONS,
     figure=figure,
+    finding=finding,
     paper=paper_rows,
     table=SWEEP_TABLE,
 )

@@ -8,15 +8,21 @@ The paper's order by MBPP pass@1 is parallel, linear, parallel +3, causal, antic
 for replicated unembeddings.
 """
 
-import pandas as pd
-from matplotlib.figure import Figure
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.bases import base, seeds, with_model
 from experiments.evaluations import EVALUATIONS, SWEEP_TABLE
+from experiments.findings import BITS, against
 from experiments.panels import caption, decoding_panel, metric, paper_points
 from experiments.study import Study
 from mtp.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 # label in the figure -> what changes in the model
 VARIANTS: dict[str, dict[str, object]] = {
@@ -50,12 +56,21 @@ def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[paper.artefact == "Table S4"]
 
 
+def with_variant(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(variant=rows["head"].where(rows.n > 1, "n=1"))
+
+
+def finding(rows: pd.DataFrame) -> str:
+    bits = metric(with_variant(rows), "bits per byte")
+    return against(bits, "variant", "n=1", f"{BITS}, n=4", lower=True)
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     order = list(VARIANTS)
     picture, (left, middle, right) = figures.panels(3, height=4.8)
-    rows = rows.assign(variant=rows["head"].where(rows.n > 1, "n=1"))
+    rows = with_variant(rows)
     bits = metric(rows, "bits per byte")
-    figures.spread(left, bits, "variant", figures.BLUE, "bits per byte", order=order)
+    figures.spread(left, bits, "variant", figures.BLACK, "bits per byte", order=order)
     left.set_title("Next-token model: lower is better")
     left.set_ylabel("held-out bits per byte, head 1")
     decoding_panel(middle, rows, "variant", order)
@@ -63,9 +78,11 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     paper = paper.assign(variant=paper["head"].map(PAPER_NAMES).where(paper.n > 1, "n=1"))
     paper_points(right, paper, "variant", "Paper, 7B on 200B tokens", order)
     for axes in (left, middle, right):
-        axes.tick_params(axis="x", labelrotation=90)
+        axes.tick_params(axis="x", labelrotation=35)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
     what = "n=4; larger: +3 layers, linear (by 3 d²), replicated (by 3 V d)"
-    return figures.finish(picture, caption(rows, what, limit=LIMIT))
+    return figures.finish(picture, caption(rows, what, limit=LIMIT), finding(rows))
 
 
 STUDY = Study(
@@ -75,6 +92,7 @@ STUDY = Study(
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,
+    finding=finding,
     paper=paper_rows,
     table=SWEEP_TABLE,
 )

@@ -9,15 +9,21 @@ another quantity, at `cpu` scale after 0.16 tokens per parameter, so they neithe
 contradict it (docs/studies/sweep-n.md).
 """
 
-import pandas as pd
-from matplotlib.figure import Figure
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.bases import base, seeds, with_model
 from experiments.evaluations import EVALUATIONS, SWEEP_TABLE
+from experiments.findings import BITS, against
 from experiments.panels import caption, decoding_panel, metric, paper_points
 from experiments.study import Study
 from mtp.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 N = (1, 2, 4, 6, 8)
 LIMIT = "The rows are of one learning rate and one budget (cpu: 0.16 tokens per parameter)."
@@ -35,16 +41,23 @@ def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[(paper.artefact == "Table 1") & paper.data.str.startswith("200B")]
 
 
+def finding(rows: pd.DataFrame) -> str:
+    bits = metric(rows, "bits per byte")
+    bits = bits.assign(arm="n=" + bits.n.astype(str))
+    return against(bits, "arm", "n=1", BITS, lower=True)
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
-    figures.spread(left, metric(rows, "bits per byte"), "n", figures.BLUE, "bits per byte")
+    figures.spread(left, metric(rows, "bits per byte"), "n", figures.BLACK, "bits per byte")
     left.set_title("Next-token model: lower is better")
     left.set_ylabel("held-out bits per byte, head 1")
     decoding_panel(middle, rows, "n")
     paper_points(right, paper_rows(paper), "n", "Paper, 7B on 200B tokens")
     for axes in (left, middle, right):
         axes.set_xlabel("n, future tokens predicted")
-    return figures.finish(picture, caption(rows, "parallel heads, equal parameters", limit=LIMIT))
+    what = caption(rows, "parallel heads, equal parameters", limit=LIMIT)
+    return figures.finish(picture, what, finding(rows))
 
 
 STUDY = Study(
@@ -54,6 +67,7 @@ STUDY = Study(
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,
+    finding=finding,
     paper=paper_rows,
     table=SWEEP_TABLE,
 )

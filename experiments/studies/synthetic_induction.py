@@ -12,12 +12,13 @@ instance `--set data.source=hf:roneneldan/TinyStories`, the test stories stay ou
 head 2 nothing to copy: it predicts the beginning of a random next name.
 """
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.bases import with_model
+from experiments.findings import against
 from experiments.name_copying import (
     NAMES,
     SEEDS,
@@ -34,6 +35,11 @@ from experiments.panels import caption, in_millions, metric
 from experiments.study import Study
 from mtp.config import TrainConfig
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 def runs(scale: str) -> list[TrainConfig]:
     return [
@@ -48,9 +54,17 @@ def runs(scale: str) -> list[TrainConfig]:
 # the figure
 
 
+def finding(rows: pd.DataFrame) -> str:
+    size = max(rows["size"], key=in_millions)
+    best = chosen(rows[rows["size"] == size]).rename(columns={"honest": "value"})
+    best = best.assign(arm="n=" + best.n.astype(str))
+    what = f"Second tokens of names right (%), {size}, step chosen on validation"
+    return against(best, "arm", "n=1", what, lower=False, digits=1)
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     sizes = sorted(rows["size"].unique(), key=in_millions)
-    picture, axes = figures.panels(1 + len(sizes[:2]), 4.6)
+    picture, axes = figures.panels(1 + len(sizes[:2]))
     best = chosen(rows)
     for n, (colour, marker) in STYLES.items():
         points, shift = best[best.n == n].rename(columns={"best": "value"}), 0.3 * n - 0.45
@@ -67,13 +81,14 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     axes[0].set_title("Second token of names")
     axes[0].set_xlabel("non-embedding parameters")
     axes[0].set_ylabel("right (%)")
-    axes[0].set_ylim(0, 1.7 * max(10.0, best.best.max()))
-    axes[0].set_yticks([t for t in axes[0].get_yticks() if t <= 100])
-    axes[0].legend(loc="upper left", fontsize=8.5)
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend()
     for panel, name in zip(axes[1:], (sizes[0], sizes[-1]), strict=False):
         curves(panel, rows[rows["size"] == name], name)
-    what = f"{mentions(rows)};\nthe paper (Figure 7, no values): n=2 ahead up to 30M"
-    return figures.finish(picture, caption(rows, what, paper=False, limit=few_seeds(rows)))
+        panel.sharey(axes[0])  # one scale, so that heights can be compared
+    what = f"{mentions(rows)}; the paper (Figure 7, no values): n=2 ahead up to 30M"
+    what = caption(rows, what, paper=False, limit=few_seeds(rows))
+    return figures.finish(picture, what, finding(rows))
 
 
 def baselines(axes: Axes, rows: pd.DataFrame) -> None:
@@ -104,6 +119,7 @@ STUDY = Study(
     runs=runs,
     evaluations={"names": names},
     figure=figure,
+    finding=finding,
     table=(f"{NAMES}, last step", f"{NAMES}, n-grams of the training text"),
     over_training={"progress": progress},
 )

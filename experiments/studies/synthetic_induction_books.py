@@ -11,15 +11,14 @@ The books are yours: texts in data/books, or `--set data.source='mix:9*files:PAT
 Ours are 47 children's books of Project Gutenberg, 14 MB.
 """
 
-import dataclasses
+from __future__ import annotations
 
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import dataclasses
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.bases import with_model
+from experiments.findings import against
 from experiments.name_copying import (
     NAMES,
     SEEDS,
@@ -35,6 +34,11 @@ from experiments.name_copying import (
 from experiments.panels import caption, in_millions, metric
 from experiments.study import Study
 from mtp.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BOOKS = {"smoke": "stdlib"}  # so that the tests need no books
 WEIGHTS = {"cpu": "1:1"}
@@ -69,11 +73,28 @@ MIX = r"^mix:(\d+)\*(?:\w+:)?([^|]+)\|(\d+)\*(.+)(, [^,]+)$"
 ANY = f"{NAMES} of any pieces, seen in training, last step"
 
 
+def with_text(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, with the kind of text in a column."""
+    mixed = rows.data.str.startswith("mix:")
+    return rows.assign(text=mixed.map({True: TEXTS[1], False: TEXTS[0]}))
+
+
+def finding(rows: pd.DataFrame) -> str:
+    """With books against without, for each n, and n=2 against n=1 with books."""
+    size = max(rows["size"], key=in_millions)
+    right = metric(with_text(rows[rows["size"] == size]), f"{NAMES}, last step")
+    right = right.assign(arm="n=" + right.n.astype(str) + ", " + right.text)
+    what = f"Held-out names right (%), {size}, last step"
+    return against(right, "arm", f"n=1, {TEXTS[0]}", what, lower=False, digits=1)
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    rows = rows.assign(text=np.where(rows.data.str.startswith("mix:"), TEXTS[1], TEXTS[0]))
+    import pandas as pd
+
+    rows = with_text(rows)
     size = max(rows["size"].unique(), key=in_millions)
     own = rows[rows["size"] == size]
-    picture, axes = figures.panels(3, 4.2)
+    picture, axes = figures.panels(3)
     best = pd.concat(chosen(part).assign(text=text) for text, part in own.groupby("text"))
     bars(axes[0], best.rename(columns={"best": "value"}), f"Held-out names, {size}")
     axes[0].set_ylabel("right (%), best over training")
@@ -92,11 +113,12 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     axes[2].set_xlabel("step")
     axes[2].set_ylabel("right (%)")
     axes[2].set_yticks(range(0, 101, 20))
-    axes[2].set_ylim(0, 135)
-    axes[2].legend(fontsize=8.5, loc="upper left", ncols=2)
-    what = f"{mentions(rows)};\nthe paper (Figure S14, no values): almost all names with books"
-    rows = rows.assign(data=rows.data.str.replace(MIX, r"\2 + \4 (\1:\3 by bytes)\5", regex=True))
-    return figures.finish(picture, caption(rows, what, paper=False, limit=few_seeds(rows)))
+    axes[2].set_ylim(0, 105)
+    axes[2].legend()
+    what = f"{mentions(rows)}; the paper (Figure S14, no values): almost all names with books"
+    named = rows.assign(data=rows.data.str.replace(MIX, r"\2 + \4 (\1:\3 by bytes)\5", regex=True))
+    what = caption(named, what, paper=False, limit=few_seeds(rows))
+    return figures.finish(picture, what, finding(rows))
 
 
 def bars(axes: Axes, points: pd.DataFrame, title: str) -> None:
@@ -113,7 +135,7 @@ def bars(axes: Axes, points: pd.DataFrame, title: str) -> None:
     axes.set_xticks(range(len(TEXTS)), list(TEXTS))
     axes.set_title(title)
     axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8.5)
+    axes.legend()
 
 
 STUDY = Study(
@@ -123,6 +145,7 @@ STUDY = Study(
     runs=runs,
     evaluations={"names": names},
     figure=figure,
+    finding=finding,
     table=(f"{NAMES}, last step", ANY),
     over_training={"progress": progress},
 )

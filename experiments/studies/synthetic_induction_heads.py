@@ -9,15 +9,12 @@ At `cpu` scale the n=2 run is of the seed that does not learn to copy, and the o
 not, and not n=1 with n=2.
 """
 
+from __future__ import annotations
+
 import ast
 import re
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from evals.probes import attention, induction
 from experiments import figures
 from experiments.bases import with_model
 from experiments.name_copying import NAMES, N, asked_names, base, share
@@ -25,8 +22,15 @@ from experiments.panels import caption, metric
 from experiments.results import Measure
 from experiments.study import Study
 from mtp.config import TrainConfig
-from mtp.data.corpus import Corpus
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from mtp.data.corpus import Corpus
+    from mtp.model.model import MultiTokenTransformer
 
 COPIED = f"{NAMES}, last step"
 SHOWN = 44  # tokens of the story in the picture
@@ -42,6 +46,10 @@ def look(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measu
     """How many names the model copies, prefix-matching scores where names begin again (means over
     stories), and the strongest head's weights in the stretch of a story where most names begin and
     begin again."""
+    import torch
+
+    from evals.probes import attention, induction
+
     asked = asked_names(model, corpus, scale)
     stories = {id(question.tokens): question.tokens for question in asked}
     places = {key: [q.at for q in asked if id(q.tokens) == key] for key in stories}
@@ -80,6 +88,8 @@ def look(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measu
 
 
 def on(model: MultiTokenTransformer, numbers: list[int]) -> torch.Tensor:
+    import torch
+
     return torch.tensor(numbers[: model.config.context], device=model.embedding.weight.device)
 
 
@@ -92,6 +102,19 @@ def begins_again(story: list[int], places: list[int], start: int) -> int:
 # the figure
 
 
+def finding(rows: pd.DataFrame) -> str:
+    parts = []
+    for n in dict.fromkeys(rows.n):
+        own = rows[rows.n == n]
+        strongest = own[own.metric.str.startswith("strongest head: ")].iloc[0]
+        where, copied = strongest.metric.removeprefix("strongest head: "), metric(own, COPIED).value
+        parts.append(
+            f"n={n} copies {copied.mean():.0f}% of names, and its {where} puts "
+            f"{100 * strongest.value:.0f}% of its attention where the name was before"
+        )
+    return f"{'; '.join(parts)}."
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, axes = figures.panels(3, 4.6, 4.6)
     found = {n: scores_of(rows[rows.n == n]) for n in N if (rows.n == n).any()}
@@ -102,12 +125,13 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     strongest = max(found, key=lambda n: found[n].to_numpy().max())
     look_panel(axes[2], rows[rows.n == strongest], strongest)
     even = metric(rows, "prefix matching, even attention").value.mean()
-    what = "next-token path, where names begin again (orange);\n"
+    what = "next-token path, where names begin again (orange); "
     what += f"even attention would score {even:.3f}"
     limit = (
         "One seed of each n, and seeds differ in whether they learn to copy: not an effect of n."
     )
-    return figures.finish(picture, caption(rows, what, paper=False, limit=limit))
+    what = caption(rows, what, paper=False, limit=limit)
+    return figures.finish(picture, what, finding(rows))
 
 
 def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
@@ -118,12 +142,14 @@ def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def heat(axes: Axes, scores: pd.DataFrame) -> None:
+    import pandas as pd
+
     axes.imshow(scores, cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto")
     for (i, j), value in ((at, scores.iloc[at]) for at in pd.MultiIndex.from_product(
         [range(scores.shape[0]), range(scores.shape[1])]
     )):  # fmt: skip
         colour = "white" if value > 0.6 else "black"
-        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=10)
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour)
     axes.set_xticks(range(scores.shape[1]), [f"{int(h)}" for h in scores.columns])
     axes.set_yticks(range(scores.shape[0]), [f"{int(i)}" for i in scores.index])
     axes.set_xlabel("attention head")
@@ -132,7 +158,8 @@ def heat(axes: Axes, scores: pd.DataFrame) -> None:
 
 
 def look_panel(axes: Axes, rows: pd.DataFrame, n: int) -> None:
-    """The strongest head's weights, row t over what token t looks at; the tokens as labels."""
+    """The strongest head's weights, row t over what token t looks at. Labels: the names that begin
+    again, and what they find."""
     words: dict[int, str] = {}
     for name in rows.metric:
         if token := re.fullmatch(r"token (\d+) (.*)", name):
@@ -142,12 +169,14 @@ def look_panel(axes: Axes, rows: pd.DataFrame, n: int) -> None:
     again = rows.metric.str.extract(r"^a name begins again at (\d+)$")[0].dropna().astype(int)
     for part, colour in ((~kept.t.isin(again), figures.GREY), (kept.t.isin(again), figures.ORANGE)):
         axes.scatter(kept[part].s, kept[part].t, s=60 * kept[part].value, color=colour, linewidth=0)
-    ticks = sorted(words)
-    axes.set_xticks(ticks, [words[t] for t in ticks], rotation=90, fontsize=5.5)
-    axes.set_yticks(ticks, [words[t] for t in ticks], fontsize=5.5)
-    axes.set_ylim(ticks[-1] + 0.5, ticks[0] - 0.5)
-    axes.set_xlabel("... looks at")
-    axes.set_ylabel("token ...")
+    copied = kept[kept.t.isin(again) & (kept.value > 0.2)]  # to name every token is too much
+    seen, asking = sorted({int(s) for s in copied.s}), sorted({int(t) for t in copied.t})
+    axes.set_xticks(seen, [words[t] for t in seen], rotation=90)
+    axes.set_yticks(asking, [words[t] for t in asking])
+    axes.set_xlim(min(words) - 0.5, max(words) + 0.5)
+    axes.set_ylim(max(words) + 0.5, min(words) - 0.5)
+    axes.set_xlabel("… looks at (area: share of its attention)")
+    axes.set_ylabel("each token …")
     axes.grid(False)
     which = rows.metric.str.extract(r"^strongest head: (.*)$")[0].dropna().iloc[0]
     axes.set_title(f"n={n}, {which}: who looks where")
@@ -160,5 +189,6 @@ STUDY = Study(
     runs=runs,
     evaluations={"look": look},
     figure=figure,
+    finding=finding,
     table=(COPIED, "prefix matching, even attention"),
 )

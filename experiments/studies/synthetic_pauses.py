@@ -9,10 +9,10 @@ Pauses change n > 1 in another way too: at the end of a question, heads 2 to n t
 instead of the answer, so there is nothing to look ahead to.
 """
 
-import dataclasses
+from __future__ import annotations
 
-import pandas as pd
-from matplotlib.figure import Figure
+import dataclasses
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.arithmetic import (
@@ -25,8 +25,14 @@ from experiments.arithmetic import (
     with_pause,
 )
 from experiments.bases import with_model
+from experiments.findings import against
+from experiments.panels import metric
 from experiments.study import Study
 from mtp.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 PAUSES = (0, 5, 10)
 SEEDS = {"smoke": 1}
@@ -55,8 +61,16 @@ def paused(config: TrainConfig, pause: int, scale: str) -> TrainConfig:
     return dataclasses.replace(with_pause(config, pause), tokens=float(tokens))
 
 
-def pause_of(rows: pd.DataFrame) -> "pd.Series[int]":
+def pause_of(rows: pd.DataFrame) -> pd.Series[int]:
     return rows.data.str.extract(r"pause=(\d+)")[0].fillna("0").astype(int)
+
+
+def finding(rows: pd.DataFrame) -> str:
+    right = metric(rows, "accuracy, m=1 (%)")
+    pause, arm = pause_of(right), "n=" + right.n.astype(str)
+    arm = arm.where(pause == 0, arm + " with " + pause.astype(str) + " pauses")
+    what = "Exact answers to one operation (%)"
+    return against(right.assign(arm=arm), "arm", "n=1", what, lower=False, digits=1)
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
@@ -76,11 +90,11 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     for panel in axes:
         if panel.has_data():
             panel.legend()
-            break
     limit = (
         "With pauses: as many problems, more steps; after a question heads 2 to n predict pauses."
     )
-    return figures.finish(picture, task_caption(rows, paper=False, limit=limit))
+    what = task_caption(rows, paper=False, limit=limit)
+    return figures.finish(picture, what, finding(rows))
 
 
 STUDY = Study(
@@ -90,5 +104,6 @@ STUDY = Study(
     runs=runs,
     evaluations={"arithmetic": arithmetic},
     figure=figure,
+    finding=finding,
     table=("accuracy, m=1 (%)", "accuracy, m=2 (%)"),
 )

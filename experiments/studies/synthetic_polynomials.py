@@ -8,9 +8,9 @@ No arm has n = 1 with the shorter next-token path of n = 4, or with heavier answ
 not come from predicting ahead.
 """
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.arithmetic import (
@@ -23,9 +23,15 @@ from experiments.arithmetic import (
     task_caption,
 )
 from experiments.bases import with_model
-from experiments.panels import in_millions
+from experiments.findings import against
+from experiments.panels import in_millions, metric
 from experiments.study import Study
 from mtp.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 N = (1, 2, 4)
 LIMIT = "Not separated: looking ahead, the shorter next-token path of n > 1, and the learning rate."
@@ -44,6 +50,14 @@ def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[paper.artefact == "Figure 8"]
 
 
+def finding(rows: pd.DataFrame) -> str:
+    rows = rows[rows["size"] == max(rows["size"], key=in_millions)]
+    right = metric(rows, "accuracy, m=1 (%)")
+    right = right.assign(arm="n=" + right.n.astype(str))
+    what = "Exact answers to one operation (%)"
+    return against(right, "arm", "n=1", what, lower=False, digits=1)
+
+
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3)
     rows = rows[rows["size"] == max(rows["size"], key=in_millions)]
@@ -54,7 +68,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     left.legend()
     operators(middle, rows)
     paper_panel(right, paper_rows(paper))
-    return figures.finish(picture, task_caption(rows, limit=LIMIT))
+    return figures.finish(picture, task_caption(rows, limit=LIMIT), finding(rows))
 
 
 def operators(axes: Axes, rows: pd.DataFrame) -> None:
@@ -66,14 +80,16 @@ def operators(axes: Axes, rows: pd.DataFrame) -> None:
             at = j + 0.26 * (i - 1)
             axes.bar(at, values.mean(), 0.24, color=colour, alpha=0.55, label=f"n={n}" * (not j))
             axes.scatter([at] * len(values), values, s=22, marker=marker, color=colour, zorder=3)
-    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(len(names)), [f"{name[:5]}." for name in names])
     axes.set_title("One operation, by kind")
     axes.set_ylabel("exact answers (%)")
-    axes.set_ylim(0, 118)
-    axes.legend(ncols=3, loc="upper center")
+    axes.set_ylim(bottom=0)
+    axes.legend()
 
 
 def paper_panel(axes: Axes, paper: pd.DataFrame) -> None:
+    import pandas as pd
+
     figures.paper_panel(axes, "Paper, 100M, F_7[X]/(X^5)")
     points = paper.assign(m=pd.to_numeric(paper.data.str.extract(r"^(\d+) operations")[0]))
     for n, (colour, marker) in STYLES.items():
@@ -96,6 +112,7 @@ STUDY = Study(
     runs=runs,
     evaluations={"arithmetic": arithmetic},
     figure=figure,
+    finding=finding,
     paper=paper_rows,
     table=("accuracy, m=1 (%)", "accuracy, m=2 (%)", "accuracy, m=3 (%)", "accuracy, m=4 (%)"),
 )

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from mtp.config import ModelConfig
-from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model import heads
 from mtp.model.transformer import Block, LayerCache, Rope
@@ -131,34 +130,3 @@ class MultiTokenTransformer(nn.Module):
         parts["total"] = sum(parts.values())
         parts["non_embedding"] = parts["total"] - parts["embedding"] - parts["unembedding"]
         return parts
-
-
-def parameter_counts(config: ModelConfig) -> dict[str, int]:
-    """The parameter counts of a config's model, which is not allocated."""
-    return on_meta(config).parameter_counts()
-
-
-def on_meta(config: ModelConfig) -> MultiTokenTransformer:
-    """A config's model without memory for its weights. Raises BadInput if one of them would be
-    larger than a tensor can be."""
-    try:
-        with torch.device("meta"):
-            return MultiTokenTransformer(config)
-    except (RuntimeError, TypeError, OverflowError):  # raised by torch for sizes past 64 bits
-        raise BadInput(
-            f"model.dim={config.dim} with model.vocab={config.vocab} and model.hidden="
-            f"{config.hidden} makes weights larger than a tensor can be"
-        ) from None
-
-
-def flops_per_token(config: ModelConfig) -> float:
-    """Training FLOPs per token, forward and backward: 6 per multiplied weight, and 6 T H E per
-    causal attention layer. Each of the n predictions passes an unembedding; the embedding is a
-    look-up."""
-    model = on_meta(config)
-    layers = nn.ModuleList([*model.trunk, *model.heads])
-    weights = sum(p.numel() for p in layers.parameters() if p.dim() == 2)
-    attention = sum(isinstance(module, Block) for module in layers)
-    unembeddings = config.n * config.vocab * config.dim
-    scores = attention * config.context * config.attn_heads * config.head_size
-    return 6.0 * (weights + unembeddings + scores)

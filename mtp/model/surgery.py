@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtp.config import ModelConfig
-from mtp.errors import BadInput, choose
+from mtp.errors import BadInput
 from mtp.head_types import DEFAULT, HEADS
 from mtp.model import heads
 from mtp.model.heads import MODULES, layer_names
@@ -112,7 +112,7 @@ def grow_heads(
 
 def grown_config(c: ModelConfig, n: int, head: str, matched: bool = False) -> ModelConfig:
     """The config of what `grow_heads` returns for a model of config `c`; BadInput as there."""
-    choose("head type", head, HEADS)
+    HEADS[head]  # refused if it is not there
     if c.n > 1 and c.head != head:
         raise BadInput(f"the model has {c.n} {c.head} heads; drop them before growing {head} ones")
     if n <= c.n:

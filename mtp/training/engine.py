@@ -16,7 +16,7 @@ from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.files import parse_json, write_atomically
 from mtp.hardware import default_device, device_name, expected_flops, has_compiler
-from mtp.model.model import flops_per_token
+from mtp.model.sizes import flops_per_token
 
 MATMUL_ATTENTION_UP_TO = 512  # positions, on a CPU; scores of longer texts outgrow its caches
 COMPILE_FROM_SECONDS = 30.0  # of estimated training; compiling takes 10 to 30 s

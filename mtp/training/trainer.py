@@ -17,7 +17,8 @@ from mtp.data.batches import IGNORE, Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
 from mtp.errors import BadInput
-from mtp.model.model import MultiTokenTransformer, flops_per_token, parameter_counts
+from mtp.model.model import MultiTokenTransformer
+from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
 from mtp.training import distributed, finetune

@@ -14,10 +14,14 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from evals.__main__ import COLUMNS, read
 from experiments import evaluate, results
-from experiments.figures import save
+from experiments.figures import finish, panels, pyplot, save
 from experiments.plot import draw_evaluations
 from experiments.study import STUDIES, find, head_name, plan
 
@@ -154,7 +158,7 @@ def test_an_altered_figure_is_noticed(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     shutil.copytree(file.parent, kept)
     svg, png = file.with_suffix(".svg"), file.with_suffix(".png")
-    svg.write_text(svg.read_text().replace("#0072b2", "#0072b3", 1))
+    svg.write_text(svg.read_text().replace("#222222", "#222223", 1))
     assert redrawn_differs(file, new) == [f"{svg} is not what make figures draws"]
     shutil.copy(kept / svg.name, svg)
     pixels = matplotlib.image.imread(png).copy()
@@ -166,3 +170,66 @@ def test_an_altered_figure_is_noticed(tmp_path: Path) -> None:
         re.sub(r"bits per byte,[0-9.]+", "bits per byte,9.9", file.read_text(), count=1)
     )
     assert redrawn_differs(file, new) != []
+
+
+# --------------------------------------------------------------------------------------------------
+# legible at half width, and no legend on data
+
+
+def faults(figure: Figure) -> list[str]:
+    """What a reader of a figure could not see: text below 6 points at half width, text beyond the
+    figure's edge, points under a legend or outside their panel."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer, found = canvas.get_renderer(), []
+    edge = figure.bbox.padded(1)
+    undrawn = set[Text]()  # ticks beyond the ends of an axis
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in axis.get_major_ticks():
+                if not low <= tick.get_loc() <= high:
+                    undrawn |= {tick.label1, tick.label2}
+    for text in figure.findobj(Text):
+        if not text.get_text().strip() or not text.get_visible() or text in undrawn:
+            continue
+        if text.get_fontsize() / 2 < 6:
+            found.append(f"{text.get_text()!r} is of {text.get_fontsize():g} points")
+        box = text.get_window_extent(renderer)
+        if min(box.x0 - edge.x0, box.y0 - edge.y0, edge.x1 - box.x1, edge.y1 - box.y1) < 0:
+            found.append(f"{text.get_text()!r} is beyond the edge")
+    for axes in figure.axes:
+        places = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 0]
+        places = [axes.transData.transform(p) for p in places if np.isfinite(p).all()]
+        for points in axes.collections:
+            if isinstance(points, PathCollection):
+                places.append(axes.transData.transform(points.get_offsets()))
+        every = np.concatenate([p for p in places if len(p)] or [np.empty((0, 2))])
+        if legend := axes.get_legend():
+            box = legend.get_window_extent(renderer)
+            if any(box.contains(x, y) for x, y in every):
+                found.append(f"the legend of {axes.get_title('left')!r} covers a point")
+    return found
+
+
+@pytest.mark.parametrize("file", COMMITTED + EVALUATED, ids=lambda f: f"{f.parent.name}/{f.stem}")
+def test_committed_figures_can_be_read_at_half_width(file: Path) -> None:
+    if file.stem == "results":
+        figure = evaluate.figure(read(file))
+    else:
+        rows, paper = results.read(file), results.paper(ROOT / "results")
+        figure = find(file.parent.name).figure(rows, paper)
+    assert faults(figure) == []
+    pyplot().close(figure)
+
+
+def test_small_text_and_legends_on_points_are_noticed() -> None:
+    figure, (axes,) = panels(1)
+    axes.plot([0, 1], [0, 1], "o-", label="a line")
+    axes.text(0.5, 0.2, "small", fontsize=8)
+    finish(figure, "a caption")
+    assert faults(figure) == ["'small' is of 8 points"]
+    axes.legend(loc="upper right")
+    assert "the legend of '' covers a point" in faults(figure)
+    figure.text(0.95, 0.5, "too far to the right")
+    assert "'too far to the right' is beyond the edge" in faults(figure)

@@ -17,7 +17,7 @@ from experiments import provenance, results
 from experiments.study import find, plan, record_file, run_folder, run_name
 from mtp import records
 from mtp.config import TrainConfig
-from mtp.model.model import flops_per_token, parameter_counts
+from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.overrides import from_dict
 from tests.conftest import Cli, Result
 

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtp.config import SIZES, ModelConfig, size
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
-from mtp.model.model import MultiTokenTransformer, flops_per_token, parameter_counts
+from mtp.model.model import MultiTokenTransformer
+from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.model.surgery import drop_heads
 from mtp.model.transformer import Attention, Block, LayerCache, Placement, Rope, attend
 from mtp.objective import cross_entropy

@@ -1,0 +1,74 @@
+"""Parameters and training FLOPs of a config's model, by formula: no weights, no torch.
+
+tests/mtp/model/test_model.py compares the formula with the modules, for every head type.
+"""
+
+from mtp.config import ModelConfig
+from mtp.errors import BadInput
+from mtp.head_types import HEADS
+
+LARGEST = 2**61  # elements of a tensor: its bytes in float32 must fit 64 bits
+
+
+def parameter_counts(config: ModelConfig) -> dict[str, int]:
+    """Parameters by part: embedding, trunk, head 1..n, norm, unembedding, total, and
+    `non_embedding`, the total without embedding and unembedding (the names 1M to 1B of Table S14
+    count it). Raises BadInput if a matrix would be larger than a tensor can be."""
+    c = config
+    matrices, gains = block(config)
+    vocabulary = c.vocab * c.dim
+    unembeddings = 1 if HEADS[c.head].shared_unembedding else c.n
+    parts = {"embedding": vocabulary, "trunk": c.trunk_layers * (matrices + gains)}
+    parts |= {f"head {i}": sum(head(config, i)) for i in range(1, c.n + 1)}
+    parts |= {"norm": c.dim, "unembedding": unembeddings * vocabulary}
+    parts["total"] = sum(parts.values())
+    parts["non_embedding"] = parts["total"] - parts["embedding"] - parts["unembedding"]
+    return parts
+
+
+def flops_per_token(config: ModelConfig) -> float:
+    """Training FLOPs per token, forward and backward: 6 per multiplied weight, and 6 T H E per
+    causal attention layer. Each of the n predictions passes an unembedding; the embedding is a
+    look-up."""
+    c = config
+    weights = c.trunk_layers * block(c)[0] + sum(head(c, i)[0] for i in range(1, c.n + 1))
+    attention = c.trunk_layers + (c.n if HEADS[c.head].is_layer else 0)
+    unembeddings = c.n * c.vocab * c.dim
+    scores = attention * c.context * c.attn_heads * c.head_size
+    return 6.0 * (weights + unembeddings + scores)
+
+
+def block(config: ModelConfig) -> tuple[int, int]:
+    """(weights in matrices, norm gains) of a transformer layer."""
+    c = config
+    if c.dim * max(c.vocab, c.ffn, c.attn_heads * c.head_size) > LARGEST:
+        raise BadInput(
+            f"model.dim={c.dim} with model.vocab={c.vocab} and model.hidden={c.hidden} makes "
+            "weights larger than a tensor can be"
+        )
+    attention = 2 * c.dim * c.head_size * (c.attn_heads + c.key_value_heads)
+    return attention + 3 * c.dim * c.ffn, 2 * c.dim
+
+
+def head(config: ModelConfig, i: int) -> tuple[int, int]:
+    """(weights in matrices, other parameters) of head i, counting from 1."""
+    module = HEADS[config.head].module
+    if module == "layer":
+        return block(config)
+    if module == "identity" or (module == "linear" and i == 1):
+        return 0, 0
+    if module == "linear":
+        return config.dim**2, 0
+    return _of_module(config, i)  # a head type from a user's file
+
+
+def _of_module(config: ModelConfig, i: int) -> tuple[int, int]:
+    """The same, counted on the head's module, built without memory."""
+    import torch
+
+    from mtp.model.heads import MODULES
+
+    with torch.device("meta"):
+        module = MODULES[HEADS[config.head].module](config, i)
+    sizes = [(p.dim() == 2, p.numel()) for p in module.parameters()]
+    return sum(n for matrix, n in sizes if matrix), sum(n for matrix, n in sizes if not matrix)
