@@ -1,69 +1,155 @@
-"""python -m experiments list | plan | run | status | plot STUDY [--scale S] [--launcher L]
+"""The studies: list, plan, run, status, plot, compare.
 
-list     the studies and the artefacts of the paper they reproduce
-plan     a study's runs with parameters, tokens, FLOPs and hours, before anything starts
-run      train and evaluate what is missing, then write results/STUDY/SCALE.csv and its figure
-status   how far each run is, and why failed ones failed
-plot     redraw the figure from the committed rows; without STUDY, every figure
+    python -m experiments list
+    python -m experiments run sweep-n --scale smoke
+    python -m experiments run sweep-n --seeds 0,1,2 --n 1,2,3,4 --set lr=1e-3,4e-3
+    python -m experiments run my_study.py                  a study in a file of your own
+    python -m experiments compare sweep-n/cpu sweep-n/cpu-lr=0.01
+    python -m experiments compare runs/first runs/second   runs of mtp.train
+
+Rows and figures go to results/mine, which git ignores; --renew writes to results/, where the
+committed ones are.
 """
 
+import argparse
 from pathlib import Path
 
-from experiments.plan import show_plan
-from experiments.plot import plot, plot_all
-from experiments.run import run
-from experiments.status import show_status
-from experiments.study import SCALES, STUDIES, find, plan, scale_label
+from experiments.changes import Changes, variations
+from experiments.study import SCALES, STUDIES, Study, find, plan
 from mtp.command_line import new_parser
 from mtp.errors import BadInput, exit_cleanly
+from mtp.hardware import PEAK_FLOPS
 
-ROOT = Path("results")
+COMMITTED, MINE = Path("results"), Path("results/mine")
 
 
 @exit_cleanly
 def main() -> None:
-    parser = new_parser("experiments", __doc__)
-    parser.add_argument("command", choices=("list", "plan", "run", "status", "plot"))
-    parser.add_argument("study", nargs="?", help=", ".join(STUDIES))
-    parser.add_argument("--scale", default="cpu", help=", ".join(SCALES) + " (default: cpu)")
-    parser.add_argument("--launcher", default="local", help="local, debug, slurm (default: local)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", dest="overrides",
-        help="change a field of every run, e.g. --set model.dim=256; such rows get their own file",
-    )  # fmt: skip
-    parser.add_argument(
-        "--slurm", action="append", default=[], metavar="FIELD=VALUE",
-        help="partition, account, hours, nodes, gpus, cpus, memory_gb, ...; also from slurm.toml",
-    )  # fmt: skip
-    parser.add_argument("--retry", action="store_true", help="run failed runs again")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="where corpora are kept")
-    parser.add_argument("--results", type=Path, default=ROOT, help="where rows and figures go")
-    args = parser.parse_args()
+    args = _parser().parse_args()
     if args.command == "list":
         list_studies()
-    elif args.study is None:
-        if args.command != "plot":
-            raise BadInput(f"{args.command} needs a study; choose one of: {', '.join(STUDIES)}")
-        plot_all(args.results)
+    elif args.command == "compare":
+        from experiments.compare import compare
+
+        compare(args.names, args.runs, (MINE, COMMITTED), args.out)
+    elif args.command == "plot" and args.study is None:
+        from experiments.plot import plot_all
+
+        for root in [args.results] if args.results else [COMMITTED, MINE]:
+            plot_all(root)
     else:
-        study = find(args.study)
-        configs = plan(study, args.scale, args.overrides)
-        label = scale_label(args.scale, args.overrides)
-        if args.command == "plan":
-            show_plan(study, label, configs, args.data)
-        elif args.command == "status":
-            show_status(study, configs, args.runs)
-        elif args.command == "plot":
-            plot(study, args.results / study.name / f"{label}.csv", args.results)
-        else:
-            run(study, label, configs, args)
+        if args.command == "run" and not args.study:
+            raise BadInput(f"run needs a study; choose one of: {', '.join(STUDIES)}, FILE.py")
+        args.results = args.results or (COMMITTED if args.renew else MINE)
+        changes = variations(args.overrides, args.seeds, args.n)
+        names = [args.study] if args.study else STUDIES
+        wanted = [(find(name), one) for name in names for one in changes]
+        # Planned before anything runs, so that a mistake in the last one is reported at once.
+        {"plan": plans, "status": states, "run": runs, "plot": plots}[args.command](wanted, args)
 
 
 def list_studies() -> None:
     for name in STUDIES:
         study = find(name)
         print(f"{name:26} {study.artefact}: {study.question}")
+
+
+def plans(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:
+    from experiments.plan import rate_for, show_plan
+
+    rate = rate_for(args.scale, args.device, args.gpus)
+    planned = [(study, one, plan(study, args.scale, one)) for study, one in wanted]
+    for study, one, configs in planned:
+        if args.study:
+            show_plan(study, one.label(args.scale), configs, args.data, rate, every=True)
+            continue
+        try:
+            show_plan(study, one.label(args.scale), configs, args.data, rate, every=False)
+        except BadInput as error:  # an overview shows the other studies too
+            print(f"{study.name} at scale {one.label(args.scale)} cannot run yet: {error}")
+    print(f"times: {rate[0]:.1e} FLOP/s on {rate[1]}; evaluation comes on top")
+
+
+def states(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:
+    from experiments.launch.slurm import Queue
+    from experiments.status import show_status
+
+    queue = Queue()
+    for study, one in wanted:
+        configs = plan(study, args.scale, one)
+        show_status(study, one.label(args.scale), configs, args.runs, queue, bool(args.study))
+
+
+def plots(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:
+    from experiments.plot import plot
+
+    for study, one in wanted:
+        plot(study, args.results / study.name / f"{one.label(args.scale)}.csv", args.results)
+
+
+def runs(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:
+    from experiments.run import run
+
+    planned = [(study, one, plan(study, args.scale, one)) for study, one in wanted]
+    for study, one, configs in planned:
+        run(study, one.label(args.scale), one.text, configs, args)
+    if len(planned) > 1:
+        from experiments.compare import compare
+
+        print()
+        files = [args.results / s.name / f"{one.label(args.scale)}.csv" for s, one in wanted]
+        study = wanted[0][0].name
+        compare([str(f) for f in files], args.runs, (), args.results / study / "compared")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = new_parser("experiments", __doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the studies and the artefacts that they reproduce")
+    study = f"{', '.join(STUDIES)}, or FILE.py"
+
+    def command(name: str, help: str) -> argparse.ArgumentParser:
+        each = commands.add_parser(name, help=help, description=help)
+        each.add_argument("study", nargs="?", metavar="STUDY", help=study)
+        scales = ", ".join(SCALES)
+        each.add_argument("--scale", default="cpu", help=f"{scales} (default: cpu)")
+        each.add_argument(
+            "--set", action="append", default=[], metavar="FIELD=VALUE[,VALUE]", dest="overrides",
+            help="change a field of every run; several values are compared; may be repeated",
+        )  # fmt: skip
+        each.add_argument("--seeds", default="", metavar="0,1,2", help="instead of the study's")
+        each.add_argument("--n", default="", metavar="1,2,4", help="instead of the study's")
+        where = each.add_mutually_exclusive_group()
+        where.add_argument("--results", type=Path, help="where rows and figures are (results/mine)")
+        where.add_argument("--renew", action="store_true", help="use the committed ones: results/")
+        each.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are (runs)")
+        each.add_argument("--data", type=Path, default=Path("data"), help="of corpora (data)")
+        return each
+
+    planned = command("plan", "Show runs, parameters, tokens, FLOPs and time; start nothing.")
+    planned.add_argument("--device", metavar="GPU", help=f"times for: {', '.join(PEAK_FLOPS)}")
+    planned.add_argument("--gpus", type=int, default=1, help="how many (default: 1)")
+    command("status", "Show how far the runs are, and why failed ones failed.")
+    command("plot", "Redraw a figure from its rows; without STUDY, every figure.")
+    started = command("run", "Train and evaluate what is missing; write rows and a figure.")
+    started.add_argument("--launcher", default="local", help="local, debug, slurm (default: local)")
+    started.add_argument(
+        "--slurm", action="append", default=[], metavar="FIELD=VALUE",
+        help="partition, account, hours, nodes, gpus, cpus, memory_gb, ...; also from slurm.toml",
+    )  # fmt: skip
+    started.add_argument("--retry", action="store_true", help="run failed runs again")
+    compared = commands.add_parser(
+        "compare", help="Compare studies or runs: curves and differences.",
+        description="Plot the curves of studies or runs together, and print their differences.",
+    )  # fmt: skip
+    compared.add_argument(
+        "names", nargs="+", metavar="NAME", help="STUDY/LABEL, a file of rows, or a run's folder"
+    )
+    compared.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are (runs)")
+    compared.add_argument(
+        "--out", type=Path, default=MINE / "compared", help="(results/mine/compared)"
+    )  # fmt: skip
+    return parser
 
 
 if __name__ == "__main__":

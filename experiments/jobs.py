@@ -39,13 +39,14 @@ def work(
     """
     if threads:
         torch.set_num_threads(threads)
+    which = study.find(study_name)  # a file of the user's may add head types that the config names
     config = from_dict(TrainConfig, json.loads(config_json))
     with lock_run(folder):
         try:
             if read_status(folder).get("state") != "finished":
                 train(config, folder, data, precision)
             if is_first_rank():
-                evaluate(study.find(study_name), scale, config, folder, data)
+                evaluate(which, scale, config, folder, data)
         except Exception as error:
             with contextlib.suppress(OSError):  # a full disk; `error` says so already
                 record_failure(folder, error)
@@ -123,4 +124,7 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
 def device_and_threads() -> str:
     """E.g. "NVIDIA H100 80GB HBM3", or the processor with the threads in use."""
     name = device_name()
-    return name if torch.cuda.is_available() else f"{name}, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        return name
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"

@@ -1,42 +1,99 @@
-"""What a study would run: parameters, tokens, FLOPs and hours, before anything starts."""
+"""What a study would run: parameters, tokens, FLOPs and time, before anything starts."""
 
+import functools
 import math
+import sysconfig
 from pathlib import Path
 
-from experiments.study import Study, run_folder, size_name
-from mtp.config import TrainConfig
-from mtp.data.batches import epoch_tokens
-from mtp.data.corpus import open_if_built
-from mtp.hardware import expected_flops
+from experiments.arms import arm_names
+from experiments.status import minutes
+from experiments.study import Study
+from mtp.config import CorpusConfig, TrainConfig
+from mtp.data.sources import open_source
+from mtp.errors import BadInput
+from mtp.hardware import expected_flops, flops_of, has_gpu
 from mtp.model.sizes import flops_per_token, parameter_counts
 
+BYTES_PER_TOKEN = 3.0  # of a small BPE, for budgets in epochs of a corpus that is not built
+LARGE = ("gpu", "paper")  # scales that no CPU should run
 
-def show_plan(study: Study, label: str, configs: list[TrainConfig], data: Path) -> None:
-    """One line per run; the totals at the end."""
-    print(f"{study.name} at scale {label}: {study.artefact}")
-    header = f"{'run':40} {'size':>7} {'parameters':>12} {'tokens':>8} {'FLOPs':>8} {'hours':>7}"
-    print(header)
-    rate, device = expected_flops()
-    total, unknown = 0.0, 0
+
+def rate_for(scale: str, gpu: str | None, gpus: int) -> tuple[float, str]:
+    """FLOP/s, and on what: `gpus` GPUs of the kind asked for, else this machine. For a scale that
+    is meant for GPUs on a machine without one, a single H100, which the text says."""
+    if gpus < 1:
+        raise BadInput(f"--gpus is {gpus}; it must be at least 1")
+    if gpu:
+        return flops_of(gpu, gpus)
+    if gpus > 1:
+        raise BadInput("--gpus needs --device, the kind of GPU")
+    if scale in LARGE and not has_gpu():
+        rate, _ = flops_of("H100", 1)
+        return rate, "one H100, assumed: no GPU is here (--device, --gpus)"
+    return expected_flops()
+
+
+def show_plan(
+    study: Study, label: str, configs: list[TrainConfig], data: Path, rate: tuple[float, str],
+    every: bool,
+) -> None:  # fmt: skip
+    """A summary line; with `every`, also a line per run."""
     for config in configs:
-        tokens = config.tokens or config.epochs * corpus_tokens(config, data)
+        if config.data.source:  # refuse what `run` would refuse
+            open_source(config.data.source, data)
+    names = arm_names(configs)
+    wide = min(34, max(8, *map(len, names)))
+    if every:
+        print(f"{study.name} at scale {label}: {study.artefact}")
+        print(f"{'run':{wide}} {'parameters':>12} {'tokens':>8} {'FLOPs':>8} {'time':>8}")
+    total, unknown = 0.0, 0
+    for config, name in zip(configs, names, strict=True):
+        tokens, guessed = budget(config, data)
         flops = tokens * flops_per_token(config.model)
-        counted = not math.isnan(flops)
-        total, unknown = total + (flops if counted else 0.0), unknown + (not counted)
+        known = not math.isnan(flops)
+        total, unknown = total + (flops if known else 0.0), unknown + (not known)
+        if not every:
+            continue
         parameters = parameter_counts(config.model)["total"]
-        budget = f"{tokens:8.2g} {flops:8.1e} {flops / rate / 3600:7.2g}"
-        if not counted:
-            budget = f"{config.epochs:.3g} passes over a corpus that is not built yet"
-        name = run_folder(config, Path()).name
-        print(f"{name:40} {size_name(config):>7} {parameters:12,} {budget}")
-    print(
-        f"{len(configs)} runs, {total:.2e} FLOPs, about {total / rate / 3600:.2g} hours of "
-        f"training at {rate:.1e} FLOP/s ({device}); evaluation comes on top"
-        + (f"; {unknown} runs are not counted" if unknown else "")
-    )
+        size = f"{parameters:12,}" if parameters < 1e9 else f"{parameters / 1e9:11.2f}B"
+        if known:
+            about = "~" * guessed + f"{tokens:.2g}"
+            text = f"{about:>8} {flops:8.1e} {minutes(flops / rate[0]):>8}"
+        else:
+            text = f"{config.epochs:.3g} passes over a corpus that is not built"
+        print(f"{name[:wide]:{wide}} {size} {text}")
+    left_out = f"; {unknown} runs not counted: build their corpus first" if unknown else ""
+    runs = f"{len(configs)} run{'s' * (len(configs) > 1)}"
+    start = "" if every else f"{study.name} at scale {label}: "
+    time = minutes(total / rate[0])
+    print(f"{start}{runs}, {total:.1e} FLOPs, about {time} of training{left_out}")
 
 
-def corpus_tokens(config: TrainConfig, data: Path) -> float:
-    """Tokens of a pass over a config's corpus; nan if it is not built yet."""
-    corpus = open_if_built(config.data, data)
-    return epoch_tokens(corpus.train, config.model.context) if corpus else float("nan")
+def budget(config: TrainConfig, data: Path) -> tuple[float, bool]:
+    """Tokens of a run, and whether they are a guess: of a budget in epochs, by the size of the
+    source if its corpus is not built; nan if that cannot be seen either."""
+    if config.tokens:
+        return config.tokens, False
+    from mtp.data.batches import epoch_tokens
+    from mtp.data.corpus import open_if_built
+
+    if corpus := open_if_built(config.data, data):
+        return config.epochs * epoch_tokens(corpus.train, config.model.context), False
+    text = source_bytes(config.data)
+    return config.epochs * text / (1 if config.data.tokenizer == "bytes" else BYTES_PER_TOKEN), True
+
+
+@functools.cache
+def source_bytes(data: CorpusConfig) -> float:
+    """About the bytes of a source of files, by their sizes; nan of other sources."""
+    kind, _, where = data.source.partition(":")
+    if data.source == "stdlib":
+        files = Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")
+        files = [f for f in files if "test" not in str(f) and "site-packages" not in str(f)]
+    elif kind in ("files", "pairs"):
+        path = Path(where).expanduser()
+        files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]
+    else:
+        return math.nan
+    size = float(sum(file.stat().st_size for file in files))
+    return min(size, 1e6 * data.max_mb) if data.max_mb else size

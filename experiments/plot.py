@@ -1,7 +1,8 @@
-"""From rows to figures and printed tables."""
+"""From rows to figures, and what is printed of them."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,19 +15,23 @@ if TYPE_CHECKING:
 
 
 def plot(study: Study, file: Path, root: Path) -> None:
-    """Draw a results file and print its summary."""
+    """Draw a results file. Print its summary: our table, the paper's, and the finding."""
     rows = results.read(file)
     _, png = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
     table, index = list(study.table), ["head", "n", "unit"]
     index += [column for column in ("size", "data") if varies(rows, column, index)]
-    ours = results.table(rows, index, table)
-    print(f"ours ({file.stem} scale):\n{ours}")
+    wide = shutil.get_terminal_size((80, 24)).columns or 80
+    ours = results.table(rows, index, table, wide)
+    changed = "".join(f", {text}" for text in rows.changed.unique() if text)
+    print(f"ours (scale {rows.scale.iloc[0]}{changed}):\n{ours}")
     if "±" in ours:
         print("mean over seeds ± half of their range")
     reported, index = study.paper(results.paper(root)).astype({"n": int}), ["head", "n", "unit"]
     if reported.metric.isin(table).any():  # else in the figure alone
-        print(f"\nthe paper's {study.artefact}:\n{results.table(reported, index, table)}")
-    print(f"\nrows: {file}\nfigure: {png}")
+        theirs = results.table(reported, index, table, wide)
+        print(f"\nthe paper's {study.artefact}:\n{theirs}")
+    print(f"\n{study.finding(rows)}")
+    print(f"rows: {file}\nfigure: {png}")
 
 
 def varies(rows: pd.DataFrame, column: str, index: list[str]) -> bool:
@@ -35,9 +40,11 @@ def varies(rows: pd.DataFrame, column: str, index: list[str]) -> bool:
 
 
 def plot_all(root: Path) -> None:
+    """Redraw every figure under a folder of results, a line each."""
     for name in STUDIES:
         for file in sorted((root / name).glob("*.csv")):
-            plot(find(name), file, root)
+            figure = find(name).figure(results.read(file), results.paper(root))
+            print(f"figure: {save(figure, file.with_suffix(''))[1]}")
     draw_evaluations(root)
 
 
@@ -48,6 +55,7 @@ def draw_evaluations(root: Path) -> None:
 
     for file in sorted(root.glob("*/results.csv")):
         if len(evaluate.shown(rows := read(file))):
-            save(evaluate.figure(rows), file.with_suffix(""))
+            print(f"figure: {save(evaluate.figure(rows), file.with_suffix(''))[1]}")
     for file in sorted((root / "evaluate-released").glob("*.csv")):
-        save(evaluate_released.figure(read(file), results.paper(root)), file.with_suffix(""))
+        figure = evaluate_released.figure(read(file), results.paper(root))
+        print(f"figure: {save(figure, file.with_suffix(''))[1]}")

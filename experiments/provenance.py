@@ -17,14 +17,14 @@ from mtp.errors import BadInput
 from mtp.files import parse_json, write_atomically
 from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.overrides import to_json
-from mtp.training.engine import executions
+from mtp.training.executions import executions
 
 PLACES = 50
 
 
 def describe(config: TrainConfig, folder: Path) -> dict[str, Any]:
     """The record of a finished run."""
-    logged = [row for row in _metrics(folder) if "loss" in row]
+    logged = [row for row in metrics(folder) if "loss" in row]
     tokens = logged[-1]["tokens"] if logged else 0
     per_token = flops_per_token(config.model)
     return {
@@ -78,7 +78,7 @@ def write(file: Path, runs: dict[str, Any]) -> None:
     write_atomically(file, f'{{"runs": {{\n{lines}\n}}}}\n'.encode())
 
 
-def _metrics(folder: Path) -> list[dict[str, Any]]:
+def metrics(folder: Path) -> list[dict[str, Any]]:
     try:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
     except OSError:

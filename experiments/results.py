@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = [
-    *("study", "scale", "run_id", "seed", "size", "n", "head", "unit", "data"),
-    *("metric", "value", "count", "step", "precision", "device", "versions", "commit"),
+    *("study", "scale", "run_id", "seed", "size", "n", "head", "unit", "changed"),
+    *("data", "metric", "value", "count", "step", "precision", "device", "versions", "commit"),
 ]
+
+NUMBERS = {"seed": int, "n": int, "value": float, "count": int, "step": int}
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,8 @@ def read(file: Path) -> pd.DataFrame:
     """The rows of a results file. Raises BadInput if its columns are not this version's."""
     import pandas as pd
 
-    types: dict[str, Any] = {"run_id": str, "commit": str, "seed": int, "n": int, "value": float}
     try:
-        rows = pd.read_csv(file, dtype=types)
+        rows = pd.read_csv(file, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise BadInput(f"no results in {file}; run the study first") from None
     except OSError as error:
@@ -49,7 +50,23 @@ def read(file: Path) -> pd.DataFrame:
             f"{file} was written by another version (columns differ: {', '.join(odd)}); "
             "move it away or check out its version"
         )
+    for column, kind in NUMBERS.items():
+        rows[column] = _numbers(file, rows[column], kind)
     return rows
+
+
+def _numbers(file: Path, texts: pd.Series[str], kind: type) -> list[Any]:
+    """A column's numbers; an empty value is nan. Raises BadInput that names line and column."""
+    found = []
+    for i, text in enumerate(texts):
+        try:
+            found.append(float("nan") if kind is float and not text else kind(text))
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise BadInput(
+                f"{file}, line {i + 2}: {texts.name} is {text!r}; it must be {what}"
+            ) from None
+    return found
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -79,11 +96,13 @@ def load_record(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def table(rows: pd.DataFrame, index: list[str], metrics: list[str]) -> str:
+def table(rows: pd.DataFrame, index: list[str], metrics: list[str], wide: int = 80) -> str:
     """Mean of each metric by `index`, ± half the range over seeds if there are several, as plain
-    text; "-" for what was not measured."""
+    text; "-" for what was not measured. If a table is wider than `wide` characters, each metric has
+    a block of its own. A column that has one value throughout is left out."""
     import pandas as pd
 
+    index = [c for c in index if rows[c].nunique() > 1] or index[:1]
     groups = rows[rows.metric.isin(metrics)].groupby([*index, "metric"], sort=False).value
     cells = groups.agg(["mean", "min", "max", "size"])
 
@@ -94,4 +113,16 @@ def table(rows: pd.DataFrame, index: list[str], metrics: list[str]) -> str:
         return f"{row['mean']:.3f} ± {spread:.3f}" if row["size"] > 1 else f"{row['mean']:.3f}"
 
     text = cells.apply(cell, axis=1).unstack("metric")
-    return text.reindex(columns=[m for m in metrics if m in text.columns]).fillna("-").to_string()
+    text = text.reindex(columns=[m for m in metrics if m in text.columns]).fillna("-")
+    text.columns.name = None
+    whole = text.to_string()
+    if max(map(len, whole.splitlines())) <= wide:
+        return whole
+    arms = [" ".join(map(str, key if isinstance(key, tuple) else (key,))) for key in text.index]
+    arms = [arm if len(arm) <= wide - 24 else f"{arm[: wide - 25]}…" for arm in arms]
+    room = max(map(len, arms))
+    lines = []
+    for metric in text.columns:
+        lines.append(str(metric))
+        lines += [f"  {a:{room}}  {v}" for a, v in zip(arms, text[metric], strict=True)]
+    return "\n".join(lines)

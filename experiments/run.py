@@ -3,29 +3,40 @@
 import argparse
 import dataclasses
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments import results
+from experiments import index, results
+from experiments.arms import arm_names
 from experiments.launch.base import Job, make_job
 from experiments.launch.launchers import check_launcher, launch
-from experiments.launch.slurm import slurm_options
-from experiments.plot import plot
-from experiments.provenance import precision_of
-from experiments.status import is_trained, state_of
+from experiments.launch.slurm import Queue, slurm_options
+from experiments.status import is_trained, minutes, state_of
 from experiments.study import Study, collect, missing_evaluations, run_folder, run_name
-from experiments.watch import watch
 from mtp.config import TrainConfig
-from mtp.data.corpus import build
 from mtp.data.sources import SOURCES
-from mtp.data.tokenizer import names_a_path
 from mtp.errors import BadInput
-from mtp.hardware import default_device
-from mtp.training.engine import auto_precision
-from mtp.training.run import check_config, saved_tokenizer
+from mtp.hardware import default_device, expected_flops
+from mtp.model.sizes import flops_per_token
 
 
-def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Namespace) -> None:
-    """Train and evaluate what is missing, collect the rows, draw the figure."""
+@dataclass
+class Left:
+    """The runs of a study that still need something, each failed or unfinished one in a line."""
+
+    todo: list[TrainConfig] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+
+
+def run(
+    study: Study, label: str, changed: str, configs: list[TrainConfig], args: argparse.Namespace
+) -> None:
+    """Train and evaluate what is missing, collect the rows, draw the figure.
+
+    args.study is what jobs find the study by: its name, or its file. changed: of the runs' fields.
+    """
     check_launcher(args.launcher)
     slurm = slurm_options(args.slurm)
     file = args.results / study.name / f"{label}.csv"
@@ -36,27 +47,63 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
             f"scale {args.scale} leaves the corpus to you; name one with "
             f"--set data.source=SOURCE, SOURCE one of: {', '.join(SOURCES)}"
         )
-    todo, failed, unfinished, elsewhere = [], [], [], []
+    arms = {run_name(c): arm for c, arm in zip(configs, arm_names(configs), strict=True)}
+    left = look(study, configs, args)
+    announce(study, label, configs, left)
+    for name in left.elsewhere:
+        print(f"{arms[name]}: already under way in another process or job; left alone")
+    if left.todo:
+        prepare(left.todo, args)
+        index.add(args.runs, study.name, label, arms)
+        train(study, configs, left, args, slurm)
+    folders = [run_folder(config, args.runs) for config in configs]
+    if file.exists() or any(not missing_evaluations(study, folder) for folder in folders):
+        from experiments.plot import plot
+
+        collect(study, label, configs, args.runs, args.results, changed)
+        plot(study, file, args.results)
+    finish(left, arms)
+
+
+def look(study: Study, configs: list[TrainConfig], args: argparse.Namespace) -> Left:
+    """What is left to do. A failed run gets another try if --retry asks for it."""
+    from mtp.training.run import check_config
+
+    left, queue = Left(), Queue()
     for config in configs:
         folder = run_folder(config, args.runs)
         check_config(folder, config)
-        state, text = state_of(study, folder)
+        state, text = state_of(study, folder, queue)
         if state == "active":
-            elsewhere.append(folder.name)
+            left.elsewhere.append(folder.name)
         elif state == "failed" and not args.retry:
-            failed.append(f"{folder.name}: {text}")
+            left.failed.append(f"{folder.name}: {text}")
         elif state != "finished":
             if state == "failed":
-                (folder / "status.json").unlink()  # it gets another try
-            todo.append(config)
-    left = len(todo) + len(failed) + len(elsewhere)
-    print(f"{study.name} at scale {label}: {len(configs)} runs, {len(configs) - left} finished")
-    for name in elsewhere:
-        print(f"{name}: already under way in another process or job; left alone")
-    made = {
-        run_name(c): make_job(study.name, args.scale, c, run_folder(c, args.runs), args.data)
-        for c in todo
-    }
+                (folder / "status.json").unlink()
+            left.todo.append(config)
+    return left
+
+
+def announce(study: Study, label: str, configs: list[TrainConfig], left: Left) -> None:
+    """The first line: how many runs, and about how long they will take here."""
+    done = len(configs) - len(left.todo) - len(left.failed) - len(left.elsewhere)
+    line = f"{study.name} at scale {label}: {len(configs)} runs, {done} finished"
+    new = [config for config in left.todo if config.tokens]
+    if new and len(new) == len(left.todo):
+        rate, device = expected_flops()
+        seconds = sum(config.tokens * flops_per_token(config.model) for config in new) / rate
+        if seconds > 30:
+            line += f"; roughly {minutes(seconds)} of training on {device}, evaluation on top"
+    print(line, flush=True)
+
+
+def prepare(todo: list[TrainConfig], args: argparse.Namespace) -> None:
+    """Build the corpora, so that jobs find them."""
+    from mtp.data.corpus import build
+    from mtp.data.tokenizer import names_a_path
+    from mtp.training.run import saved_tokenizer
+
     own = {}  # corpus -> what one of its runs keeps of the tokenizer, which may be gone by now
     for config in todo:
         kept = own.get(config.data)
@@ -65,47 +112,77 @@ def run(study: Study, label: str, configs: list[TrainConfig], args: argparse.Nam
         own[config.data] = kept
     for data, tokenizer in own.items():
         build(data, args.data, saved_tokenizer=tokenizer)
+
+
+def train(
+    study: Study, configs: list[TrainConfig], left: Left, args: argparse.Namespace, slurm: object
+) -> None:
+    """Launch the jobs of what is left and follow them to their ends, which `left` notes."""
+    from experiments.launch.slurm import SlurmOptions
+    from experiments.watch import watch
+
+    assert isinstance(slurm, SlurmOptions)
     device = default_device()
     if args.launcher == "slurm":  # the jobs' device, which this machine need not have
         device = "cuda" if slurm.gpus else "cpu"
     precision = study_precision(configs, args.runs, device)
+    file = args.study.endswith(".py")  # jobs may work in another folder
+    where = str(Path(args.study).resolve()) if file else args.study
+    made = {
+        run_name(c): make_job(where, args.scale, c, run_folder(c, args.runs), args.data)
+        for c in left.todo
+    }
     names = {run_name(config) for config in configs}
-    for part in bases_first(todo):
+    for part in bases_first(left.todo):
         jobs = list[Job]()
         for config in part:
             name, start = run_name(config), config.init
             if start in names and not is_trained(args.runs / start):
-                unfinished.append(f"{name}: waits for {start}, which it begins with")
+                left.unfinished.append(f"{name}: waits for {start}, which it begins with")
             else:
-                jobs.append(made[name])
+                jobs.append(dataclasses.replace(made[name], precision=precision))
         if not jobs:
             continue
         logs = args.runs / "logs" / study.name
-        jobs = [dataclasses.replace(job, precision=precision) for job in jobs]
         launched = launch(args.launcher, jobs, logs, slurm, len(configs))
         at_once = f"{launched.slots} at a time"
         print(f"{len(jobs)} to run by {args.launcher}, {at_once}; logs: {launched.logs}")
         watch(launched, [Path(job.folder) for job in jobs], study)
+        queue = Queue()
         for folder in (Path(job.folder) for job in jobs):
-            state, text = state_of(study, folder)
-            if state != "finished":
-                (failed if state == "failed" else unfinished).append(f"{folder.name}: {text}")
-    folders = [run_folder(config, args.runs) for config in configs]
-    if file.exists() or any(not missing_evaluations(study, folder) for folder in folders):
-        collect(study, label, configs, args.runs, args.results)
-        plot(study, file, args.results)
-    for line in failed + unfinished:
-        print(line, file=sys.stderr)
-    if failed:  # first, since others may wait for them
-        raise BadInput(f"{len(failed)} runs failed; run again with --retry once the cause is gone")
-    if unfinished:
-        raise BadInput(f"{len(unfinished)} runs are not finished; the same command continues")
+            state, text = state_of(study, folder, queue)
+            if state == "active":
+                left.elsewhere.append(folder.name)
+            elif state != "finished":
+                line = f"{folder.name}: {text}"
+                (left.failed if state == "failed" else left.unfinished).append(line)
+
+
+def finish(left: Left, arms: dict[str, str]) -> None:
+    """Raise BadInput if a run failed, is not finished, or is at work elsewhere."""
+    for line in left.failed + left.unfinished:
+        name, _, text = line.partition(": ")
+        print(f"{arms.get(name, name)} ({name}): {text}", file=sys.stderr)
+    if left.failed:  # first, since others may wait for them
+        raise BadInput(
+            f"{len(left.failed)} runs failed; run again with --retry once the cause is gone"
+        )
+    if left.unfinished:
+        raise BadInput(f"{len(left.unfinished)} runs are not finished; the same command continues")
+    if left.elsewhere:
+        raise BadInput(
+            f"{len(left.elsewhere)} runs are under way in another process or job; once they have "
+            "ended, the same command collects their rows"
+        )
 
 
 def study_precision(configs: list[TrainConfig], runs: Path, device: str) -> str:
     """The precision of a study's runs that leave it to their `device`: that of its runs so far,
     else what suits the device. It is decided once, and not by each run under the load of the
     others. "" if the device is a GPU that only the jobs can see; its capability decides there."""
+    from experiments.provenance import precision_of
+    from mtp.training.engine import auto_precision
+
     left_open = [config for config in configs if config.precision == "auto"]
     for config in left_open:
         if precision := precision_of(run_folder(config, runs), device):

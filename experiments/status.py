@@ -1,10 +1,12 @@
 """How far a study's runs are, by their files."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
+from experiments.arms import arm_names
 from experiments.launch.base import is_held
-from experiments.launch.slurm import is_queued
+from experiments.launch.slurm import Queue
 from experiments.study import Study, missing_evaluations, run_folder
 from mtp.config import TrainConfig
 from mtp.training.progress import read_status
@@ -12,7 +14,7 @@ from mtp.training.progress import read_status
 State = Literal["new", "active", "stopped", "trained", "finished", "failed"]
 
 
-def state_of(study: Study, folder: Path) -> tuple[State, str]:
+def state_of(study: Study, folder: Path, queue: Queue) -> tuple[State, str]:
     """A run's state, and the same in words.
 
     new: never started. active: at work, or queued by Slurm. stopped: interrupted or killed,
@@ -21,12 +23,15 @@ def state_of(study: Study, folder: Path) -> tuple[State, str]:
     status = read_status(folder)
     state = status.get("state")
     at = f", step {status['step']}/{status['steps']}" if "steps" in status else ""
+    if isinstance(seconds := status.get("eta_seconds"), float) and state == "running":
+        at += f", {minutes(seconds)} left"
     todo = missing_evaluations(study, folder)
     if state == "finished" and not todo:
         return "finished", "finished"
     if is_held(folder):
-        return "active", f"running{at}"
-    if state != "failed" and is_queued(folder):
+        pid = f" in process {status['pid']}" if "pid" in status else ""
+        return "active", f"running{pid}{at}"
+    if state != "failed" and queue.has(folder):
         return "active", f"queued{at}"
     if state == "failed":
         return "failed", f"FAILED at step {status.get('step')}: {status.get('error')}"
@@ -48,7 +53,33 @@ def is_trained(folder: Path) -> bool:
     return read_status(folder).get("state") == "finished"
 
 
-def show_status(study: Study, configs: list[TrainConfig], runs: Path) -> None:
-    for config in configs:
-        folder = run_folder(config, runs)
-        print(f"{folder.name:40} {state_of(study, folder)[1]}")
+def minutes(seconds: float) -> str:
+    """E.g. "30 s", "12 min", "3.4 h", "25 days"."""
+    for unit, name in ((86400 * 2, "days"), (5400, "h"), (90, "min")):
+        if seconds >= unit:
+            size = {"days": 86400, "h": 3600, "min": 60}[name]
+            return f"{seconds / size:.{1 if seconds < 10 * size else 0}f} {name}"
+    return f"{seconds:.0f} s"
+
+
+WORDS = {
+    "finished": "finished", "active": "running or queued", "trained": "to be evaluated",
+    "stopped": "stopped", "failed": "failed", "new": "not started",
+}  # fmt: skip
+
+
+def show_status(
+    study: Study, label: str, configs: list[TrainConfig], runs: Path, queue: Queue, every: bool
+) -> None:
+    """A summary line; with `every`, also a line per run, finished ones last."""
+    states = [state_of(study, run_folder(config, runs), queue) for config in configs]
+    counts = Counter(state for state, _ in states)
+    parts = [f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state]]
+    print(f"{study.name} at scale {label}, {len(configs)} runs: {', '.join(parts)}")
+    if not every:
+        return
+    names = arm_names(configs)
+    wide = min(34, max(map(len, names)))
+    for config, name, (_, text) in zip(configs, names, states, strict=True):
+        print(f"  {name:{wide}}  {text}")
+        print(f"  {'':{wide}}  {run_folder(config, runs)}")

@@ -1,26 +1,29 @@
 """What a study is: an artefact of the paper, its runs by scale, what is measured, its figure.
 
-Each study is a file of experiments/studies/ that defines STUDY and is named in STUDIES below.
+Each study is a file of experiments/studies/ that defines STUDY and is named in STUDIES below, or a
+file of your own that is named by its path.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import provenance, results
+from experiments.changes import NOTHING, Changes
 from experiments.results import Measure
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import follow_tokenizer, names_a_path
 from mtp.errors import BadInput, choose
 from mtp.head_types import short_name
 from mtp.model.sizes import parameter_counts
-from mtp.overrides import EXECUTION, config_id, override
+from mtp.overrides import config_id, override
+from mtp.plugins import load_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,33 +86,49 @@ class Study:
 
 
 def find(name: str) -> Study:
-    choose("study", name, STUDIES)
-    return importlib.import_module(f"experiments.studies.{name.replace('-', '_')}").STUDY
+    """A study by its name in STUDIES, or from a file of the user's own that defines STUDY."""
+    if not name.endswith(".py"):
+        known = (*STUDIES, "FILE.py")
+        if name not in STUDIES:
+            raise BadInput(f"unknown study {name!r}; choose one of: {', '.join(known)}")
+        return importlib.import_module(f"experiments.studies.{name.replace('-', '_')}").STUDY
+    found = getattr(load_file(Path(name)), "STUDY", None)
+    if not isinstance(found, Study):
+        raise BadInput(f"{name} defines no STUDY; it must be an experiments.study.Study")
+    if found.name in STUDIES or not re.fullmatch(r"[\w.-]+", found.name):
+        raise BadInput(
+            f"{name}: the study's name is {found.name!r}; it must consist of letters, digits, - "
+            "and _, and be none of the suite's own"
+        )
+    return found
 
 
-def plan(study: Study, scale: str, overrides: Iterable[str] = ()) -> list[TrainConfig]:
-    """The study's configs at a scale, overrides applied to each; equal runs once."""
+def plan(study: Study, scale: str, changes: Changes = NOTHING) -> list[TrainConfig]:
+    """The study's configs at a scale, with the changes applied to each; equal runs once."""
     choose("scale", scale, SCALES)
     planned = study.runs(scale)
-    changes = list(overrides)
-    configs = [override(config, changes) for config in planned]
-    configs = [  # a tokenizer that is named by a path may be gone one day; ids must not change then
-        c if names_a_path(c.data.tokenizer) else follow_tokenizer(c, changes) for c in configs
-    ]
-    # A run that starts from another planned run starts from it under its new name.
-    names = {run_name(old): run_name(new) for old, new in zip(planned, configs, strict=True)}
-    configs = [dataclasses.replace(c, init=names.get(c.init, c.init)) for c in configs]
+    if changes.n and any(config.init for config in planned):
+        raise BadInput(f"--n does not apply to {study.name}, whose runs start from one another")
+    configs = []
+    for seed in changes.seeds or (None,):
+        for n in changes.n or (None,):
+            own = [*changes.overrides]
+            own += [f"model.n={n}"] if n else []
+            own += [f"seed={seed}"] if seed is not None else []
+            configs += _changed(planned, own)
     if study.over_training and not all(config.keep_every for config in configs):
         raise BadInput(f"{study.name} looks at weights over training; set keep_every above 0")
     return list({run_name(config): config for config in configs}.values())
 
 
-def scale_label(scale: str, overrides: list[str]) -> str:
-    """The name of the rows' file: overridden runs never mix with the study's own. What only
-    concerns a run's execution does not count."""
-    pairs = (text.partition("=")[::2] for text in overrides)
-    last = sorted({name: value for name, value in pairs if name.strip() not in EXECUTION}.items())
-    return f"{scale}-{hashlib.sha256(repr(last).encode()).hexdigest()[:6]}" if last else scale
+def _changed(planned: list[TrainConfig], overrides: list[str]) -> list[TrainConfig]:
+    configs = [override(config, overrides) for config in planned]
+    configs = [  # a tokenizer that is named by a path may be gone one day; ids must not change then
+        c if names_a_path(c.data.tokenizer) else follow_tokenizer(c, overrides) for c in configs
+    ]
+    # A run that starts from another planned run starts from it under its new name.
+    names = {run_name(old): run_name(new) for old, new in zip(planned, configs, strict=True)}
+    return [dataclasses.replace(c, init=names.get(c.init, c.init)) for c in configs]
 
 
 def run_folder(config: TrainConfig, runs: Path) -> Path:
@@ -140,7 +159,9 @@ def missing_evaluations(study: Study, folder: Path) -> list[str]:
     return [e for e in study.records if results.load_record(record_file(folder, e)) is None]
 
 
-def rows_of(study: Study, scale: str, config: TrainConfig, runs: Path) -> list[dict[str, Any]]:
+def rows_of(
+    study: Study, scale: str, config: TrainConfig, runs: Path, changed: str = ""
+) -> list[dict[str, Any]]:
     """The rows of one run: one per number of each evaluation on record."""
     folder = run_folder(config, runs)
     rows = []
@@ -157,6 +178,7 @@ def rows_of(study: Study, scale: str, config: TrainConfig, runs: Path) -> list[d
             "n": config.model.n,
             "head": head_name(config),
             "unit": "byte" if config.data.tokenizer == "bytes" else "token",
+            "changed": changed,
         }
         keys = ("data", "step", "precision", "device", "versions", "commit")
         kept = {key: record[key] for key in keys}
@@ -171,8 +193,12 @@ def head_name(config: TrainConfig) -> str:
     return f"{name}, continued" if config.init else name
 
 
-def collect(study: Study, label: str, configs: list[TrainConfig], runs: Path, root: Path) -> Path:
-    """Write results/STUDY/LABEL.csv from the runs' records, and LABEL.json beside it.
+def collect(
+    study: Study, label: str, configs: list[TrainConfig], runs: Path, root: Path, changed: str = ""
+) -> Path:
+    """Write ROOT/STUDY/LABEL.csv from the runs' records, and LABEL.json beside it.
+
+    changed  what --set changed of the runs, for a column of that name
 
     Rows of planned runs that are not finished here (made on another machine) are kept.
     """
@@ -188,7 +214,7 @@ def collect(study: Study, label: str, configs: list[TrainConfig], runs: Path, ro
             rows += before[before.run_id == folder.name].to_dict("records")
             described |= {name: run for name, run in known.items() if name == folder.name}
         else:
-            rows += rows_of(study, label, config, runs)
+            rows += rows_of(study, label, config, runs, changed)
             described[folder.name] = provenance.describe(config, folder)
     if not rows:
         raise BadInput(f"{study.name} has no finished run at scale {label}; run it first")

@@ -9,6 +9,8 @@ altered, loading names it and takes the checkpoint before. The last two checkpoi
     RUN/kept/step-00000400.safetensors      only the weights, of every keep_every-th step, for good
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -16,16 +18,15 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.files import atomic_folder, atomic_path, file_sha256, parse_json
 from mtp.overrides import from_dict
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHECKPOINTS_KEPT = 2
 
@@ -148,6 +149,8 @@ def _read(path: Path, weights_only: bool) -> Checkpoint:
     for name in names:
         if not (path / name).exists() or file_sha256(path / name) != sums.get(name):
             raise BadInput(f"checkpoint file {path / name} is missing, torn or altered")
+    from safetensors.torch import load_file
+
     optimizer = {} if weights_only else load_file(path / "optimizer.safetensors")
     state = json.loads((path / "state.json").read_text())
     model = load_file(path / "model.safetensors")
@@ -158,6 +161,9 @@ def save_tensors(
     tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write a safetensors file. Raises OSError if the disk is full."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     try:
         path.touch()
         mode = path.stat().st_mode  # safetensors would give access to the owner alone

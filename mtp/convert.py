@@ -26,15 +26,19 @@ from mtp.command_line import new_parser
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import load, load_if_any
 from mtp.errors import exit_cleanly
-from mtp.formats.folders import FORMATS, new_folder, read_model, refuse_existing, save_run
 from mtp.head_types import HEADS
-from mtp.model.loading import load_model
-from mtp.model.surgery import drop_heads, grow_heads
+
+FORMATS = ("hf", "released", "all")  # of mtp/formats/folders.py, which needs torch
 
 
 @exit_cleanly
 def main() -> None:
     args = _parser().parse_args()
+    from mtp.formats import folders
+    from mtp.formats.folders import new_folder, read_model, refuse_existing, save_run
+    from mtp.model.loading import load_model
+    from mtp.model.surgery import drop_heads, grow_heads
+
     refuse_existing(args.dest)  # before all the reading
     tokenizer = load_if_any(args.source)
     without = "mtp.train makes a new one"
@@ -47,7 +51,7 @@ def main() -> None:
         model = load_model(args.source)
         if args.command == "export":
             with new_folder(args.dest) as folder:
-                FORMATS[args.format](folder, model, tokenizer)
+                folders.FORMATS[args.format](folder, model, tokenizer)
             without = "the run has none"
         else:
             if args.command == "grow":

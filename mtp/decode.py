@@ -11,13 +11,10 @@ import sys
 import time
 from pathlib import Path
 
+from mtp.checkpoint import run_config
 from mtp.command_line import new_parser
 from mtp.data.tokenizer import load
-from mtp.decoding.generate import stream
-from mtp.decoding.sampling import Sampling
 from mtp.errors import BadInput, exit_cleanly
-from mtp.hardware import default_device
-from mtp.model.loading import load_model
 
 
 @exit_cleanly
@@ -32,6 +29,12 @@ def main() -> None:
     parser.add_argument("--top-p", type=float, default=1.0, help="sample from the nucleus")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    run_config(args.checkpoint)  # a missing run is reported before torch is imported
+    from mtp.decoding.generate import stream
+    from mtp.decoding.sampling import Sampling
+    from mtp.hardware import default_device
+    from mtp.model.loading import load_model
+
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed)
     model, tokenizer = load_model(args.checkpoint, default_device()), load(args.checkpoint)
     try:

@@ -1,23 +1,40 @@
-"""This machine: its accelerator or processor, peak speed, memory and compiler."""
+"""This machine: its accelerator or processor, peak speed, memory and compiler.
+
+torch takes a second to import, so each function that asks it does so itself.
+"""
 
 import os
 import shutil
 import sys
 
-import torch
+from mtp.errors import choose
+
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows's Linux
 
 # Dense bf16 peaks in FLOP/s, from the vendors' data sheets, for MFU.
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12}
+GPU_SHARE = 0.4  # of its peak that training is expected to reach
+
+
+def has_gpu() -> bool:
+    """Whether torch can use a GPU. Where no driver has its device file, torch is not asked."""
+    if "torch" not in sys.modules and not any(map(os.path.exists, DRIVERS)):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def default_device() -> str:
     """cuda if there is a GPU, else cpu."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if has_gpu() else "cpu"
 
 
 def device_name() -> str:
     """The name of the accelerator, or of the processor if there is none."""
-    if torch.cuda.is_available():
+    if has_gpu():
+        import torch
+
         return torch.cuda.get_device_name()
     try:
         with open("/proc/cpuinfo") as file:
@@ -37,6 +54,8 @@ def cores() -> int:
 
 
 def synchronize(device: str) -> None:
+    import torch
+
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -48,6 +67,8 @@ def peak_flops(name: str) -> float | None:
 
 def total_memory(device: str) -> float:
     """Bytes of this GPU's memory, or of the machine's."""
+    import torch
+
     if device == "cuda":
         return float(torch.cuda.get_device_properties().total_memory)
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -55,6 +76,8 @@ def total_memory(device: str) -> float:
 
 def peak_memory(device: str) -> float:
     """Peak memory so far in bytes: allocations on a GPU, the process's resident size on a CPU."""
+    import torch
+
     if device == "cuda":
         return float(torch.cuda.max_memory_allocated())
     import resource
@@ -66,12 +89,21 @@ def peak_memory(device: str) -> float:
 def expected_flops() -> tuple[float, str]:
     """A rough guess of the FLOP/s that training reaches here, and the hardware that it is for: 40%
     of a known GPU's peak, or 1e11 per CPU core."""
-    if not torch.cuda.is_available():
+    if not has_gpu():
         return 1e11 * cores(), f"{cores()} cores of {device_name()}"
+    import torch
+
     gpus, name = torch.cuda.device_count(), torch.cuda.get_device_name()
-    return 0.4 * (peak_flops(name) or 1e14) * gpus, f"{gpus} x {name}"
+    return GPU_SHARE * (peak_flops(name) or 1e14) * gpus, f"{gpus} x {name}"
+
+
+def flops_of(gpu: str, count: int) -> tuple[float, str]:
+    """The same for `count` GPUs of a name in PEAK_FLOPS, which this machine need not have."""
+    choose("GPU", gpu, PEAK_FLOPS)
+    return GPU_SHARE * PEAK_FLOPS[gpu] * count, f"{count} x {gpu}"
 
 
 def has_compiler() -> bool:
     """Whether torch.compile can work on a CPU."""
+
     return bool(shutil.which("g++") or shutil.which("clang++"))

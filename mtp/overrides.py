@@ -31,6 +31,18 @@ def identity(config: TrainConfig) -> dict[str, Any]:
     return _without(own, defaults)
 
 
+def identity_fields(config: TrainConfig) -> dict[str, Any]:
+    """The same with every field, by its name on a command line: "model.n" -> 4."""
+    values = json.loads(to_json(config))
+    found = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{inner}": each for inner, each in value.items()}
+        elif name not in EXECUTION:
+            found[name] = value
+    return found
+
+
 def _without(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in values.items():

@@ -5,8 +5,6 @@ import platform
 import subprocess
 from pathlib import Path
 
-import torch
-
 
 @functools.cache
 def commit() -> str:
@@ -21,4 +19,6 @@ def commit() -> str:
 
 
 def versions() -> str:
+    import torch
+
     return f"python {platform.python_version()}, torch {torch.__version__}"

@@ -15,12 +15,12 @@ from typing import Any
 
 from mtp.command_line import new_parser
 from mtp.config import TrainConfig
+from mtp.data.sources import open_source
 from mtp.errors import BadInput, exit_cleanly
 from mtp.files import parse_json
 from mtp.overrides import from_dict
 from mtp.training import finetune
 from mtp.training.distributed import is_first_rank
-from mtp.training.run import train
 from mtp.training.signals import Interrupted
 
 
@@ -33,6 +33,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="field=value", help="e.g. model.n=4")
     args = parser.parse_args()
     config = config_of(args.run, args.config, args.overrides)
+    open_source(config.data.source, args.data)  # refuses an unknown or missing one
+    from mtp.training.run import train  # torch takes a second to import
+
     try:
         train(config, args.run, args.data)
     except Interrupted as stopped:

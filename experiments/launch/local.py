@@ -100,6 +100,8 @@ def run_bytes(config: TrainConfig) -> float:
 
 def visible_gpus() -> list[str]:
     """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if not hardware.has_gpu():
+        return []
     import torch
 
     count = torch.cuda.device_count()

@@ -4,6 +4,7 @@ A job that is preempted or out of time saves, requeues itself and continues.
 """
 
 import contextlib
+import functools
 import io
 import shutil
 import subprocess
@@ -64,7 +65,7 @@ def check_installed() -> None:
 
 
 class Slurm(Launcher):
-    pause = 2.0
+    pause = 15.0  # a look is a squeue of all my jobs
 
     def __init__(self, jobs: list[Job], logs: Path, options: SlurmOptions) -> None:
         super().__init__(jobs, logs)
@@ -144,10 +145,15 @@ def queued() -> dict[str, str]:
     return dict(line.split("|", 1) for line in done.stdout.splitlines())
 
 
-def is_queued(folder: Path) -> bool:
-    """Whether an earlier launch's Slurm job for this run is still active. On a machine without
-    Slurm, none is. Raises BadInput if Slurm does not answer: a job may be active then."""
-    file = folder / "slurm-job"
-    if not file.exists() or shutil.which("squeue") is None:
-        return False
-    return queued().get(file.read_text()) in ACTIVE_STATES
+class Queue:
+    """What Slurm knows of the jobs of earlier launches, asked at most once."""
+
+    def has(self, folder: Path) -> bool:
+        """Whether a Slurm job for this run is still active. On a machine without Slurm, none is.
+        Raises BadInput if Slurm does not answer: a job may be active then."""
+        file = folder / "slurm-job"
+        return file.exists() and self._states.get(file.read_text()) in ACTIVE_STATES
+
+    @functools.cached_property
+    def _states(self) -> dict[str, str]:
+        return queued() if shutil.which("squeue") else {}

@@ -5,15 +5,19 @@ and reads n tokens further for its targets, so that no target is lost at a windo
 of prompts and completions each record is a window (mtp/data/pairs.py).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from mtp.errors import BadInput
 from mtp.data.pairs import Pairs
+
+if TYPE_CHECKING:
+    import torch
 
 IGNORE = -100  # what torch's cross-entropy skips by default
 
@@ -68,6 +72,8 @@ def _batch(
     )
     targets = future_targets(windows, split.eos, n, valid)
     inputs = np.ascontiguousarray(windows[:, :context])
+    import torch
+
     return torch.from_numpy(inputs), torch.from_numpy(targets)  # pyright: ignore[reportReturnType]
 
 

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from mtp.data import pairs
 from mtp.errors import BadInput
@@ -85,9 +85,9 @@ def open_source(source: str, skip: Path) -> Source:
     if source == "pypi-v1":
         return _pypi()
     if colon and where and kind == "files":
-        return _files(Path(where), skip)
+        return _files(Path(where).expanduser(), skip)
     if colon and where and kind == "pairs":
-        return _pairs(Path(where))
+        return _pairs(Path(where).expanduser())
     if colon and where and kind == "hf":
         return _hugging_face(where, skip)
     if colon and where and kind == "python":
@@ -356,13 +356,17 @@ def _walk(path: Path, skip: Path | None) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=_refuse):
         hidden = [name for name in folders if name.startswith(".")]
         outside = [name for name in folders if skip and (Path(folder) / name).resolve() == skip]
         folders[:] = sorted(set(folders).difference(hidden, outside, ["__pycache__"]))
         for name in sorted(files):
             if not name.startswith(".") and (Path(folder) / name).is_file():
                 yield Path(folder) / name
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise BadInput(f"{error.filename} cannot be read: {error.strerror}")
 
 
 def _listing(path: Path, skip: Path) -> dict[str, Any]:

@@ -4,17 +4,14 @@
 come from measurements (make bench-engine). A run keeps its engine when it continues.
 """
 
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
-from mtp.files import parse_json, write_atomically
 from mtp.hardware import default_device, device_name, expected_flops, has_compiler
 from mtp.model.sizes import flops_per_token
 
@@ -119,21 +116,3 @@ def _estimated_seconds(config: TrainConfig, device: str) -> float:
     """A rough guess of the training time, for deciding on compilation."""
     rate = expected_flops()[0] if device == "cuda" else 1e11 * torch.get_num_threads()
     return config.tokens * flops_per_token(config.model) / rate
-
-
-def record_execution(folder: Path, used: dict[str, Any]) -> None:
-    """Add to RUN/engine.json how the run is executed from step `used["from_step"]` on. What was to
-    follow an earlier checkpoint is dropped, since those steps are trained again."""
-    parts = [part for part in executions(folder) if part["from_step"] < used["from_step"]]
-    if not parts or parts[-1] | {"from_step": 0} != used | {"from_step": 0}:
-        parts.append(used)
-    write_atomically(folder / "engine.json", json.dumps(parts, indent=1).encode())
-
-
-def executions(folder: Path) -> list[dict[str, Any]]:
-    """How a run was executed, from the start to the last change: the parts of RUN/engine.json. None
-    if it has not begun, or the file is torn."""
-    try:
-        return [dict(part) for part in parse_json((folder / "engine.json").read_bytes())]
-    except (OSError, ValueError, TypeError):
-        return []

@@ -35,8 +35,6 @@ from mtp.data.tokenizer import Tokenizer, follow_tokenizer, load_if_any, same_to
 from mtp.errors import BadInput
 from mtp.files import write_atomically
 from mtp.head_types import HEADS
-from mtp.model import loading
-from mtp.model.surgery import drop_heads, dropped_config, grow_heads, grown_config
 from mtp.overrides import differences, from_dict, override
 
 
@@ -100,6 +98,8 @@ def with_heads(start: ModelConfig, wanted: Heads) -> ModelConfig:
     """The start's config with the heads that are wanted. Raises BadInput if it cannot have them."""
     if wanted.n == start.n:
         return start
+    from mtp.model.surgery import dropped_config, grown_config
+
     if wanted.n < start.n:
         return dropped_config(start, wanted.n)
     return grown_config(start, wanted.n, wanted.head, wanted.matched(start))
@@ -114,6 +114,9 @@ def save_start_weights(config: TrainConfig, tokenizer: Tokenizer, folder: Path) 
     Raises BadInput if the start is missing or damaged, if its model or tokenizer is another, or if
     the run began with other weights. A run that has begun does not need its start.
     """
+    from mtp.model import loading
+    from mtp.model.surgery import drop_heads, grow_heads
+
     start, pin = start_folder(config.init, folder), folder / "start"
     begun = checkpoint.any_saved(folder / "checkpoint")
     if begun and not pin.exists():

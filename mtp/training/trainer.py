@@ -22,7 +22,8 @@ from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
 from mtp.training import distributed, finetune
-from mtp.training.engine import choose_engine, record_execution
+from mtp.training.engine import choose_engine
+from mtp.training.executions import record_execution
 from mtp.training.progress import Progress
 from mtp.training.signals import Interrupted, catch_signals
 from mtp.training.trainable import Trainable, clip_gradients

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.study import SCALES, STUDIES, find, plan, run_folder, scale_label
+from experiments.changes import Changes, variations
+from experiments.study import SCALES, STUDIES, find, plan, run_folder
+from mtp.errors import BadInput
 from tests.conftest import Cli, Result
 
 
@@ -30,23 +32,58 @@ def test_plan_prints_a_line_per_run_and_touches_nothing(
 ) -> None:
     result = cli("plan", study, "--scale", "smoke")
     configs = plan(find(study), "smoke")
-    lines = [line.split() for line in result.out.splitlines()[2:-1]]
-    assert [line[0] for line in lines] == [run_folder(c, Path()).name for c in configs]
-    assert result.out.splitlines()[-1].startswith(f"{len(configs)} runs, ")
+    lines = result.out.splitlines()
+    assert len(lines) == len(configs) + 4 and len(set(lines)) == len(lines)
+    assert all(len(line) <= 80 for line in lines), lines
+    runs = "1 run" if len(configs) == 1 else f"{len(configs)} runs"
+    assert lines[-2].startswith(f"{runs}, ") and lines[-1].startswith("times: ")
     assert result.code == 0 and not list(tmp_path.iterdir())
 
 
 def test_plan_counts_parameters_and_tokens(cli: Cli) -> None:
-    lines = cli("plan", "sweep-n", "--scale", "paper").out.splitlines()
-    size, parameters, tokens, flops, hours = lines[4].split()[1:]
-    assert (size, parameters, tokens) == ("6.5B", "6,738,415,616", "2.1e+11")
+    gpus = ("--device", "H100", "--gpus", "64")
+    lines = cli("plan", "sweep-n", "--scale", "paper", *gpus).out.splitlines()
+    arm, parameters, tokens, flops, time, unit = lines[4].split()
+    assert (arm, parameters, tokens, unit) == ("n=4", "6.74B", "2.1e+11", "days")
     # 6 FLOPs per token and weight, without the embedding, plus attention and 3 more unembeddings
-    assert 6 * 6.6e9 * 2.1e11 < float(flops) < 1.3 * 6 * 6.6e9 * 2.1e11 and float(hours) > 0
+    assert 6 * 6.6e9 * 2.1e11 < float(flops) < 1.3 * 6 * 6.6e9 * 2.1e11
+    days = float(flops) / (64 * 0.4 * 989e12) / 86400
+    assert float(time) == pytest.approx(days, rel=0.05)
+    assert lines[-1] == "times: 2.5e+16 FLOP/s on 64 x H100; evaluation comes on top"
+
+
+def test_plan_of_gpu_scales_says_which_gpu_it_takes(cli: Cli) -> None:
+    assert "on one H100, assumed" in cli("plan", "sweep-n", "--scale", "gpu").out
+    one_line(cli("plan", "sweep-n", "--device", "H1"), "unknown GPU 'H1'", "H100, H200")
+    one_line(cli("plan", "sweep-n", "--gpus", "8"), "--gpus needs --device")
+
+
+def test_plan_and_status_of_all_studies_have_a_line_for_each(cli: Cli, tmp_path: Path) -> None:
+    plans, states = cli("plan", "--scale", "smoke"), cli("status", "--scale", "smoke")
+    assert len(plans.out.splitlines()) == len(STUDIES) + 1 and plans.code == 0
+    assert len(states.out.splitlines()) == len(STUDIES)
+    for name, plan_, state in zip(STUDIES, plans.out.splitlines(), states.out.splitlines()):
+        assert plan_.startswith(f"{name} at scale smoke: ") and "not started" in state
+    assert not list(tmp_path.iterdir())
+
+
+def test_plan_guesses_the_tokens_of_a_corpus_that_is_not_built(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("word " * 20_000)
+    own = ("--set", "data.source=files:texts", "--set", "data.max_mb=0")
+    lines = cli("plan", "sweep-bytes", "--scale", "smoke", *own).out.splitlines()
+    assert lines[3].split()[4] == "~2e+03"  # bytes: a share of 0.02 of 100 kB
+    one_line(cli("plan", "sweep-bytes", "--set", "data.source=stdlb"), "unknown source 'stdlb'")
 
 
 def test_status_of_a_study_that_has_not_begun(cli: Cli, tmp_path: Path) -> None:
     result = cli("status", "sweep-n", "--scale", "smoke")
-    assert [line.split(maxsplit=1)[1] for line in result.out.splitlines()] == ["not started"] * 5
+    first, *lines = result.out.splitlines()
+    assert first == "sweep-n at scale smoke, 5 runs: 5 not started"
+    assert [line.split() for line in lines[::2]] == [
+        [f"n={n}", "not", "started"] for n in (1, 2, 4, 6, 8)
+    ]
+    assert all(len(line) <= 80 for line in lines)
     assert not list(tmp_path.iterdir())
 
 
@@ -74,7 +111,7 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         ((*RUN, "--slurm", "queue=x"), ("queue", "partition, account, hours")),
         ((*RUN, "--slurm", "hours=long"), ("hours", "'long'")),
         (("run", "sweep-n", "--scale", "paper"), ("--set data.source=", "files:PATH")),
-        (("plot", "sweep-n"), ("results/sweep-n/cpu.csv", "run the study first")),
+        (("plot", "sweep-n"), ("results/mine/sweep-n/cpu.csv", "run the study first")),
     ],
 )  # fmt: skip
 def test_bad_input_is_reported_in_one_line_before_anything_is_made(
@@ -100,7 +137,7 @@ def test_the_slurm_launcher_without_slurm(
 def test_a_results_file_of_another_version_is_named_before_training(
     cli: Cli, tmp_path: Path
 ) -> None:
-    file = tmp_path / "results" / "sweep-n" / "smoke.csv"
+    file = tmp_path / "results" / "mine" / "sweep-n" / "smoke.csv"
     file.parent.mkdir(parents=True)
     for text, word in [
         ("study,scale,run,value\nsweep-n,smoke,a,1\n", "run_id"),
@@ -125,19 +162,50 @@ def test_folders_that_cannot_be_made_are_named(cli: Cli, small: list[str], tmp_p
 def test_an_override_makes_other_runs_and_another_file() -> None:
     study = find("sweep-n")
     own = {run_folder(c, Path()).name for c in plan(study, "smoke")}
-    wide = plan(study, "smoke", ["model.dim=64"])
+    wide = plan(study, "smoke", Changes(("model.dim=64",)))
     assert all(c.model.dim == 64 for c in wide) and len(wide) == 5
     assert own.isdisjoint(run_folder(c, Path()).name for c in wide)
-    label = scale_label("smoke", ["model.dim=64"])
-    assert label != "smoke" and label.startswith("smoke-")
-    assert scale_label("smoke", []) == "smoke"
+    assert Changes(("model.dim=64",)).label("smoke") == "smoke-model.dim=64"
+    assert Changes().label("smoke") == "smoke"
 
 
 def test_labels_follow_what_the_overrides_mean() -> None:
-    label = scale_label("smoke", ["lr=1e-3", "batch=8"])
-    assert label == scale_label("smoke", ["batch=8", "lr=1e-3"])
-    assert label == scale_label("smoke", ["lr=5", "batch=8", "lr=1e-3"])  # the last one counts
-    assert label != scale_label("smoke", ["lr=1e-3", "batch=8", "lr=5"])
+    for texts in (
+        ["lr=1e-3", "batch=8"],
+        ["batch=8", "lr=0.001"],
+        ["lr=5", "batch=8", "lr=1e-3"],  # the last one counts
+    ):
+        assert Changes(tuple(texts)).label("cpu") == "cpu-batch=8,lr=0.001"
+    assert Changes(("lr=1e-3",), (0, 2), (1, 4)).label("cpu") == "cpu-lr=0.001,seeds=0,2,n=1,4"
+    texts = Changes(("data.source=files:/my/texts",)).label("cpu")
+    assert re.fullmatch(r"cpu-data.source=files-my-texts-[0-9a-f]{6}", texts), texts
+    other = Changes(("data.source=files:/my-texts",)).label("cpu")
+    assert other != texts  # though both read alike
+
+
+def test_several_values_are_as_many_variations() -> None:
+    found = variations(["lr=1e-3,4e-3", "batch=8", "model.head=linear,causal"], "0,1", "")
+    assert [one.text for one in found] == [
+        f"batch=8, lr={lr}, model.head={head}"
+        for lr in ("0.001", "0.004")
+        for head in ("linear", "causal")
+    ]
+    assert all(one.seeds == (0, 1) and one.n == () for one in found)
+    (one,) = variations(["data.source=python:synthetic.stories?count=5,seed=1"], "", "")
+    assert one.text == "data.source=python:synthetic.stories?count=5,seed=1"
+    assert variations([], "", "") == [Changes()]
+
+
+def test_seeds_and_n_replace_the_studys_own() -> None:
+    wanted = Changes(seeds=(0, 1, 2), n=(1, 3))
+    configs = plan(find("sweep-n"), "smoke", wanted)
+    assert {(c.seed, c.model.n) for c in configs} == {(s, n) for s in (0, 1, 2) for n in (1, 3)}
+    assert len(configs) == 6
+    grown = plan(find("grow-heads"), "smoke", Changes(seeds=(5,)))
+    names = {run_folder(c, Path()).name for c in grown}
+    assert all(c.seed == 5 and c.init in {"", *names} for c in grown)
+    with pytest.raises(BadInput, match="--n does not apply to grow-heads"):
+        plan(find("grow-heads"), "smoke", Changes(n=(1, 2)))
 
 
 def test_run_ids_follow_every_field_and_nothing_else() -> None:
@@ -152,12 +220,14 @@ def test_run_ids_follow_every_field_and_nothing_else() -> None:
         "lr=1e-3", "min_lr=0.1", "warmup=6", "weight_decay=0", "beta1=0.8", "beta2=0.99", "clip=2",
         "precision=float32", "seed=1",
     ]  # fmt: skip
-    names = [run_folder(plan(study, "smoke", [change])[0], Path()).name for change in changes]
+    names = [
+        run_folder(plan(study, "smoke", Changes((change,)))[0], Path()).name for change in changes
+    ]
     assert len({name, *names}) == 1 + len(changes)
     execution = ["scheme=plain", "attention=sdpa", "compile=off", "micro=2", "log_every=1"]
     execution += ["eval_every=1", "save_every=1"]
-    (same,) = {run_folder(plan(study, "smoke", [c])[0], Path()).name for c in execution}
-    assert same == name and {scale_label("smoke", [c]) for c in execution} == {"smoke"}
+    (same,) = {run_folder(plan(study, "smoke", Changes((c,)))[0], Path()).name for c in execution}
+    assert same == name and {Changes((c,)).label("smoke") for c in execution} == {"smoke"}
 
 
 def test_run_ids_do_not_change_from_one_version_to_the_next() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import provenance
+from experiments.changes import Changes
 from experiments.study import collect, find, plan, record_file, run_folder, run_name
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
@@ -79,5 +80,5 @@ def test_precision_is_that_of_the_same_device(tmp_path: Path) -> None:
 
 def test_a_run_has_one_name_however_it_is_executed() -> None:
     config = plan(STUDY, "smoke")[0]
-    again = plan(STUDY, "smoke", ["micro=2", "log_every=1", "scheme=plain"])[0]
+    again = plan(STUDY, "smoke", Changes(("micro=2", "log_every=1", "scheme=plain")))[0]
     assert again != config and run_name(again) == run_name(config)

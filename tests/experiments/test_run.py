@@ -8,11 +8,13 @@ import pytest
 
 from experiments import results
 from experiments import run as running
+from experiments.changes import Changes
 from experiments.launch import debug
 from experiments.launch.base import Job
 from experiments.run import study_precision
 from experiments.study import find, plan, run_folder
 from mtp.errors import BadInput
+from mtp.training import engine
 from tests.conftest import Cli
 
 CONFIGS = plan(find("sweep-n"), "smoke")
@@ -27,7 +29,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         looks.append(device)
         return "bf16" if len(looks) == 1 else "float32", "pretended"
 
-    monkeypatch.setattr(running, "auto_precision", look)
+    monkeypatch.setattr(engine, "auto_precision", look)
     return looks
 
 
@@ -51,7 +53,7 @@ def test_runs_on_another_device_do_not(tmp_path: Path, measured: list[str]) -> N
 
 
 def test_a_set_precision_is_not_measured(tmp_path: Path, measured: list[str]) -> None:
-    configs = plan(find("sweep-n"), "smoke", ["precision=float32"])
+    configs = plan(find("sweep-n"), "smoke", Changes(("precision=float32",)))
     assert study_precision(configs, tmp_path, "cpu") == "" and not measured
 
 
@@ -111,11 +113,11 @@ def test_every_job_carries_it(
 def test_what_was_trained_is_in_every_row(
     cli: Cli, small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "auto_precision", lambda device: ("float32", "pretended"))
+    monkeypatch.setattr(engine, "auto_precision", lambda device: ("float32", "pretended"))
     one = ["--set", "model.n=2"]
     done = cli("run", "sweep-n", "--scale", "smoke", "--launcher", "debug", *small, *one)
     assert done.code == 0, done.err
-    (file,) = Path("results/sweep-n").glob("smoke-*.json")
+    (file,) = Path("results/mine/sweep-n").glob("smoke-*.json")
     (described,) = json.loads(file.read_text())["runs"].values()
     (execution,) = described["execution"]
     assert execution["precision"] == "float32" and "study's other runs" in execution["reason"]

@@ -222,7 +222,7 @@ def test_a_failed_run_is_listed_and_left_until_it_is_retried_and_the_others_fini
     assert lines[-2].startswith("parallel-n2-s0-") and lines[-2].endswith(
         "RuntimeError: no luck today"
     )
-    (file,) = Path("results/sweep-n").glob("*.csv")
+    (file,) = Path("results/mine/sweep-n").glob("*.csv")
     assert {row.split(",")[5] for row in file.read_text().splitlines()[1:]} == set("1468")
     (folder,) = Path("runs").glob("parallel-n2-*")
     assert "Traceback" in (folder / "error.txt").read_text()
@@ -400,10 +400,10 @@ def test_slurm_that_falls_silent_loses_no_job(
     assert "squeue does not answer: slurm_load_jobs error: down" in capsys.readouterr().err
     (tmp_path / "slurm-job").write_text("7_0")
     with pytest.raises(BadInput, match="squeue does not answer"):  # the job may be active
-        slurm.is_queued(tmp_path)
+        slurm.Queue().has(tmp_path)
     (tmp_path / "squeue").write_text("#!/bin/sh\necho '7_0|REQUEUED'\n")
-    assert it.step() and slurm.is_queued(tmp_path)
+    assert it.step() and slurm.Queue().has(tmp_path)
     (tmp_path / "squeue").write_text("#!/bin/sh\necho '7_0|COMPLETED'\n")
-    assert not slurm.is_queued(tmp_path) and not it.step()
+    assert not slurm.Queue().has(tmp_path) and not it.step()
     (tmp_path / "squeue").unlink()  # on a machine without Slurm
-    assert not slurm.is_queued(tmp_path)
+    assert not slurm.Queue().has(tmp_path)

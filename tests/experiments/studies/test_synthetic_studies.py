@@ -3,7 +3,6 @@
 One folder of runs and results for all tests of this file, made by the first.
 """
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from evals.probes import polynomials as asking
-from experiments import results, study
+from experiments import results
 from experiments.arithmetic import (
     OPERATORS,
     arithmetic,
@@ -33,7 +32,6 @@ from experiments.studies.synthetic_pauses import PAUSES, PROBLEM, pause_of, paus
 from experiments.study import find, plan, run_folder
 from mtp.config import TrainConfig
 from mtp.data.corpus import Corpus
-from mtp.model import model
 from mtp.model.model import MultiTokenTransformer
 from synthetic import polynomials
 from tests.conftest import Cli, Result
@@ -441,20 +439,9 @@ def test_a_problem_is_about_as_long_as_said(scale: str, monkeypatch: pytest.Monk
 # plans
 
 
-@pytest.fixture
-def counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parameters of a model are counted once, not for each of its runs, to save a minute."""
-    for module, name in ((model, "parameter_counts"), (study, "parameter_counts")):
-        monkeypatch.setattr(module, name, COUNTS)
-    monkeypatch.setattr(model, "flops_per_token", FLOPS)
-
-
-COUNTS, FLOPS = functools.cache(model.parameter_counts), functools.cache(model.flops_per_token)
-
-
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu", "paper"])
-def test_every_scale_has_a_plan(cli: Cli, counted_once: None, name: str, scale: str) -> None:
+def test_every_scale_has_a_plan(cli: Cli, name: str, scale: str) -> None:
     configs = plan(find(name), scale)
     result = cli("plan", name, "--scale", scale)
     assert result.code == 0 and result.out.startswith(f"{name} at scale {scale}")

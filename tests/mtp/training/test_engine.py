@@ -14,7 +14,8 @@ from mtp import hardware
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.training import engine as engines
-from mtp.training.engine import Engine, choose_engine, executions, record_execution
+from mtp.training.engine import Engine, choose_engine
+from mtp.training.executions import executions, record_execution
 from mtp.training.run import train
 from tests.mtp.training.helpers import Make, final_weights
 

@@ -20,7 +20,7 @@ from mtp.data.corpus import Corpus, build
 from mtp.errors import BadInput
 from mtp.overrides import from_dict, to_json
 from mtp.training import run as running
-from mtp.training.engine import executions
+from mtp.training.executions import executions
 from mtp.training.run import train
 from mtp.training.signals import Interrupted
 from mtp.training.trainer import Trainer
