@@ -60,13 +60,8 @@ def plans(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None
     rate = rate_for(args.scale, args.device, args.gpus)
     planned = [(study, one, plan(study, args.scale, one)) for study, one in wanted]
     for study, one, configs in planned:
-        if args.study:
-            show_plan(study, one.label(args.scale), configs, args.data, rate, every=True)
-            continue
-        try:
-            show_plan(study, one.label(args.scale), configs, args.data, rate, every=False)
-        except BadInput as error:  # an overview shows the other studies too
-            print(f"{study.name} at scale {one.label(args.scale)} cannot run yet: {error}")
+        label = one.label(args.scale)
+        show_plan(study, args.scale, label, configs, args.data, rate, bool(args.study))
     print(f"times: {rate[0]:.1e} FLOP/s on {rate[1]}; evaluation comes on top")
 
 

@@ -37,7 +37,7 @@ def arm_names(configs: Sequence[TrainConfig], seeds: bool = True) -> list[str]:
     if "size" in shown and told_apart([n for n in shown if n != "size"]) == told_apart(varying):
         shown.remove("size")
     shown.sort(key=lambda name: name == "seed")
-    columns = [_shorten([row[name] for row in rows]) for name in shown]
+    columns = [shorten([row[name] for row in rows]) for name in shown]
     for name, values in zip(shown, columns, strict=True):
         values[:] = [_part(name, value) for value in values]
     return [
@@ -75,7 +75,7 @@ def _part(name: str, value: Any) -> str:
     return f"{name.removeprefix('model.').removeprefix('data.')}={text}"
 
 
-def _shorten(values: list[Any]) -> list[Any]:
+def shorten(values: list[Any]) -> list[Any]:
     """Long texts without what all of them share at both ends."""
     if not all(isinstance(v, str) for v in values) or max(map(len, values)) <= 24:
         return values

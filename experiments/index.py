@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mtp.errors import BadInput
 from mtp.files import locked, write_atomically
 
 HEADER = "run\tstudy\tscale\tarm"
@@ -10,7 +11,10 @@ HEADER = "run\tstudy\tscale\tarm"
 def add(runs: Path, study: str, label: str, arms: dict[str, str]) -> Path:
     """Put a study's runs (folder's name -> arm) into the index; lines of others stay."""
     file = runs / "index.tsv"
-    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{runs} cannot be made: {error.strerror}") from None
     with locked(runs / ".index.lock"):
         lines = file.read_text().splitlines()[1:] if file.exists() else []
         own = f"\t{study}\t{label}\t"

@@ -6,7 +6,7 @@ import sysconfig
 from pathlib import Path
 
 from experiments.arms import arm_names
-from experiments.status import minutes
+from experiments.status import count_of, minutes
 from experiments.study import Study
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.sources import open_source
@@ -34,13 +34,18 @@ def rate_for(scale: str, gpu: str | None, gpus: int) -> tuple[float, str]:
 
 
 def show_plan(
-    study: Study, label: str, configs: list[TrainConfig], data: Path, rate: tuple[float, str],
-    every: bool,
+    study: Study, scale: str, label: str, configs: list[TrainConfig], data: Path,
+    rate: tuple[float, str], every: bool,
 ) -> None:  # fmt: skip
     """A summary line; with `every`, also a line per run."""
-    for config in configs:
-        if config.data.source:  # refuse what `run` would refuse
-            open_source(config.data.source, data)
+    missing = ""  # a source that is to be fetched first; `run` refuses it
+    for source in {config.data.source for config in configs} - {""}:
+        try:
+            open_source(source, data)
+        except BadInput as error:
+            if source not in {config.data.source for config in study.runs(scale)}:
+                raise  # a mistake in --set
+            missing = f"run will refuse this: {error}"
     names = arm_names(configs)
     wide = min(34, max(8, *map(len, names)))
     if every:
@@ -63,10 +68,12 @@ def show_plan(
             text = f"{config.epochs:.3g} passes over a corpus that is not built"
         print(f"{name[:wide]:{wide}} {size} {text}")
     left_out = f"; {unknown} runs not counted: build their corpus first" if unknown else ""
-    runs = f"{len(configs)} run{'s' * (len(configs) > 1)}"
+    runs = count_of(len(configs))
     start = "" if every else f"{study.name} at scale {label}: "
     time = minutes(total / rate[0])
     print(f"{start}{runs}, {total:.1e} FLOPs, about {time} of training{left_out}")
+    if missing:
+        print(missing)
 
 
 def budget(config: TrainConfig, data: Path) -> tuple[float, bool]:

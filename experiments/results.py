@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.arms import shorten
 from mtp.errors import BadInput
 from mtp.files import write_atomically
 
@@ -103,6 +104,9 @@ def table(rows: pd.DataFrame, index: list[str], metrics: list[str], wide: int = 
     import pandas as pd
 
     index = [c for c in index if rows[c].nunique() > 1] or index[:1]
+    if "data" in index:
+        texts = list(dict.fromkeys(rows.data))
+        rows = rows.assign(data=rows.data.map(dict(zip(texts, shorten(texts), strict=True))))
     groups = rows[rows.metric.isin(metrics)].groupby([*index, "metric"], sort=False).value
     cells = groups.agg(["mean", "min", "max", "size"])
 

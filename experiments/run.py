@@ -11,10 +11,10 @@ from experiments.arms import arm_names
 from experiments.launch.base import Job, make_job
 from experiments.launch.launchers import check_launcher, launch
 from experiments.launch.slurm import Queue, slurm_options
-from experiments.status import is_trained, minutes, state_of
+from experiments.status import count_of, is_trained, minutes, state_of
 from experiments.study import Study, collect, missing_evaluations, run_folder, run_name
 from mtp.config import TrainConfig
-from mtp.data.sources import SOURCES
+from mtp.data.sources import SOURCES, open_source
 from mtp.errors import BadInput
 from mtp.hardware import default_device, expected_flops
 from mtp.model.sizes import flops_per_token
@@ -50,11 +50,11 @@ def run(
     arms = {run_name(c): arm for c, arm in zip(configs, arm_names(configs), strict=True)}
     left = look(study, configs, args)
     announce(study, label, configs, left)
-    for name in left.elsewhere:
-        print(f"{arms[name]}: already under way in another process or job; left alone")
     if left.todo:
-        prepare(left.todo, args)
+        for source in {config.data.source for config in left.todo}:
+            open_source(source, args.data)  # refuses an unknown or missing one
         index.add(args.runs, study.name, label, arms)
+        prepare(left.todo, args)
         train(study, configs, left, args, slurm)
     folders = [run_folder(config, args.runs) for config in configs]
     if file.exists() or any(not missing_evaluations(study, folder) for folder in folders):
@@ -88,7 +88,7 @@ def look(study: Study, configs: list[TrainConfig], args: argparse.Namespace) -> 
 def announce(study: Study, label: str, configs: list[TrainConfig], left: Left) -> None:
     """The first line: how many runs, and about how long they will take here."""
     done = len(configs) - len(left.todo) - len(left.failed) - len(left.elsewhere)
-    line = f"{study.name} at scale {label}: {len(configs)} runs, {done} finished"
+    line = f"{study.name} at scale {label}: {count_of(len(configs))}, {done} finished"
     new = [config for config in left.todo if config.tokens]
     if new and len(new) == len(left.todo):
         rate, device = expected_flops()
@@ -159,21 +159,20 @@ def train(
 
 
 def finish(left: Left, arms: dict[str, str]) -> None:
-    """Raise BadInput if a run failed, is not finished, or is at work elsewhere."""
+    """Say which runs are at work elsewhere. Raise BadInput if a run failed or is not finished."""
+    for name in left.elsewhere:
+        print(f"{name}, {arms[name]}: already under way in another process or job; left alone")
+    if left.elsewhere:
+        print("once they have ended, the same command collects their rows")
     for line in left.failed + left.unfinished:
         name, _, text = line.partition(": ")
-        print(f"{arms.get(name, name)} ({name}): {text}", file=sys.stderr)
+        print(f"{name}, {arms[name]}: {text}", file=sys.stderr)
     if left.failed:  # first, since others may wait for them
-        raise BadInput(
-            f"{len(left.failed)} runs failed; run again with --retry once the cause is gone"
-        )
+        failed = count_of(len(left.failed))
+        raise BadInput(f"{failed} failed; run again with --retry once the cause is gone")
     if left.unfinished:
-        raise BadInput(f"{len(left.unfinished)} runs are not finished; the same command continues")
-    if left.elsewhere:
-        raise BadInput(
-            f"{len(left.elsewhere)} runs are under way in another process or job; once they have "
-            "ended, the same command collects their rows"
-        )
+        unfinished = count_of(len(left.unfinished))
+        raise BadInput(f"{unfinished} not finished; the same command continues")
 
 
 def study_precision(configs: list[TrainConfig], runs: Path, device: str) -> str:

@@ -53,6 +53,10 @@ def is_trained(folder: Path) -> bool:
     return read_status(folder).get("state") == "finished"
 
 
+def count_of(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"
+
+
 def minutes(seconds: float) -> str:
     """E.g. "30 s", "12 min", "3.4 h", "25 days"."""
     for unit, name in ((86400 * 2, "days"), (5400, "h"), (90, "min")):
@@ -75,7 +79,7 @@ def show_status(
     states = [state_of(study, run_folder(config, runs), queue) for config in configs]
     counts = Counter(state for state, _ in states)
     parts = [f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state]]
-    print(f"{study.name} at scale {label}, {len(configs)} runs: {', '.join(parts)}")
+    print(f"{study.name} at scale {label}, {count_of(len(configs))}: {', '.join(parts)}")
     if not every:
         return
     names = arm_names(configs)

@@ -62,7 +62,9 @@ def test_plan_and_status_of_all_studies_have_a_line_for_each(cli: Cli, tmp_path:
     plans, states = cli("plan", "--scale", "smoke"), cli("status", "--scale", "smoke")
     assert len(plans.out.splitlines()) == len(STUDIES) + 1 and plans.code == 0
     assert len(states.out.splitlines()) == len(STUDIES)
-    for name, plan_, state in zip(STUDIES, plans.out.splitlines(), states.out.splitlines()):
+    for name, plan_, state in zip(
+        STUDIES, plans.out.splitlines()[:-1], states.out.splitlines(), strict=True
+    ):
         assert plan_.startswith(f"{name} at scale smoke: ") and "not started" in state
     assert not list(tmp_path.iterdir())
 

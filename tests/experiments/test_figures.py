@@ -70,7 +70,6 @@ def test_the_same_rows_give_the_same_bytes_here_and_in_another_process(tmp_path:
     command = [sys.executable, "-m", "experiments", "plot", "--results", str(tmp_path / "results")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(re.findall(r"^figure: .*/cpu\.png$", done.stdout, re.MULTILINE)) == 3
-    assert done.stdout.count("\nmean over seeds ± half of their range\n") == 3
     for name in SWEEPS:
         there = [tmp_path / "results" / name / f"cpu.{kind}" for kind in ("svg", "png")]
         assert digests(there) == drawn[name]
@@ -193,13 +192,13 @@ def faults(figure: Figure) -> list[str]:
     for text in figure.findobj(Text):
         if not text.get_text().strip() or not text.get_visible() or text in undrawn:
             continue
-        if text.get_fontsize() / 2 < 6:
+        if float(text.get_fontsize()) / 2 < 6:
             found.append(f"{text.get_text()!r} is of {text.get_fontsize():g} points")
         box = text.get_window_extent(renderer)
         if min(box.x0 - edge.x0, box.y0 - edge.y0, edge.x1 - box.x1, edge.y1 - box.y1) < 0:
             found.append(f"{text.get_text()!r} is beyond the edge")
     for axes in figure.axes:
-        places = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) > 0]
+        places = [np.asarray(line.get_xydata()) for line in axes.lines]
         places = [axes.transData.transform(p) for p in places if np.isfinite(p).all()]
         for points in axes.collections:
             if isinstance(points, PathCollection):

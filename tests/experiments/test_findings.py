@@ -63,4 +63,4 @@ def test_one_seed_decides_nothing() -> None:
 def test_a_spread_is_the_mean_and_the_range_of_seeds() -> None:
     assert spread(pd.Series([1.0, 2.0])) == "1.50 (1.00 to 2.00)"
     assert spread(pd.Series([1.0])) == "1.00"
-    assert spread(pd.Series([], dtype=float)) == "not measured"
+    assert spread(pd.Series([float("nan")])) == "not measured"

@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments import jobs, results, study
+from experiments.changes import Changes
 from experiments.results import Measure
 from experiments.study import Study, collect, find, plan, record_file, rows_of, run_folder
 from mtp.config import TrainConfig
@@ -244,7 +245,7 @@ def test_a_study_goes_on_with_the_tokenizer_that_its_run_has_kept(
     base.mkdir()
     BPE.train(["the cat went to the hill"], 300).save(base)
     given = ["model.n=1", f"data.source=files:{texts}", f"data.tokenizer=run:{base}"]
-    (config,) = plan(find("sweep-n"), "smoke", given)
+    (config,) = plan(find("sweep-n"), "smoke", Changes(tuple(given)))
     folder = run_folder(config, tmp_path / "runs")
     stop_at(config, folder, data, 1)
     shutil.rmtree(base)
@@ -307,6 +308,7 @@ def a_study(config: TrainConfig, **changes: Any) -> Study:
             "runs": lambda scale: [config],
             "evaluations": {"end": measured},
             "figure": no_figure,
+            "finding": lambda rows: "nothing",
             "paper": lambda rows: rows,
             "table": ("weight",),
             "over_training": {"then": measured},

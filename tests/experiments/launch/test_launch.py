@@ -135,18 +135,18 @@ def test_a_run_whose_parent_is_killed_goes_on_is_not_started_twice_and_survives_
     parent.process.join()
     (folder,) = folders()
     pid = int(str(read_status(folder)["pid"]))
-    assert "running, step" in cli("status", *args).out
+    assert f"running in process {pid}, step" in cli("status", *args).out
 
     again = cli("run", *args)
-    assert again.code == 0 and f"{folder.name}: already under way" in again.out
+    assert again.code == 0 and f"{folder.name}, n=2: already under way" in again.out
     assert read_status(folder)["pid"] == pid and "to run by" not in again.out
 
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: "killed; will continue, step" in cli("status", *args).out)
     before = newest_step(folder / "checkpoint")
     last = cli("run", *args, "--launcher", "debug")
-    assert last.code == 0 and "1 runs, 0 finished" in last.out
-    assert cli("status", *args).out.split()[-1] == "finished"
+    assert last.code == 0 and "1 run, 0 finished" in last.out
+    assert "1 run: 1 finished" in cli("status", *args).out
     steps = steps_logged(folder)
     assert steps == list(range(1, steps[-1] + 1)) and 0 < before < steps[-1]
 
@@ -160,7 +160,11 @@ def test_a_run_killed_under_its_parent_is_a_failed_run_until_it_is_retried(
     (folder,) = folders()
     os.kill(int(str(read_status(folder)["pid"])), signal.SIGKILL)
     code, _, err = parent.end()
-    assert code == 2 and f"{folder.name}: FAILED at step" in err and "died without a message" in err
+    assert (
+        code == 2
+        and f"{folder.name}, n=2: FAILED at step" in err
+        and "died without a message" in err
+    )
     log = Path(err.split("; see ")[1].split("\n")[0])
     assert "engine:" in log.read_text()
     assert "FAILED at step" in cli("status", *args).out
@@ -187,7 +191,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(
         assert status["state"] == "interrupted"
         assert newest_step(folder / "checkpoint") == status["step"]
     last = cli("run", *args, "--launcher", "debug")
-    assert last.code == 0 and cli("status", *args).out.count(" finished\n") == 2
+    assert last.code == 0 and cli("status", *args).out.count("  finished\n") == 2
 
 
 def test_two_commands_at_once_train_a_run_once(
@@ -198,7 +202,7 @@ def test_two_commands_at_once_train_a_run_once(
     assert sorted(code or 0 for code, _, _ in ends) in ([0, 0], [0, 2])
     for code, _, err in ends:
         assert "Traceback" not in err and "FAILED" not in err
-        assert code == 0 or "1 runs are not finished; the same command continues" in err
+        assert code == 0 or "1 run not finished; the same command continues" in err
     steps = steps_logged(folder)
     assert steps == list(range(1, steps[-1] + 1)) and read_status(folder)["state"] == "finished"
 
@@ -218,7 +222,7 @@ def test_a_failed_run_is_listed_and_left_until_it_is_retried_and_the_others_fini
     monkeypatch.setattr(speculation, "measure", broken)
     first = cli("run", *args)
     lines = first.err.splitlines()
-    assert first.code == 2 and lines[-1].startswith("error: 1 runs failed") and calls[1] == 2
+    assert first.code == 2 and lines[-1].startswith("error: 1 run failed") and calls[1] == 2
     assert lines[-2].startswith("parallel-n2-s0-") and lines[-2].endswith(
         "RuntimeError: no luck today"
     )
@@ -252,7 +256,7 @@ def test_an_evaluation_that_is_killed_is_not_passed_over(
     monkeypatch.setattr(Debug, "run", lambda self, job: train_only(job))
     result = cli("run", *args)
     assert result.code == 2 and "to be evaluated: likelihood, decoding" in result.err
-    assert "1 runs are not finished; the same command continues" in result.err
+    assert "1 run not finished; the same command continues" in result.err
 
 
 def train_only(job: Job) -> None:
@@ -372,6 +376,7 @@ def test_every_gpu_gets_its_share_of_runs(monkeypatch: pytest.MonkeyPatch, tmp_p
             return Process(job)
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7b")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(9e9), 0))
     monkeypatch.setattr(local, "run_bytes", lambda _: 4e9)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from experiments import results
+from experiments.status import count_of
 from experiments.studies import decoding, decoding_bytes
 from experiments.study import find, plan
 from tests.conftest import Cli, Result
@@ -216,7 +217,7 @@ def test_the_summary_has_our_numbers_and_where_they_are(
     folder, run = made
     result = (folder / f"{study}.out").read_text()
     count = len(plan(find(study), "smoke"))
-    assert f"{study} at scale smoke: {count} runs, 0 finished" in result
+    assert f"{study} at scale smoke: {count_of(count)}, 0 finished" in result
     last = (
         "tokens per forward, code, chain, k=4, batch 1"
         if study == "decoding"

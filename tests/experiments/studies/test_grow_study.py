@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from experiments import results
+from experiments.changes import Changes
 from experiments.run import bases_first
 from experiments.study import find, plan, run_name
 from mtp.config import ModelConfig, TrainConfig
@@ -55,8 +56,8 @@ def test_the_base_is_trained_first_and_each_variant_begins_with_it(
 
 
 def test_overrides_reach_the_base_too() -> None:
-    for overrides in ([], ["model.dim=64"], ["tokens=1000"]):
-        base, *others = plan(find("grow-heads"), "smoke", overrides)
+    for overrides in ((), ("model.dim=64",), ("tokens=1000",)):
+        base, *others = plan(find("grow-heads"), "smoke", Changes(overrides))
         assert base.init == "" and {each.init for each in others} == {run_name(base)}
         assert bases_first([others[0], base]) == [[base], [others[0]]]
     configs = plan(find("grow-heads"), "paper")
@@ -70,8 +71,8 @@ def test_without_its_base_a_run_waits(run: Any, tmp_path: Path) -> None:
     (tmp_path / "runs" / base / "status.json").write_text(json.dumps(failed))
     result = run("run", "--launcher", "debug")
     assert result.code == 2 and result.err.count(f"waits for {base}, which it begins with") == 4
-    assert f"{base}: FAILED at step 0: the disk was full" in result.err
-    reported = "error: 1 runs failed; run again with --retry once the cause is gone"
+    assert f"{base}, n=1 parallel: FAILED at step 0: the disk was full" in result.err
+    reported = "error: 1 run failed; run again with --retry once the cause is gone"
     assert result.err.splitlines()[-1] == reported  # the same command would wait again
     assert not list((tmp_path / "runs").glob("*/checkpoint"))
 

@@ -63,7 +63,7 @@ def made(cli: Cli, tmp_path_factory: pytest.TempPathFactory, data: Path) -> tupl
         for study in STUDIES:
             result = run("run", study, "--launcher", "debug")
             assert result.code == 0, result
-            runs = [each.name for each in (folder / "runs").iterdir() if each.name != "logs"]
+            runs = [each.name for each in (folder / "runs").glob("*-n*-s*")]
             (folder / f"{study}.out").write_text(result.out)
             (folder / f"{study}.runs").write_text("\n".join(sorted(runs)))
     return folder, run
@@ -289,7 +289,8 @@ def test_three_seeds_are_drawn(made: tuple[Path, Made], study: str) -> None:
     rows = with_seeds(rows_of(made[0], study), 3)
     before = rows.copy()
     figure = find(study).figure(rows, results.paper())
-    (caption,) = words(figure)
+    caption, headline = words(figure)
+    assert headline.replace("\n", " ") == find(study).finding(rows)
     assert "(cpu scale)" in caption and "3 seeds" in caption
     assert rows.equals(before), "rows are read alone"
     figure.canvas.draw()
@@ -328,7 +329,7 @@ def test_the_caption_speaks_of_a_grey_panel_where_there_is_one(
 ) -> None:
     figure = find(study).figure(rows_of(made[0], study), results.paper())
     grey = [axes for axes in figure.axes if axes.get_facecolor()[:3] != (1, 1, 1)]
-    assert ["Grey panel" in text for text in words(figure)] == [bool(grey)]
+    assert "Grey panel" in words(figure)[0] if grey else "Grey panel" not in words(figure)[0]
     plt.close(figure)
 
 
@@ -445,9 +446,7 @@ def test_every_scale_has_a_plan(cli: Cli, name: str, scale: str) -> None:
     configs = plan(find(name), scale)
     result = cli("plan", name, "--scale", scale)
     assert result.code == 0 and result.out.startswith(f"{name} at scale {scale}")
-    for config in configs:
-        assert run_folder(config, Path()).name in result.out
-    assert f"{len(configs)} runs, " in result.out and "not counted" not in result.out
+    assert f"{len(configs)} run" in result.out and "not counted" not in result.out
     assert len({run_folder(c, Path()).name for c in configs}) == len(configs)
 
 
