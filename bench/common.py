@@ -1,7 +1,7 @@
 """What the benchmarks share: rows, tables, interleaved timing, peak memory, fresh processes.
 
-Numbers that are compared are measured side by side, in one run. Rows go to results/bench/NAME.csv,
-one for each number.
+Numbers that are compared are measured side by side, in one run. Rows go to
+results/mine/bench/NAME.csv, one for each number; with --renew to the committed ones.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 
 from mtp import hardware, records
-from mtp.command_line import new_parser
+from mtp.command_line import add_out, new_parser
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
 from mtp.files import write_atomically
@@ -41,7 +41,7 @@ def parser(bench: str, doc: str | None, seconds: float) -> argparse.ArgumentPars
     about = f"about how long the whole takes (default: {seconds:g})"
     new.add_argument("--seconds", type=float, default=seconds, help=about)
     new.add_argument("--quick", action="store_true", help="tiny shapes, to see that it works")
-    new.add_argument("--out", type=Path, default=Path("results/bench"), help="folder of the rows")
+    add_out(new, "bench")
     return new
 
 

@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench import common
 from experiments.bases import base, with_model
+from mtp.command_line import out_of
 from mtp.config import ModelConfig
 from mtp.decoding.generate import Generation, generate, stream
 from mtp.decoding.trees import Tree, chain
@@ -171,7 +172,7 @@ def main() -> None:
     args = common.parser("decode", __doc__, seconds=180).parse_args()
     transformers = common.transformers()
     transformers.logging.set_verbosity_error()
-    report = common.Report("decode", args.out, f", transformers {transformers.__version__}")
+    report = common.Report("decode", out_of(args), f", transformers {transformers.__version__}")
     model, batches, new = base("cpu").model, (1, 8, 32), 128
     if args.quick:
         model, batches, new = with_model(base("smoke"), layers=2).model, (1, 2), 4

@@ -25,6 +25,7 @@ from torch._inductor.utils import fresh_cache
 from bench import common
 from bench.train import trainer
 from experiments.bases import base, with_model
+from mtp.command_line import out_of
 from mtp.config import TrainConfig
 from mtp.errors import exit_cleanly
 from mtp.hardware import cores
@@ -180,7 +181,7 @@ def main() -> None:
         return worker(int(args.worker[0]), from_dict(TrainConfig, values))
     # every case is a variant of the same compiled layer
     torch._dynamo.config.recompile_limit = 64  # pyright: ignore[reportPrivateImportUsage]
-    report = common.Report("engine", args.out)
+    report = common.Report("engine", out_of(args))
     configs = shapes(args.quick)
     cases = [case for case in CASES if case[2] == "off" or not args.quick]
     with fresh_cache():  # compilations are measured too

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import common
+from mtp.command_line import out_of
 from mtp.config import ModelConfig
 from mtp.errors import exit_cleanly
 from mtp.hardware import synchronize
@@ -168,7 +169,7 @@ def main() -> None:
     if args.process:
         return print(json.dumps(run(int(args.process[0]), args.process[1])))
     end = time.monotonic() + args.seconds
-    report, precision = common.Report("loss", args.out), main_precision()
+    report, precision = common.Report("loss", out_of(args)), main_precision()
     config, rows = shape(args.quick)
     print(
         f"d={config.dim}, V={config.vocab}, {rows} x {config.context} tokens, {config.layers} "

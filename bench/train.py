@@ -26,6 +26,7 @@ import torch
 
 from bench import common
 from experiments.bases import base, with_model
+from mtp.command_line import out_of
 from mtp.config import TrainConfig
 from mtp.data.batches import Batches
 from mtp.errors import exit_cleanly
@@ -171,7 +172,7 @@ def measure(report: common.Report, name: str, config: TrainConfig, seconds: floa
 def main() -> None:
     args = common.parser("train", __doc__, seconds=240).parse_args()
     transformers = common.transformers()
-    report = common.Report("train", args.out, f", transformers {transformers.__version__}")
+    report = common.Report("train", out_of(args), f", transformers {transformers.__version__}")
     configs = shapes(args.quick)
     for name, config in configs.items():
         measure(report, name, config, args.seconds / len(configs))

@@ -7,22 +7,27 @@ interrupted evaluation. OUT/results.csv has one row per number; rows of other be
 and checkpoints stay in it.
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from evals.benchmarks.registry import BENCHMARKS, chosen
+from evals.benchmarks import NAMES
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
-from mtp.command_line import new_parser
-from mtp.errors import BadInput, exit_cleanly
+from mtp.command_line import add_out, new_parser, out_of
+from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.files import locked, must_be_writable, write_atomically
 from mtp.hardware import default_device, device_name
 from mtp.records import commit, versions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIELDS = [field.name for field in dataclasses.fields(Measured)]
 COLUMNS = [*FIELDS, "precision", "device", "versions", "commit"]
@@ -34,9 +39,9 @@ def parser(module: str) -> argparse.ArgumentParser:
     made = new_parser(module, __doc__)
     say = made.add_argument
     say("--checkpoint", type=Path, nargs="+", required=True, help="runs, or files in RUN/kept")
-    say("--benchmarks", required=True, help=f"of {', '.join(BENCHMARKS)}; with commas between")
+    say("--benchmarks", required=True, help=f"of {', '.join(NAMES)}; with commas between")
     add_source(made)
-    say("--out", type=Path, default=Path("results/evaluate"), help="(default: results/evaluate)")
+    add_out(made, "evaluate")
     say("--variant", action="append", default=[], metavar="NAME=VARIANT", help="mbpp=austin, ..")
     say("--samples", type=int, help="answers to each problem (default: the protocol's)")
     say("--temperatures", help="with commas between; 0 is greedy (default: the benchmark's)")
@@ -55,9 +60,12 @@ def parser(module: str) -> argparse.ArgumentParser:
 
 def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     """Measure, write OUT/results.csv and print the table. Returns all rows of OUT."""
-    wanted = chosen(args.benchmarks, args.variant)
+    import pandas as pd
+
+    for name in args.benchmarks.split(","):  # before the packages of benchmarks are imported
+        choose("benchmark", name, NAMES)
     options = Options(
-        out=args.out,
+        out=out_of(args),
         source=source_of(args),
         samples=args.samples,
         temperatures=temperatures(args.temperatures),
@@ -76,15 +84,39 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     most = max(candidate.config.n for candidate in candidates)
     if args.k and args.k > most:
         raise BadInput(f"--k is {args.k}; it must be from 1 to {most}, the most heads there are")
+    from evals.benchmarks.registry import chosen
+
+    wanted = chosen(args.benchmarks, args.variant)
     # Missing files are reported now, not after hours of drawing.
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)
     for (benchmark, protocol), problems in zip(wanted, data, strict=True):
-        found += benchmark.measure(candidates, problems, protocol, options)
+        new = benchmark.measure(candidates, problems, protocol, options)
+        report_skipped(new, candidates)
+        found += new
         # Written now: a later benchmark may fail.
-        rows = write(args.out / "results.csv", found, args.precision)
+        rows = write(options.out / "results.csv", found, args.precision)
     print(table(rows[measured(rows, found)]))
     return rows
+
+
+def report_skipped(found: Sequence[Measured], candidates: list[Candidate]) -> None:
+    """Say how many problems do not fit a model's context and so count as unsolved. Raises BadInput
+    if none fits: a model that was never asked has no score."""
+    contexts = {candidate.name: candidate.config.context for candidate in candidates}
+    for row in found:
+        if row.metric != "skipped" or not row.value:
+            continue
+        skipped = round(row.value * row.count)
+        what = f"problems of {row.benchmark} fit {row.checkpoint}'s context"
+        context = contexts.get(row.checkpoint)
+        if skipped == row.count:
+            raise BadInput(f"none of the {row.count} {what} of {context} tokens; nothing was asked")
+        print(
+            f"warning: {skipped} of {row.count} {what.replace(' fit', ' do not fit')} of {context} "
+            "tokens and count as unsolved",
+            file=sys.stderr,
+        )
 
 
 def temperatures(text: str | None) -> tuple[float, ...] | None:
@@ -97,6 +129,8 @@ def temperatures(text: str | None) -> tuple[float, ...] | None:
 def write(file: Path, found: Sequence[Measured], precision: str = "float32") -> pd.DataFrame:
     """Write the numbers into a file as rows with their origin. They replace rows of the same
     benchmarks, variants and checkpoints. Returns all rows of the file."""
+    import pandas as pd
+
     origin = {"precision": precision, "device": device_name()}
     origin |= {"versions": versions(), "commit": commit()}
     rows = pd.DataFrame([dataclasses.asdict(row) | origin for row in found], columns=COLUMNS)
@@ -113,6 +147,8 @@ def write(file: Path, found: Sequence[Measured], precision: str = "float32") -> 
 
 def read(file: Path) -> pd.DataFrame:
     """The rows of a file, none if it does not exist; every number as it was written."""
+    import pandas as pd
+
     kinds = {name: str for name in COLUMNS} | NUMBERS
     empty = {name: [""] for name in NUMBERS}
     try:
@@ -128,6 +164,8 @@ def read(file: Path) -> pd.DataFrame:
 
 def measured(rows: pd.DataFrame, found: Sequence[Measured]) -> pd.Series:
     """Which rows belong to a benchmark, variant and checkpoint that was just measured."""
+    import pandas as pd
+
     now = {(row.benchmark, row.variant, row.checkpoint) for row in found}
     return pd.Series(
         [key in now for key in zip(*(rows[n] for n in WHOSE), strict=True)], rows.index, bool
@@ -136,6 +174,7 @@ def measured(rows: pd.DataFrame, found: Sequence[Measured]) -> pd.Series:
 
 def table(rows: pd.DataFrame) -> str:
     """The measured numbers with their intervals, a line each; ROUGE as F1 only."""
+    import pandas as pd
 
     def cell(row: pd.Series) -> str:
         if pd.isna(row.low):

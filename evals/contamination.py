@@ -18,10 +18,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
-from evals.benchmarks.registry import BENCHMARKS
-from evals.harness.many_samples import Sampled
 from evals.harness.problems import Problem, Source, add_source, source_of
 from mtp.command_line import new_parser
 from mtp.data.corpus import open_corpus
@@ -102,6 +98,9 @@ def common(a: str, i: int, b: str, j: int) -> int:
 
 def texts_of(name: str, source: Source) -> list[tuple[str, str]]:
     """(id, prompt and reference) of each problem of a benchmark."""
+    from evals.benchmarks.registry import BENCHMARKS
+    from evals.harness.many_samples import Sampled
+
     choose("benchmark", name, REFERENCES)
     benchmark = BENCHMARKS[name]
     assert isinstance(benchmark, Sampled)
@@ -118,8 +117,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a CSV file of all problems")
     args = parser.parse_args()
     source, names = source_of(args), args.benchmarks.split(",")
-    texts = [text for name in names for text in texts_of(name, source)]
+    for name in names:  # before the packages of benchmarks are imported
+        choose("benchmark", name, REFERENCES)
     corpus = open_corpus(args.corpus)
+    import pandas as pd
+
+    texts = [text for name in names for text in texts_of(name, source)]
     if not corpus.train.tokens:
         raise BadInput(f"{args.corpus} has no training text")
     documents = (corpus.tokenizer.decode(ids.tolist()) for ids in corpus.train.documents())

@@ -16,11 +16,9 @@ from pathlib import Path
 
 from experiments.changes import Changes, variations
 from experiments.study import SCALES, STUDIES, Study, find, plan
-from mtp.command_line import new_parser
+from mtp.command_line import COMMITTED, MINE, new_parser
 from mtp.errors import BadInput, exit_cleanly
 from mtp.hardware import PEAK_FLOPS
-
-COMMITTED, MINE = Path("results"), Path("results/mine")
 
 
 @exit_cleanly

@@ -7,16 +7,20 @@ interval, from all rows in OUT, also those of earlier commands. Where a temperat
 points show the honest choice (by cross-validation) and small diamonds the oracle's.
 """
 
-import re
-from typing import NamedTuple
+from __future__ import annotations
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
 from evals import __main__ as command
 from experiments.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, finish, save, stack
+from mtp.command_line import out_of
 from mtp.errors import exit_cleanly
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, "#56b4e9", GREY)
 
@@ -48,6 +52,8 @@ LINE, REST = 0.25, 1.0  # inches: a score; a panel's title and axis
 def shown(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows that become points: of each metric those at the cross-validated temperature, or at
     the only one."""
+    import pandas as pd
+
     kept = rows[rows.metric.str.match("|".join(kind.metrics for kind in KINDS))]
     chosen = kept[kept.temperature == "cross-validated"]
     single = kept.groupby([*KEYS, "checkpoint"]).temperature.transform("nunique") == 1
@@ -89,6 +95,8 @@ def panel(
     axes: Axes, kind: Kind, points: pd.DataFrame, rows: pd.DataFrame, checkpoints: list[str]
 ) -> None:
     """Scores from top to bottom, in the order of the rows."""
+    import pandas as pd
+
     order = points.sort_index().drop_duplicates(KEYS)
     first = {name: i for i, name in enumerate(dict.fromkeys(order.benchmark))}
     order = order.sort_values("benchmark", key=lambda names: names.map(first), kind="stable")
@@ -147,7 +155,7 @@ def labels(order: list[tuple[str, str, str]], kind: Kind) -> list[str]:
 def main() -> None:
     args = command.parser("experiments.evaluate").parse_args()
     rows = command.evaluate(args)
-    for file in save(figure(rows), args.out / "results"):
+    for file in save(figure(rows), out_of(args) / "results"):
         print(file)
 
 

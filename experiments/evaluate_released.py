@@ -16,33 +16,31 @@ of the benchmarks, and functions of the standard library, which the models may w
 `--scale smoke` tries the path with a few problems and short answers.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from evals.__main__ import table, write
-from evals.benchmarks.registry import chosen
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.journal import Journal
 from evals.harness.problems import add_source, source_of
-from evals.probes.domains import domains
-from evals.probes.speculation import side_by_side
 from experiments import figures, results
 from experiments.decoding_speed import ways_of
-from mtp.command_line import new_parser
+from mtp.command_line import add_out, new_parser, out_of
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data import tokenizer
-from mtp.data.corpus import build
 from mtp.errors import BadInput, choose, exit_cleanly
-from mtp.formats import folders
 from mtp.hardware import default_device
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRAINED = ("200B", "1T")  # tokens of code
 NAMES = {trained: (f"7B_{trained}_1", f"7B_{trained}_4") for trained in TRAINED}
@@ -104,6 +102,8 @@ def imported(folder: Path, name: str, runs: Path) -> Path:
     if text is None:
         raise BadInput(f"{folder} has no tokenizer.model; it belongs beside the four checkpoints")
     print(f"importing {name}", flush=True)
+    from mtp.formats import folders
+
     model = folders.read_model(folder / name)
     if f"{model.config.n}" != name.rpartition("_")[2]:
         raise BadInput(f"{folder / name} has {model.config.n} heads; its name says otherwise")
@@ -117,6 +117,10 @@ def imported(folder: Path, name: str, runs: Path) -> Path:
 
 def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[Measured]:
     """Tokens per forward pass and speedup over k=1 of the greedy chain, for every k, on code."""
+    from evals.probes.domains import domains
+    from evals.probes.speculation import side_by_side
+    from mtp.data.corpus import build
+
     text = tokenizer.saved_name(candidate.text, candidate.folder)
     corpus = build(CorpusConfig("stdlib", text, max_mb=scale.max_mb, validation=0.5), data)
     prompts = domains(corpus, scale.prompt, scale.prompts)["code"]
@@ -151,10 +155,12 @@ def is_speeds(record: Mapping[str, Any]) -> bool:
 def measure(args: argparse.Namespace) -> pd.DataFrame:
     """Import, measure, write OUT/SCALE.csv."""
     choose("scale", args.scale, SCALES)
-    wanted = chosen(args.benchmarks, [])
-    for benchmark, _ in wanted:
-        choose("benchmark of the paper's Table 1:", benchmark.name, PAPER_NAMES)
+    for name in args.benchmarks.split(","):
+        choose("benchmark of the paper's Table 1:", name, PAPER_NAMES)
     check(args.checkpoints)
+    from evals.benchmarks.registry import chosen  # its packages take a second to import
+
+    wanted = chosen(args.benchmarks, [])
     scale = SCALES[args.scale]
     options = Options(
         out=args.runs / f"answers-{args.scale}",
@@ -270,8 +276,9 @@ def main() -> None:
     say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
     say("--runs", type=Path, default=Path("runs/released"), help="where the imported are kept")
     say("--data", type=Path, default=Path("data"), help="where corpora are kept")
-    say("--out", type=Path, default=Path("results/evaluate-released"), help="rows and figure")
+    add_out(parser, "evaluate-released")
     args = parser.parse_args()
+    args.out = out_of(args)
     rows = measure(args)
     print(table(rows))
     for file in figures.save(figure(rows, results.paper()), args.out / args.scale):

@@ -18,8 +18,8 @@ from mtp.files import locked, write_atomically
 from mtp.hardware import default_device, device_name
 from mtp.model import loading
 from mtp.overrides import from_dict
-from mtp.training.distributed import is_first_rank
 from mtp.training.progress import read_status, write_status
+from mtp.training.rank import is_first_rank
 from mtp.training.run import check_corpus, saved_tokenizer, train
 
 

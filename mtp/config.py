@@ -181,6 +181,9 @@ class CorpusConfig:
     validation: float = 0.02
 
 
+SINKS = ("tensorboard", "wandb", "trackio")  # of mtp/training/sinks.py
+
+
 @dataclass(frozen=True)
 class Execution:
     """How a run is executed. None of this defines the result: it may change when the run continues,
@@ -192,6 +195,8 @@ class Execution:
     attention, compile   "auto" lets mtp/training/engine.py choose and say why
     log_every, eval_every, save_every   in steps; 0: only at the end for the log and the checkpoint,
                 never for validation
+    log_to      where metrics go besides metrics.jsonl: tensorboard, wandb, trackio, or several of
+                them with commas; empty: nowhere (mtp/training/sinks.py)
     """
 
     micro: int = 0
@@ -201,6 +206,7 @@ class Execution:
     log_every: int = 10
     eval_every: int = 0
     save_every: int = 0
+    log_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -238,6 +244,8 @@ class TrainConfig(Execution):
         for name in ("scheme", "precision", "attention", "compile"):
             allowed = get_args(typing.get_type_hints(type(self))[name])
             choose(name, getattr(self, name), allowed)
+        for name in filter(None, self.log_to.split(",")):
+            choose("log_to", name, SINKS)
         if (self.tokens > 0) == (self.epochs > 0):
             raise BadInput(
                 f"the budget is tokens={self.tokens:g}, epochs={self.epochs:g}; set exactly one of "

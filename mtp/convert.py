@@ -26,6 +26,7 @@ from mtp.command_line import new_parser
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import load, load_if_any
 from mtp.errors import exit_cleanly
+from mtp.files import refuse_existing
 from mtp.head_types import HEADS
 
 FORMATS = ("hf", "released", "all")  # of mtp/formats/folders.py, which needs torch
@@ -34,12 +35,14 @@ FORMATS = ("hf", "released", "all")  # of mtp/formats/folders.py, which needs to
 @exit_cleanly
 def main() -> None:
     args = _parser().parse_args()
+    refuse_existing(args.dest)  # before all the reading, and before torch is imported
+    if args.command != "import":
+        run_config(args.source)
     from mtp.formats import folders
-    from mtp.formats.folders import new_folder, read_model, refuse_existing, save_run
+    from mtp.formats.folders import new_folder, read_model, save_run
     from mtp.model.loading import load_model
     from mtp.model.surgery import drop_heads, grow_heads
 
-    refuse_existing(args.dest)  # before all the reading
     tokenizer = load_if_any(args.source)
     without = "mtp.train makes a new one"
     if args.command == "import":

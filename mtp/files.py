@@ -38,6 +38,12 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def refuse_existing(dest: Path) -> None:
+    """Raise BadInput if `dest` exists already."""
+    if dest.exists() or dest.is_symlink():
+        raise BadInput(f"{dest} exists; choose another folder")
+
+
 # --------------------------------------------------------------------------------------------------
 # writing
 

@@ -103,6 +103,23 @@ def flops_of(gpu: str, count: int) -> tuple[float, str]:
     return GPU_SHARE * PEAK_FLOPS[gpu] * count, f"{count} x {gpu}"
 
 
+def other_load() -> str:
+    """A line of advice if other programs keep this machine's cores busy and torch uses several;
+    else ""."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if has_gpu() or threads == 1 or not hasattr(os, "getloadavg"):
+        return ""
+    load = os.getloadavg()[0]
+    if load < cores():
+        return ""
+    return (
+        f"warning: other programs keep the {cores()} cores busy (load {load:.1f}); with "
+        "OMP_NUM_THREADS=1 threads do not wait for each other"
+    )
+
+
 def has_compiler() -> bool:
     """Whether torch.compile can work on a CPU."""
 

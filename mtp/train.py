@@ -20,7 +20,7 @@ from mtp.errors import BadInput, exit_cleanly
 from mtp.files import parse_json
 from mtp.overrides import from_dict
 from mtp.training import finetune
-from mtp.training.distributed import is_first_rank
+from mtp.training.rank import is_first_rank
 from mtp.training.signals import Interrupted
 
 

@@ -1,15 +1,15 @@
 """What is evaluated, with which options, and the resulting numbers: shared by all kinds of
 benchmarks."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from evals.harness.problems import Dataset, Source
 from evals.harness.protocol import Protocol
@@ -17,10 +17,13 @@ from mtp.checkpoint import kept_file, kept_step, must_be_saved, run_config
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput, choose
-from mtp.model.loading import load_kept, load_model
-from mtp.model.model import MultiTokenTransformer
 
-PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+
+    from mtp.model.model import MultiTokenTransformer
+
+PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}  # torch's names
 HELD = 2  # models kept in memory: a pair to be compared, benchmark after benchmark
 _held: dict[Hashable, tuple[MultiTokenTransformer, str]] = {}
 
@@ -50,6 +53,10 @@ class Candidate:
     def _loaded(self) -> tuple[MultiTokenTransformer, str]:
         """The model and its hash, read once for all benchmarks of a command while the files stay
         the same."""
+        import torch
+
+        from mtp.model.loading import load_kept, load_model
+
         if self.step is None:
             sums = sorted((self.folder / "checkpoint").glob("*/sums.json"))
             files = tuple(file.read_bytes() for file in sums)
@@ -64,7 +71,7 @@ class Candidate:
                 model = load_model(self.folder)
             else:
                 model = load_kept(self.folder, self.step, self.config)
-            model = model.to(self.device, PRECISIONS[self.precision]).eval()
+            model = model.to(self.device, getattr(torch, PRECISIONS[self.precision])).eval()
             _held[key] = model, weights_sha256(model)
         return _held[key]
 
@@ -72,6 +79,8 @@ class Candidate:
 def weights_sha256(model: torch.nn.Module) -> str:
     """Distinguishes a model from another one of the same folder, for instance after more
     training."""
+    import torch
+
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())

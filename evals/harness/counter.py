@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from mtp.command_line import has_terminal
+
 SECONDS = 20.0  # between lines of progress where there is no terminal
 
 
@@ -16,7 +18,7 @@ class Counter:
         self.title, self.total, self.done, self.new = title, total, 0, 0
         self.start = self.printed = time.monotonic()
         self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-        self.bar = tqdm(desc=title, total=total, disable=not sys.stderr.isatty(), leave=False)
+        self.bar = tqdm(desc=title, total=total, disable=not has_terminal(), leave=False)
 
     def skip(self, count: int) -> None:
         """So many are done already."""

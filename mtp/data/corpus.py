@@ -25,12 +25,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from tqdm import tqdm
 
-from mtp.command_line import new_parser
+from mtp.command_line import has_terminal, new_parser
 from mtp.config import CorpusConfig
 from mtp.errors import BadInput, exit_cleanly
 from mtp.data.pairs import RECORD_BYTES, Pairs, PairsWriter, from_text, read_lengths
 from mtp.data.shards import ShardWriter, Split
-from mtp.files import atomic_folder, file_sha256, locked
+from mtp.files import FULL, atomic_folder, file_sha256, locked
 from mtp.data.sources import Document, Source, open_source, pieces, reason_to_drop
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, names_a_path, from_name, load
 
@@ -69,6 +69,8 @@ def open_corpus(folder: Path) -> Corpus:
 
     Sizes are always checked; shards are hashed if they have at most VERIFY_BYTES in all.
     """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such corpus")
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         if manifest.pop("sha256") != _digest(manifest):
@@ -116,7 +118,12 @@ def build(
         waiting = partial(_log, f"waiting for another process to build {folder.name}", progress)
         with locked(root / f".{folder.name}.lock", waiting=waiting):
             if not folder.exists():
-                _build(folder, config, source, tokenizer, progress)
+                try:
+                    _build(folder, config, source, tokenizer, progress)
+                except OSError as error:
+                    if error.errno not in FULL:
+                        raise
+                    raise BadInput(f"no space left for the corpus {folder}") from None
     return open_corpus(folder)
 
 
@@ -321,7 +328,7 @@ def _damage(file: Path, how: str) -> str:
 @contextmanager
 def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
     """A progress bar of bytes on a terminal, or one line in a log. A total of 0 is unknown."""
-    if not sys.stderr.isatty():
+    if not has_terminal():
         _log(f"{title}, {total / 1e6:.1f} MB" if total else title, progress)
         progress = False
     with tqdm(

@@ -10,7 +10,7 @@ from mtp.checkpoint import Checkpoint, save_tensors
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import Tokenizer, from_name, same_tokenizer, saved_name
 from mtp.errors import BadInput, choose
-from mtp.files import atomic_folder, must_be_writable
+from mtp.files import atomic_folder, must_be_writable, refuse_existing
 from mtp.formats import hugging_face, released
 from mtp.formats.weights import build_model, model_config, read_json, read_safetensors, write_json
 from mtp.model.model import MultiTokenTransformer
@@ -53,12 +53,6 @@ FORMATS: dict[str, Write] = {
     "released": released.write_released,
     "all": write_all,
 }
-
-
-def refuse_existing(dest: Path) -> None:
-    """Raise BadInput if `dest` exists already."""
-    if dest.exists() or dest.is_symlink():
-        raise BadInput(f"{dest} exists; choose another folder")
 
 
 def new_folder(dest: Path) -> AbstractContextManager[Path]:

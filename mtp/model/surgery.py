@@ -113,6 +113,8 @@ def grow_heads(
 def grown_config(c: ModelConfig, n: int, head: str, matched: bool = False) -> ModelConfig:
     """The config of what `grow_heads` returns for a model of config `c`; BadInput as there."""
     HEADS[head]  # refused if it is not there
+    if n < c.n:
+        raise BadInput(f"n is {n}, fewer than the model's {c.n} heads; `drop` makes fewer of them")
     if c.n > 1 and c.head != head:
         raise BadInput(f"the model has {c.n} {c.head} heads; drop them before growing {head} ones")
     if n <= c.n:

@@ -20,11 +20,6 @@ from mtp.model.model import MultiTokenTransformer
 T = TypeVar("T")
 
 
-def is_first_rank() -> bool:
-    """Whether this process is the first of its run, before or after `start`."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def start() -> tuple[int, int]:
     """Rank and world size; joins torch.distributed if torchrun or Slurm has set it up."""
     world = int(os.environ.get("WORLD_SIZE", "1"))

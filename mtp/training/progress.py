@@ -1,7 +1,5 @@
-"""What a run reports while it trains: metrics.jsonl, status.json, and a bar or plain lines.
-
-With the `tensorboard` extra installed and MTP_TENSORBOARD=1 set, the metrics go there too.
-"""
+"""What a run reports while it trains: metrics.jsonl, status.json, and a bar or plain lines; and
+other places that `log_to` names (mtp/training/sinks.py)."""
 
 import contextlib
 import json
@@ -13,24 +11,37 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mtp.errors import BadInput
+from mtp.command_line import has_terminal
 from mtp.files import write_atomically
 from mtp.training.clock import Clock
+from mtp.training.sinks import Sinks
 
 STATUS_SECONDS = 1.0  # between writes of status.json
+LINE_SECONDS = 2.0  # between plain lines, where there is no terminal
 
 
 class Progress:
-    """The records of a run in `folder`, from `step` on. `quiet` is for all ranks but the first."""
+    """The records of a run in `folder`, from `step` on.
 
-    def __init__(self, folder: Path, step: int, steps: int, quiet: bool = False) -> None:
+    quiet   for all ranks but the first
+    log_to  the names of other sinks, which are told the run's `config`
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        step: int,
+        steps: int,
+        quiet: bool = False,
+        log_to: str = "",
+        config: dict[str, Any] | None = None,
+    ) -> None:
         self.folder, self.steps, self.quiet = folder, steps, quiet
         self.step, self.start, self.written = step, time.monotonic(), 0.0
         self.clock = Clock()
-        self.bar = tqdm(
-            total=steps, initial=step, unit="step", disable=quiet or not sys.stderr.isatty()
-        )
-        self.board = None if quiet else _tensorboard(folder)
+        self.bar = tqdm(total=steps, initial=step, unit="step", disable=quiet or not has_terminal())
+        self.shown = -LINE_SECONDS  # when the last plain line was printed
+        self.sinks = Sinks("" if quiet else log_to, folder, config or {}, step, self.say)
         if not quiet:
             self._drop_rows_after(step)
             self.tick(step, force=True)
@@ -47,15 +58,12 @@ class Progress:
         row = row | {"eta_seconds": self._eta(row["step"])}
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
-        if self.board:
-            for key, value in row.items():
-                values = value if isinstance(value, list) else [value]
-                for i, v in enumerate(values):
-                    name = f"{key}/head {i + 1}" if isinstance(value, list) else key
-                    if v is not None:
-                        self.board.add_scalar(name, v, row["step"])
+        self.sinks.log(row)
         if self.bar.disable:
-            self.say(_line(row, self.steps))
+            last = row["step"] == self.steps or "loss" not in row
+            if last or time.monotonic() - self.shown >= LINE_SECONDS:
+                self.shown = time.monotonic()
+                self.say(_line(row, self.steps))
         elif "loss" in row:
             self.bar.set_postfix_str(f"loss {row['loss'][0]:.3f}")
 
@@ -69,8 +77,7 @@ class Progress:
     def finish(self, state: str) -> None:
         """Close the records; status.json says how the run ended."""
         self.bar.close()
-        if self.board:
-            self.board.close()
+        self.sinks.close()
         self._status(state, self.step)
 
     def _eta(self, step: int) -> float | None:
@@ -140,15 +147,3 @@ def _line(row: dict[str, Any], steps: int) -> str:
     if row["eta_seconds"] is not None:
         parts.append(f"ETA {row['eta_seconds']:.0f} s")
     return " | ".join(parts)
-
-
-def _tensorboard(folder: Path) -> Any:
-    if os.environ.get("MTP_TENSORBOARD") != "1":
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise BadInput(
-            "MTP_TENSORBOARD=1 needs the tensorboard extra: pip install -e '.[tensorboard]'"
-        ) from None
-    return SummaryWriter(str(folder / "tensorboard"))

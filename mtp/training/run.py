@@ -20,7 +20,7 @@ from mtp.data.tokenizer import Tokenizer, load_if_any, same_tokenizer
 from mtp.errors import BadInput
 from mtp.files import locked, parse_json, write_atomically
 from mtp.overrides import differences, execution, from_dict, same_run, to_json
-from mtp.training.distributed import is_first_rank
+from mtp.training.rank import is_first_rank
 from mtp.training.trainer import Trainer
 
 

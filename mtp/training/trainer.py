@@ -21,7 +21,7 @@ from mtp.model.model import MultiTokenTransformer
 from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
-from mtp.training import distributed, finetune
+from mtp.training import distributed, finetune, sinks
 from mtp.training.engine import choose_engine
 from mtp.training.executions import record_execution
 from mtp.training.progress import Progress
@@ -107,12 +107,15 @@ class Trainer:
         self.loss_sums = torch.zeros(config.model.n, dtype=torch.float64)  # since the last log
         self.loss_steps = 0  # how many steps are summed
 
+        sinks.check(config.log_to)
         self.notes: list[str] = []  # lines to print when training begins
         if config.warmup >= self.steps:
             self.notes.append(
                 f"warning: warmup is {config.warmup} steps and the run has {self.steps}, so the "
                 "learning rate never reaches lr; set a smaller warmup"
             )
+        if busy := hardware.other_load():
+            self.notes.append(busy)
         if isinstance(corpus.train, Pairs):
             self.notes.append(corpus.train.summary(config.model.context))
         if config.init:
@@ -243,7 +246,14 @@ class Trainer:
         """Train to the end. Raises Interrupted when it has saved after a signal, and BadInput if
         the loss is no longer a number."""
         with catch_signals() as caught:
-            progress = Progress(self.folder, self.step, self.steps, quiet=self.rank > 0)
+            progress = Progress(
+                self.folder,
+                self.step,
+                self.steps,
+                quiet=self.rank > 0,
+                log_to=self.config.log_to,
+                config=dataclasses.asdict(self.config),
+            )
             try:
                 self._loop(progress, caught)
             except Exception:

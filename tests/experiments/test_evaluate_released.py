@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 
-from evals.harness import candidates
 from evals.harness.candidates import Candidate
 from experiments import evaluate_released
 from experiments.evaluate_released import NAMES, figure
@@ -20,6 +19,7 @@ from experiments.figures import save
 from mtp.config import ModelConfig
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.formats.released import write_released
+from mtp.model import loading
 from mtp.model.model import MultiTokenTransformer
 from tests.conftest import MBPP_LINES, Result
 from tests.evals.sandbox.test_sandbox import need
@@ -61,8 +61,8 @@ def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
 ) -> None:
     need()
     loaded = list[str]()
-    load = candidates.load_model
-    monkeypatch.setattr(candidates, "load_model", lambda f: loaded.append(f.name) or load(f))
+    load = loading.load_model
+    monkeypatch.setattr(loading, "load_model", lambda f: loaded.append(f.name) or load(f))
     result = evaluate()
     assert result.code == 0, result.err
     assert loaded == MODELS, "each once, for two benchmarks and decoding"

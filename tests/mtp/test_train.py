@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.changes import Changes
 from experiments.study import find, plan
 from mtp import train as train_command
 from mtp.checkpoint import run_config
@@ -173,7 +174,7 @@ def test_the_vocabulary_follows_the_tokenizer_unless_it_is_set(
     train(make_config(tokens=4 * 32), other, data)
     overrides = [text.format(run=other) for text in overrides]
     assert train_command.config_of(tmp_path / "run", None, overrides).model.vocab == vocab
-    (config, *_) = plan(find("sweep-n"), "cpu", overrides)
+    (config, *_) = plan(find("sweep-n"), "cpu", Changes(tuple(overrides)))
     assert config.model.vocab == (2048 if "run:" in overrides[0] else vocab)
 
 

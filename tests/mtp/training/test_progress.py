@@ -1,14 +1,12 @@
 """What a run reports while it trains."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mtp.errors import BadInput
 from mtp.training import clock, progress
 from mtp.training.clock import Clock
 from mtp.training.progress import Progress, read_status
@@ -45,33 +43,9 @@ def test_the_log_has_every_field_and_the_loss_falls(
         last < 0.6 * first for first, last in zip(found[0]["loss"], found[-1]["loss"], strict=True)
     )
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("step ")]
-    assert len(lines) == 10
+    assert 2 <= len(lines) <= 10 and lines[0].startswith("step 8/80")
     for part in ("step 80/80", "loss per head", "lr", "grad norm", "tokens/s", "MB", "ETA 0 s"):
         assert part in lines[-1]
-
-
-def test_metrics_go_to_tensorboard(
-    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("tensorboard", reason="the tensorboard extra is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    monkeypatch.setenv("MTP_TENSORBOARD", "1")
-    train(make_config(tokens=4 * 4 * 32), tmp_path / "run", data)
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert {"loss/head 1", "loss/head 2", "lr", "grad_norm"} <= set(events.Tags()["scalars"])
-    expected = [(row["step"], row["loss"][1]) for row in rows(tmp_path / "run")]
-    got = [(e.step, e.value) for e in events.Scalars("loss/head 2")]
-    assert got == [(step, pytest.approx(value)) for step, value in expected]
-
-
-def test_tensorboard_without_the_extra_is_bad_input(
-    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MTP_TENSORBOARD", "1")
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(BadInput, match="tensorboard extra"):
-        train(make_config(), tmp_path / "run", data)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -146,6 +120,19 @@ def test_speed_and_eta_leave_out_validation_saving_and_the_first_step(
     for row in logged:
         assert row["tokens_per_second"] == pytest.approx(4 * 32 / 0.5)
         assert row["eta_seconds"] == pytest.approx(0.5 * (12 - row["step"]))
+
+
+def test_a_log_has_a_line_every_two_seconds_and_the_last(
+    tmp_path: Path, fake: FakeTime, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = Progress(tmp_path, 0, 10)
+    row = {"loss": [1.0], "lr": 1.0, "grad_norm": 1.0, "peak_memory_mb": 1.0}
+    for step in range(1, 11):
+        report.log(row | {"step": step})
+        fake.now += 0.8
+    shown = [line.split()[1] for line in capfd.readouterr().err.splitlines()]
+    assert shown == ["1/10", "4/10", "7/10", "10/10"]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 10  # there, every one
 
 
 # --------------------------------------------------------------------------------------------------
