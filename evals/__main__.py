@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.benchmarks import NAMES
+from evals.benchmarks.names import NAMES
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
 from mtp.command_line import add_out, new_parser, out_of
@@ -90,33 +90,39 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     # Missing files are reported now, not after hours of drawing.
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)
+    unasked = list[str]()
     for (benchmark, protocol), problems in zip(wanted, data, strict=True):
         new = benchmark.measure(candidates, problems, protocol, options)
-        report_skipped(new, candidates)
+        if none := report_skipped(new, candidates):
+            unasked.append(none)
+            continue
         found += new
         # Written now: a later benchmark may fail.
         rows = write(options.out / "results.csv", found, args.precision)
-    print(table(rows[measured(rows, found)]))
+    if found:
+        print(table(rows[measured(rows, found)]))
+    if unasked:
+        raise BadInput("; ".join(unasked))
     return rows
 
 
-def report_skipped(found: Sequence[Measured], candidates: list[Candidate]) -> None:
-    """Say how many problems do not fit a model's context and so count as unsolved. Raises BadInput
-    if none fits: a model that was never asked has no score."""
+def report_skipped(found: Sequence[Measured], candidates: list[Candidate]) -> str:
+    """Say how many problems do not fit a model's context and so count as unsolved. If none fits,
+    return a line that says so: a model that was never asked has no score."""
     contexts = {candidate.name: candidate.config.context for candidate in candidates}
     for row in found:
         if row.metric != "skipped" or not row.value:
             continue
-        skipped = round(row.value * row.count)
-        what = f"problems of {row.benchmark} fit {row.checkpoint}'s context"
-        context = contexts.get(row.checkpoint)
+        skipped, context = round(row.value * row.count), contexts.get(row.checkpoint)
+        whose = f"{row.checkpoint}'s context of {context} tokens"
         if skipped == row.count:
-            raise BadInput(f"none of the {row.count} {what} of {context} tokens; nothing was asked")
+            return f"none of the {row.count} problems of {row.benchmark} fits {whose}; no rows"
         print(
-            f"warning: {skipped} of {row.count} {what.replace(' fit', ' do not fit')} of {context} "
-            "tokens and count as unsolved",
+            f"warning: {skipped} of {row.count} problems of {row.benchmark} do not fit {whose} and "
+            "count as unsolved",
             file=sys.stderr,
         )
+    return ""
 
 
 def temperatures(text: str | None) -> tuple[float, ...] | None:

@@ -16,12 +16,7 @@ def likelihood(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list
     """Loss and accuracy per head, and bits per byte, on the whole validation split."""
     from evals.probes import held_out
 
-    found = held_out.measure(model, corpus)
-    rows = [Measure("bits per byte", found.bits_per_byte, found.targets[0])]
-    for i, count in enumerate(found.targets):
-        rows.append(Measure(f"loss, head {i + 1} (nats)", found.loss[i], count))
-        rows.append(Measure(f"accuracy, head {i + 1} (%)", 100 * found.accuracy[i], count))
-    return rows
+    return [Measure(*row) for row in held_out.measure(model, corpus).rows()]
 
 
 def decoding(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:

@@ -22,12 +22,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
-def new_parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser for `python -m MODULE` that prints `description`, the module's docstring, as it is
-    written."""
+def new_parser(
+    module: str, description: str | None, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    """A parser for `python -m MODULE` that prints `description`, the module's docstring, and
+    `epilog` as they are written."""
     return Parser(
         prog=f"python -m {module}",
         description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

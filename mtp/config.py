@@ -50,10 +50,20 @@ MAX_CONTEXT = 2**24  # beyond any model's; a table of positions is built before 
 class ModelConfig:
     """A Llama trunk with n prediction heads (section 2, Appendix B).
 
+    dim            D, the width of the residual stream
     layers         L, counted as in Table S14: trunk and transformer heads together
+    attn_heads     attention heads of a layer
+    kv_heads       key-value heads of a layer, which attention heads share in groups; 0: as many as
+                   attention heads
+    vocab          V, the ids of the tokenizer; follows data.tokenizer and data.vocab unless set
     n              how many future tokens are predicted at each position
+    head           the head type: parallel, causal, anticausal, linear, replicated, or FILE.py:NAME
+                   of your own (docs/extending.md)
     extra_layers   trunk layers added on top of the parameter match ("+3 layers" in Table S4)
     hidden         SwiGLU width; 0 takes 8/3 dim, rounded up as Llama does
+    context        T, the tokens of a window
+    rope_base      base of the rotary positions' wavelengths
+    norm_eps       added to the mean square in RMSNorm
     embedding_std  standard deviation of the embedding's initial weights; the paper gives none
     head_dim       width of an attention head; 0 takes dim / attn_heads
     rope_scaling   none | linear:FACTOR | llama3:FACTOR,LOW,HIGH,CONTEXT; imported checkpoints have
@@ -192,9 +202,11 @@ class Execution:
     micro       sequences per forward pass on one device; 0: the whole batch at once
     scheme      how the heads' cross-entropies share memory (mtp/objective/cross_entropy.py); all
                 three give the same gradients
-    attention, compile   "auto" lets mtp/training/engine.py choose and say why
-    log_every, eval_every, save_every   in steps; 0: only at the end for the log and the checkpoint,
-                never for validation
+    attention   the kernel; auto lets mtp/training/engine.py choose and say why
+    compile     whether torch compiles the step; auto as for attention
+    log_every   steps between rows of metrics.jsonl; 0: only at the end
+    eval_every  steps between validations; 0: none
+    save_every  steps between checkpoints; 0: only at the end
     log_to      where metrics go besides metrics.jsonl: tensorboard, wandb, trackio, or several of
                 them with commas; empty: nowhere (mtp/training/sinks.py)
     """
@@ -214,10 +226,17 @@ class TrainConfig(Execution):
     """One training run: what defines its result (Table S13's columns), and how it is executed.
 
     batch       sequences per optimizer step, over all devices and accumulation steps
-    tokens      the budget in tokens (padding of pairs counts), or `epochs` in passes over the data;
-                exactly one of them is set
+    tokens      the budget in tokens (padding of pairs counts); set either this or epochs
+    epochs      the budget in passes over the data
+    lr          the highest learning rate, reached at the end of the warm-up
     min_lr      the cosine decays to lr * min_lr ("decay ratio" in Table S13)
-    precision   "auto" follows the device; any other value is part of the run's identity
+    warmup      steps in which the learning rate rises linearly
+    weight_decay  AdamW's, on matrices alone
+    beta1       AdamW's decay of the mean gradient
+    beta2       AdamW's decay of the mean squared gradient
+    clip        the largest norm of the gradient; larger ones are scaled down to it
+    precision   auto follows the device; any other value is part of the run's identity
+    seed        of the initial weights and the order of the data
     keep_every  keep the weights of every such step for good, to see what is learned when; 0: none
     init        the run to start from (mtp/training/finetune.py): its folder, or its name if it is
                 beside this one; empty: start with random weights
@@ -241,9 +260,8 @@ class TrainConfig(Execution):
     init: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("scheme", "precision", "attention", "compile"):
-            allowed = get_args(typing.get_type_hints(type(self))[name])
-            choose(name, getattr(self, name), allowed)
+        for name in CHOICES:
+            choose(name, getattr(self, name), CHOICES[name])
         for name in filter(None, self.log_to.split(",")):
             choose("log_to", name, SINKS)
         if (self.tokens > 0) == (self.epochs > 0):
@@ -259,3 +277,11 @@ class TrainConfig(Execution):
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
         if self.micro and self.batch % self.micro:
             raise BadInput(f"micro {self.micro} does not divide batch {self.batch}")
+
+
+# The fields whose type lists their values.
+CHOICES = {
+    name: get_args(hint)
+    for name, hint in typing.get_type_hints(TrainConfig).items()
+    if typing.get_origin(hint) is Literal
+}

@@ -1,6 +1,7 @@
 """Configs to and from JSON, "field=value" overrides, and the id of a run."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -54,6 +55,7 @@ def _without(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return found
 
 
+@functools.lru_cache(maxsize=4096)
 def config_id(config: TrainConfig) -> str:
     """The run's id: 12 hex digits of the sha256 of its `identity`."""
     text = json.dumps(identity(config), sort_keys=True)
@@ -91,7 +93,7 @@ def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") ->
     """Build a config from nested dictionaries; unknown keys and wrong types raise BadInput."""
     if not isinstance(values, dict):
         raise BadInput(f"{where.rstrip('.') or 'a config'} is {values!r}; it must be named fields")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for key in values:
         choose(f"key {where}{key}: field", key, hints)
     built = {k: _convert(hints[k], v, f"{where}{k}") for k, v in values.items()}
@@ -119,6 +121,11 @@ def override(config: T, assignments: list[str]) -> T:
         choose(f"field in override {text!r}:", last, inner)
         inner[last] = value
     return from_dict(type(config), values)  # pyright: ignore[reportReturnType]
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

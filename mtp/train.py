@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mtp import fields
 from mtp.command_line import new_parser
 from mtp.config import TrainConfig
 from mtp.data.sources import open_source
@@ -26,11 +27,13 @@ from mtp.training.signals import Interrupted
 
 @exit_cleanly
 def main() -> None:
-    parser = new_parser("mtp.train", __doc__)
+    parser = new_parser("mtp.train", __doc__, epilog=f"fields:\n\n{fields.as_text()}")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder")
     parser.add_argument("--config", type=Path, help="a config.json to start from")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where corpora are built")
-    parser.add_argument("overrides", nargs="*", metavar="field=value", help="e.g. model.n=4")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="field=value", help="e.g. model.n=4; all fields are below"
+    )
     args = parser.parse_args()
     config = config_of(args.run, args.config, args.overrides)
     open_source(config.data.source, args.data)  # refuses an unknown or missing one

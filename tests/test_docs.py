@@ -277,6 +277,6 @@ def test_the_study_runs_and_draws(
     monkeypatch.setattr(studies, "STUDIES", (*studies.STUDIES, "small-n"))
     done = cli("run", "small-n", "--scale", "smoke", "--launcher", "debug", *small)
     assert done.code == 0, done.err
-    (file,) = (tmp_path / "results" / "small-n").glob("*.csv")
+    (file,) = (tmp_path / "results" / "mine" / "small-n").glob("*.csv")
     assert list(pd.read_csv(file).n.unique()) == [1, 2, 3, 4]
     assert file.with_suffix(".png").exists() and file.with_suffix(".json").exists()

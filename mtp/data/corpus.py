@@ -34,7 +34,7 @@ from mtp.files import FULL, atomic_folder, file_sha256, locked
 from mtp.data.sources import Document, Source, open_source, pieces, reason_to_drop
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, names_a_path, from_name, load
 
-FORMAT = 2  # version of the folder's format, which is part of its name
+FORMAT = 3  # version of the folder's format, which is part of its name
 BPE_SAMPLE = 20_000_000  # bytes of training text that a BPE is trained on
 VERIFY_BYTES = 200_000_000  # shards are hashed when opened if they have at most so many bytes
 SPLITS = ("train", "validation")
@@ -242,16 +242,21 @@ class _Documents:
             _log(left_out, progress)
 
     def _split(self, config: CorpusConfig) -> None:
-        """Assign documents to train or validation, in hash order, up to max_mb."""
+        """Assign documents to train or validation, in hash order, up to max_mb. Of few documents
+        the share of `validation` may be none; then the one that is nearest to it is held out."""
         total = 0
         for number, key in enumerate(sorted(self.spans)):
             total += self.spans[key][1]
             if config.max_mb and total > config.max_mb * 1e6:
                 self.counts["beyond_max_mb"] = len(self.spans) - number
-                return
+                break
             # the end of the hash decides, since its front decides what max_mb keeps
             held_out = int.from_bytes(key[-8:]) < config.validation * 2**64
             self.keys["validation" if held_out else "train"].append(key)
+        if config.validation and not self.keys["validation"] and len(self.keys["train"]) > 1:
+            nearest = min(self.keys["train"], key=lambda key: key[-8:])
+            self.keys["train"].remove(nearest)
+            self.keys["validation"].append(nearest)
 
     def bytes(self, split: str) -> int:
         return sum(self.spans[key][1] for key in self.keys[split])

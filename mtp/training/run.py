@@ -21,7 +21,6 @@ from mtp.errors import BadInput
 from mtp.files import locked, parse_json, write_atomically
 from mtp.overrides import differences, execution, from_dict, same_run, to_json
 from mtp.training.rank import is_first_rank
-from mtp.training.trainer import Trainer
 
 
 def train(
@@ -35,6 +34,8 @@ def train(
     Raises BadInput if the folder holds another config or another process trains in it, and
     Interrupted after a signal.
     """
+    from mtp.training.trainer import Trainer  # torch takes a second to import
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

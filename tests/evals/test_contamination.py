@@ -84,4 +84,4 @@ def test_a_planted_problem_is_found_from_the_command_line(
     run("--corpus", str(tmp_path / "none"))
     with pytest.raises(SystemExit) as left:
         contamination.main()
-    assert left.value.code == 2 and "manifest.json" in capsys.readouterr().err
+    assert left.value.code == 2 and "no such corpus" in capsys.readouterr().err

@@ -169,8 +169,8 @@ def no_quota_in_rust(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("place", "failure"),
     [
-        ("mtp.checkpoint.save_file", no_space_in_rust),
-        ("mtp.checkpoint.save_file", no_quota_in_rust),
+        ("safetensors.torch.save_file", no_space_in_rust),
+        ("safetensors.torch.save_file", no_quota_in_rust),
         ("mtp.files.sync", no_space),
     ],
 )

@@ -266,7 +266,10 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "below a file": (["import", "hf", "file/out", *NO_TOKENIZER], ["file/out cannot be written"]),
     "no run": (["export", "nothing", "out"], ["nothing is not a run"]),
     "not a run": (["export", "hf", "out"], ["hf is not a run", "'architectures'"]),
-    "heads it has": (["grow", "run", "out", "--n", 2], ["n is 2", "3 heads already"]),
+    "heads it has": (
+        ["grow", "run", "out", "--n", 2],
+        ["n is 2", "the model's 3 heads; `drop`"],
+    ),
     "other heads": (["grow", "run", "out", "--n", 4, "--head", "causal"], ["3 parallel heads"]),
     "fewer than none": (["drop", "run", "out", "--n", 0], ["0 heads", "has 3"]),
     "more than there are": (["drop", "run", "out", "--n", 4], ["4 heads", "has 3"]),
@@ -333,7 +336,7 @@ def test_a_write_that_fails_leaves_nothing(
     Path("hf").mkdir()
     hugging_face.write_hf(Path("hf"), our_model(), None)
     before = sorted(Path().rglob("*"))
-    monkeypatch.setattr(checkpoint, "save_file", no_space)
+    monkeypatch.setattr("safetensors.torch.save_file", no_space)
     assert "no space left" in command.fails(*args)
     assert sorted(Path().rglob("*")) == before
 

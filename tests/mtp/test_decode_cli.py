@@ -204,8 +204,7 @@ def test_characters_are_printed_whole(
     first, second = "é".encode()
     euro = list("€".encode())
     monkeypatch.setattr(
-        decode,
-        "stream",
+        "mtp.decoding.generate.stream",
         passes(([first], 0), ([second, *b"ab"], 2), (euro[:2], 1), ([euro[2], ord("c")], 1)),
     )
     output = run_decode(terminal=True)
@@ -216,7 +215,9 @@ def test_characters_are_printed_whole(
 def test_a_torn_character_does_not_hide_what_follows(
     run_decode: RunDecode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "stream", passes(([0xC3], 0), ([*b"ab"], 1), ([0xE2, ord("c")], 0)))
+    monkeypatch.setattr(
+        "mtp.decoding.generate.stream", passes(([0xC3], 0), ([*b"ab"], 1), ([0xE2, ord("c")], 0))
+    )
     assert run_decode().out == f"{PROMPT}\ufffdab\ufffdc\n"
 
 
@@ -225,7 +226,7 @@ def test_a_torn_character_before_the_end_is_printed(
     run_decode: RunDecode, monkeypatch: pytest.MonkeyPatch, last: list[int]
 ) -> None:
     """As tokenizer.decode has it; the second is U+FFFD itself."""
-    monkeypatch.setattr(decode, "stream", passes(([ord("a")], 0), (last, 0)))
+    monkeypatch.setattr("mtp.decoding.generate.stream", passes(([ord("a")], 0), (last, 0)))
     assert run_decode().out == f"{PROMPT}a\ufffd\n"
 
 

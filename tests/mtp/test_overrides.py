@@ -55,6 +55,7 @@ CHANGES: dict[str, Any] = {
     "log_every": 3,
     "eval_every": 5,
     "save_every": 9,
+    "log_to": "trackio",
     "keep_every": 8,
     "init": "runs/first",
 }

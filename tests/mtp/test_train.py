@@ -110,7 +110,7 @@ def config_of(
 ) -> Callable[..., TrainConfig]:
     """The config with which the command would train in tmp_path/run."""
     seen: list[TrainConfig] = []
-    monkeypatch.setattr(train_command, "train", lambda config, *_: seen.append(config))
+    monkeypatch.setattr("mtp.training.run.train", lambda config, *_: seen.append(config))
 
     def call(*arguments: str) -> TrainConfig:
         run = ["mtp.train", "--run", str(tmp_path / "run"), "--data", str(data)]

@@ -229,5 +229,5 @@ def test_the_summary_has_our_numbers_and_where_they_are(
     )
     assert f"rows: {stem(folder, study)}.csv" in result
     again = run("run", study, "--launcher", "debug")
-    assert again.code == 0 and f"{count} runs, {count} finished" in again.out
+    assert again.code == 0 and f"{count_of(count)}, {count} finished" in again.out
     assert "to run by" not in again.out

@@ -56,7 +56,7 @@ def test_trackio_has_the_rows_of_the_log(
     with sqlite3.connect(file) as database:
         found = database.execute("select step, metrics from metrics order by step").fetchall()
     assert [step for step, _ in found] == [row["step"] for row in rows(tmp_path / "run")]
-    assert all("loss/head 2" in text for _, text in found)
+    assert all(b"loss/head 2" in bytes(text) for _, text in found)
 
 
 class Broken:

@@ -1,0 +1,101 @@
+"""docs/first-day.md as a user would follow it: every command, in a clone, with nothing tracked
+changed."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import results
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "first-day.md").read_text()
+BLOCK = re.compile(
+    r"(?:Save this as `([^`]+)`:\n\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+def git(folder: Path, *command: str) -> str:
+    done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This checkout's files, as they are now, in a repository of their own."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    folder = tmp_path_factory.mktemp("clone")
+    for name in git(ROOT, "ls-files").splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "as it is")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lived(clone: Path) -> str:
+    """All that the page's commands print, after every file of the page is written."""
+    said, environment = [], os.environ | {"PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
+    for name, language, text in BLOCK.findall(PAGE):
+        if name:
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            (clone / name).write_text(text)
+            continue
+        assert not language, f"a block of {language} that is neither a file nor commands"
+        for line in text.splitlines():
+            if "experiments.evaluate" in line and not shutil.which("bwrap"):
+                continue  # programs need the sandbox
+            command = line.replace(".venv/bin/python", sys.executable)
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=clone, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            said.append(f"$ {line}\n{done.stdout}{done.stderr}")
+    return "\n".join(said)
+
+
+def test_nothing_that_git_tracks_is_changed(clone: Path, lived: str) -> None:
+    assert git(clone, "diff", "--stat") == ""
+    untracked = git(clone, "status", "--porcelain").splitlines()
+    mine = {"exported/", "input.txt", "mine/", "my_study.py", "pairs.jsonl", "texts/"}
+    assert {line.removeprefix("?? ") for line in untracked} == mine
+
+
+def test_the_ends_inform(clone: Path, lived: str) -> None:
+    assert "runs/first is trained; next: python -m mtp.decode --checkpoint runs/first" in lived
+    assert re.search(r"Held-out bits per byte \(lower is better\): n=1 has \d", lived)
+    assert re.search(r"  lr=0.002 .* 1 seed  [+-]0\.\d{4}$", lived, re.MULTILINE)
+    assert "bits per byte" in lived and "tokens per forward" in lived
+    assert (
+        "extra-layer at scale cpu" in lived
+        and "figure: results/mine/extra-layer/smoke.png" in lived
+    )
+
+
+def test_rows_and_figures_are_where_the_page_says(clone: Path, lived: str) -> None:
+    mine = clone / "results" / "mine"
+    assert (mine / "compared.png").exists() and (mine / "sweep-n" / "compared.png").exists()
+    labels = {file.stem for file in (mine / "sweep-n").glob("*.csv")}
+    assert {"smoke-lr=0.003,n=1,4", "smoke-lr=0.01,n=1,4", "compared"} <= labels
+    (bytes_,) = [label for label in labels if "data.tokenizer=bytes" in label]
+    rows = results.read(mine / "sweep-n" / f"{bytes_}.csv")
+    assert len(rows.drop_duplicates(["seed", "n"])) == 12
+    assert set(rows.changed) == {"data.source=files:texts, data.tokenizer=bytes"}
+    index = (clone / "runs" / "index.tsv").read_text()
+    assert "\textra-layer\tsmoke\tn=2 +1 layers" in index and "lr=0.01" in index
+
+
+def test_the_models_are_the_ones_asked_for(clone: Path, lived: str) -> None:
+    assert (
+        '"head": "mine/residual.py:residual"' in (clone / "runs/residual/config.json").read_text()
+    )
+    assert '"n": 1,' in (clone / "runs/tuned/config.json").read_text()
+    assert (clone / "exported" / "model.safetensors").exists()
