@@ -39,7 +39,9 @@ class Changes:
 
     def label(self, scale: str) -> str:
         """The name of the rows' file: "cpu", "cpu-lr=0.01", "cpu-seeds=0,1,2"."""
-        parts = self.text.split(", ") if self.text else []
+        fields = self.fields().items()
+        parts = [f"{name}={_plainly(name, value)}" for name, value in fields]
+        parts.sort(key=lambda part: len(part) > 30)  # long ones may be cut
         for name in ("seeds", "n"):
             if values := getattr(self, name):
                 parts.append(f"{name}={','.join(map(str, values))}")

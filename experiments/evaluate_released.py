@@ -158,6 +158,8 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     for name in args.benchmarks.split(","):
         choose("benchmark of the paper's Table 1:", name, PAPER_NAMES)
     check(args.checkpoints)
+    import pandas as pd
+
     from evals.benchmarks.registry import chosen  # its packages take a second to import
 
     wanted = chosen(args.benchmarks, [])

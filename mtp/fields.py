@@ -9,7 +9,9 @@ import textwrap
 import typing
 from typing import Any, Literal, get_args, get_origin
 
+from mtp.command_line import new_parser
 from mtp.config import CorpusConfig, Execution, ModelConfig, TrainConfig
+from mtp.errors import exit_cleanly
 
 
 def table() -> list[tuple[str, list[tuple[str, str, str, str]]]]:
@@ -100,5 +102,11 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-if __name__ == "__main__":
+@exit_cleanly
+def main() -> None:
+    new_parser("mtp.fields", __doc__).parse_args()
     print(as_markdown(), end="")
+
+
+if __name__ == "__main__":
+    main()

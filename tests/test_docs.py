@@ -115,7 +115,7 @@ def commands() -> dict[tuple[str, str], set[str]]:
     for text in TEXT.values():
         for module, rest in line.findall(text.replace("\\\n", " ")):
             words = rest.split()
-            sub = words[0] if module == "mtp.convert" and words else ""
+            sub = words[0] if module in ("mtp.convert", "experiments") and words else ""
             options = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
             found.setdefault((module, sub), set()).update(options)
     return found

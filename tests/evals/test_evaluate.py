@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from evals import __main__ as command
+from evals.__main__ import report_skipped
 from evals.benchmarks import mbpp, programs
 from evals.benchmarks.registry import BENCHMARKS, chosen
 from evals.harness import generation
@@ -133,7 +134,6 @@ def test_a_model_is_evaluated_for_real(
     result = run_evals(*args, "--benchmarks", "humaneval,microcode,gsm8k,mbpp", "--out", tmp_path)
     none = "none of the 3 problems of humaneval fits run0's context of 192 tokens; no rows"
     assert result.code == 2 and result.err.splitlines()[-1] == f"error: {none}"
-    assert "warning: " in result.err and "problems of gsm8k do not fit run0's" in result.err
     rows = pd.read_csv(tmp_path / "results.csv")
     assert set(rows.benchmark) == {"microcode", "gsm8k", "mbpp"}
     greedy = rows[(rows.temperature == "0") & (rows.metric == "pass@1")]
@@ -145,6 +145,25 @@ def test_a_model_is_evaluated_for_real(
     judged = {file.name.split("-")[0] for file in tmp_path.glob("run0/*-verdicts.jsonl")}
     assert judged == {"microcode", "mbpp"}  # a rule is as fast as reading would be
     assert set(rows[rows.metric == "pass@1"]["count"]) == {3}
+
+
+def test_problems_that_do_not_fit_are_reported(
+    runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    candidate = Candidate(runs[0])
+
+    def skipped(share: float, benchmark: str) -> Measured:
+        return Measured(
+            benchmark, "raw", candidate.name, "skipped", "", share, None, None, 140, "", ""
+        )
+
+    assert report_skipped([skipped(0.0, "a"), skipped(0.25, "b")], [candidate]) == ""
+    assert capsys.readouterr().err == (
+        "warning: 35 of 140 problems of b do not fit run0's context of 192 tokens and count as "
+        "unsolved\n"
+    )
+    none = "none of the 140 problems of c fits run0's context of 192 tokens; no rows"
+    assert report_skipped([skipped(0.0, "a"), skipped(1.0, "c")], [candidate]) == none
 
 
 def test_imported_and_trained_on_models_are_told_apart(
