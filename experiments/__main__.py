@@ -92,7 +92,7 @@ def runs(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:
         print()
         files = [args.results / s.name / f"{one.label(args.scale)}.csv" for s, one in wanted]
         study = wanted[0][0].name
-        compare([str(f) for f in files], args.runs, (), args.results / study / "compared")
+        compare([str(f) for f in files], args.runs, (), args.results / f"{study}-compared")
 
 
 def _parser() -> argparse.ArgumentParser:

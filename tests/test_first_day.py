@@ -82,9 +82,9 @@ def test_the_ends_inform(clone: Path, lived: str) -> None:
 
 def test_rows_and_figures_are_where_the_page_says(clone: Path, lived: str) -> None:
     mine = clone / "results" / "mine"
-    assert (mine / "compared.png").exists() and (mine / "sweep-n" / "compared.png").exists()
+    assert (mine / "compared.png").exists() and (mine / "sweep-n-compared.png").exists()
     labels = {file.stem for file in (mine / "sweep-n").glob("*.csv")}
-    assert {"smoke-lr=0.003,n=1,4", "smoke-lr=0.01,n=1,4", "compared"} <= labels
+    assert {"smoke-lr=0.003,n=1,4", "smoke-lr=0.01,n=1,4"} <= labels
     (bytes_,) = [label for label in labels if "data.tokenizer=bytes" in label]
     rows = results.read(mine / "sweep-n" / f"{bytes_}.csv")
     assert len(rows.drop_duplicates(["seed", "n"])) == 12

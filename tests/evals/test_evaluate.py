@@ -139,11 +139,11 @@ def test_a_model_is_evaluated_for_real(
     greedy = rows[(rows.temperature == "0") & (rows.metric == "pass@1")]
     assert len(greedy) == 3 and all('"samples": 1,' in p for p in greedy.protocol)
     skipped = rows[rows.metric == "skipped"].set_index("benchmark").value
-    assert skipped["microcode"] == 0 and skipped["gsm8k"] > 0  # of 192 bytes
+    assert skipped["microcode"] == 0 and skipped.max() < 1  # of 192 bytes
     shots = rows[rows.metric == "shots given"].set_index("benchmark").value
     assert 0 <= shots["gsm8k"] < 8
     judged = {file.name.split("-")[0] for file in tmp_path.glob("run0/*-verdicts.jsonl")}
-    assert judged == {"microcode", "mbpp"}  # a rule is as fast as reading would be
+    assert judged == {"humaneval", "microcode", "mbpp"}  # a rule is as fast as reading would be
     assert set(rows[rows.metric == "pass@1"]["count"]) == {3}
 
 

@@ -91,8 +91,9 @@ def test_several_values_end_in_a_comparison(cli: Cli, small: list[str], tmp_path
     made = tmp_path / "results" / "mine" / "sweep-n"
     labels = [f.stem for f in sorted(made.glob("smoke-*.csv"))]
     assert len(labels) == 2 and "lr=0.001" in labels[0] and "lr=0.003" in labels[1]
-    assert set(pd.read_csv(made / "compared.csv").arm) == {"lr=0.001", "lr=0.003"}
+    assert set(pd.read_csv(made.parent / "sweep-n-compared.csv").arm) == {"lr=0.001", "lr=0.003"}
     assert "differences: from lr=0.001, within seeds" in done.out
+    assert cli("plot").code == 0  # takes no comparison for rows
     again = cli("compare", f"sweep-n/{labels[0]}", str(made / f"{labels[1]}.csv"))
     assert again.code == 0 and "lr=0.003" in again.out
     lines = (tmp_path / "runs" / "index.tsv").read_text().splitlines()

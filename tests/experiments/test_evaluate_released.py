@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from evals.harness.candidates import Candidate
+from evals.probes import speculation
 from experiments import evaluate_released
 from experiments.evaluate_released import NAMES, figure
 from experiments.figures import save
@@ -83,7 +84,7 @@ def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
 
     before = (tmp_path / "out" / "smoke.csv").read_bytes()
     monkeypatch.setattr("evals.harness.generation.protocol_answers", None)
-    monkeypatch.setattr(evaluate_released, "side_by_side", None)
+    monkeypatch.setattr(speculation, "side_by_side", None)
     result = evaluate()
     assert result.code == 0 and "importing" not in result.out
     assert (tmp_path / "out" / "smoke.csv").read_bytes() == before
