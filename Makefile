@@ -34,7 +34,8 @@ endif
 
 help:  ## this list
 	@echo "make STUDY [SCALE=smoke|cpu|gpu|paper] [LAUNCHER=local|debug|slurm] [ARGS='--set model.dim=256']"
-	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
+	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 28
+	@echo; echo "also: $(PY) -m mtp.train, mtp.decode, mtp.convert, experiments, evals; each with --help"
 
 setup: $(VENV)/.installed  ## a virtual environment with the pinned packages (other targets do it too)
 

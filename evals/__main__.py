@@ -179,7 +179,8 @@ def measured(rows: pd.DataFrame, found: Sequence[Measured]) -> pd.Series:
 
 
 def table(rows: pd.DataFrame) -> str:
-    """The measured numbers with their intervals, a line each; ROUGE as F1 only."""
+    """The measured numbers with their intervals, a line each; ROUGE as F1 only, and where a
+    temperature was chosen, no number of a single one."""
     import pandas as pd
 
     def cell(row: pd.Series) -> str:
@@ -189,6 +190,10 @@ def table(rows: pd.DataFrame) -> str:
 
     keep = ["benchmark", "variant", "checkpoint", "metric", "temperature", "count"]
     rows = rows[~rows.metric.str.contains(" precision, | recall, ")]
+    chosen = rows.temperature.isin(["oracle", "cross-validated"])
+    whose = [*WHOSE, "metric"]
+    has_choice = chosen.groupby([rows[name] for name in whose]).transform("any")
+    rows = rows[chosen | ~has_choice]
     shown = rows[keep].assign(**{"value [90% interval]": rows.apply(cell, axis=1)})
     return shown.to_string(index=False)
 

@@ -14,11 +14,11 @@ from mtp.command_line import has_terminal
 from mtp.training.progress import read_status
 
 
-def _line(done: float, runs: int, active: list[str], seconds: float) -> str:
+def line(done: float, runs: int, active: list[str], seconds: float) -> str:
     """E.g. "2.40/5 runs after 3.0 min, about 3.3 min left; parallel-n1-s0 40%"."""
-    left = minutes(seconds / done * (runs - done)) if done > 0.05 else "unknown time"
+    left = "about " + minutes(seconds / done * (runs - done)) if done > 0.05 else "unknown time"
     at_work = ", ".join(active) or "starting"
-    return f"{done:.2f}/{runs} runs after {minutes(seconds)}, about {left} left; {at_work}"
+    return f"{done:.2f}/{runs} runs after {minutes(seconds)}, {left} left; {at_work}"
 
 
 def watch(launched: Launcher, folders: list[Path], study: Study) -> None:
@@ -56,8 +56,8 @@ def watch(launched: Launcher, folders: list[Path], study: Study) -> None:
             bar.update(sum(shares) - bar.n)
             bar.set_postfix_str(", ".join(active))
             if not terminal and time.monotonic() - printed > 30:
-                began = printed = time.monotonic()
-                print(_line(sum(shares), len(folders), active, printed - began), flush=True)
+                printed = time.monotonic()
+                print(line(sum(shares), len(folders), active, printed - began), flush=True)
         if pressed:
             raise KeyboardInterrupt
     except KeyboardInterrupt:

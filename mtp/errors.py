@@ -39,7 +39,7 @@ def exit_cleanly(main: Callable[[], object]) -> Callable[[], None]:
             sys.exit(128 + signal.SIGINT)
         except BrokenPipeError:  # the reader of our output has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+            sys.exit(0)  # it has what it wanted
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

@@ -358,8 +358,10 @@ def main() -> None:
     began = time.perf_counter()
     corpus = build(root=values.pop("root"), config=CorpusConfig(**values))
     seconds = time.perf_counter() - began
-    shown = ("config", "documents", "bytes", "tokens", "dtype")
-    print(json.dumps({key: corpus.manifest[key] for key in shown}, indent=2))
+    documents, tokens = corpus.manifest["documents"], corpus.manifest["tokens"]
+    for split in SPLITS:
+        size = corpus.manifest["bytes"][split] / 1e6
+        print(f"{split:10} {documents[split]:,} documents, {size:.1f} MB, {tokens[split]:,} tokens")
     print(f"{corpus.folder}: {corpus.tokenizer.name}, ready after {seconds:.1f} s")
 
 

@@ -268,7 +268,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, harm: str) -> None:
 def test_command_line(tmp_path: Path) -> None:
     config = config_of(write_files(tmp_path / "texts", 40), tokenizer="bpe", vocab=300)
     done = subprocess.run(command(tmp_path / "data", config), capture_output=True, text=True)
-    assert done.returncode == 0 and '"seen": 40' in done.stdout
+    assert done.returncode == 0 and "train      39 documents, " in done.stdout
     assert "reading files-texts\n" in done.stderr and "\r" not in done.stderr  # no bar in a log
     bad = config_of(tmp_path / "none")
     done = subprocess.run(command(tmp_path / "data", bad), capture_output=True, text=True)
@@ -334,7 +334,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     run = " ".join(command(disk / "data", config))
     look = f"; code=$?; find {disk}/data -type d; exit $code"
     done = subprocess.run([*mount, small + run + look], capture_output=True, text=True)
-    assert done.returncode == 2 and "error: no space left" in done.stderr
+    assert done.returncode == 2 and f"error: no space left for the corpus {disk}/data/files-texts" in done.stderr
     assert done.stdout.split() == [f"{disk}/data"]
 
 

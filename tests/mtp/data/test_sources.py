@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import sys
@@ -64,6 +65,28 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").symlink_to(memory)
     with pytest.raises(BadInput, match=r"cannot read .*bad\.txt: "):
         read(f"files:{tmp_path}")
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts" / "secret").mkdir(parents=True)
+    scan = os.scandir
+
+    def denied(path: str) -> object:
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(BadInput, match=r"texts/secret cannot be read: Permission denied"):
+        read(f"files:{tmp_path / 'texts'}")
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text(TEXTS[0])
+    assert read("files:~/a.txt") == [TEXTS[0]]
 
 
 def test_json_lines(tmp_path: Path) -> None:
