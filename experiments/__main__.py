@@ -77,7 +77,10 @@ def plots(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None
     from experiments.plot import plot
 
     for study, one in wanted:
-        plot(study, args.results / study.name / f"{one.label(args.scale)}.csv", args.results)
+        name = Path(study.name) / f"{one.label(args.scale)}.csv"
+        if args.results == MINE and not (MINE / name).exists() and (COMMITTED / name).exists():
+            raise BadInput(f"no rows of yours in {MINE / name}; --renew takes the committed ones")
+        plot(study, args.results / name, args.results)
 
 
 def runs(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Names of runs by what differs among them: "n=4 seed=0" instead of a hash."""
+"""Names of runs: of their folders, and by what differs among them, "n=4 seed=0" for a hash."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,6 +15,17 @@ FIRST = (
     *("model.n", "model.head", "model.extra_layers", "size", "data.tokenizer", "data.source"),
     *("init", "seed"),
 )
+
+
+def run_name(config: TrainConfig) -> str:
+    m = config.model
+    return f"{short_name(m.head)}-n{m.n}-s{config.seed}-{config_id(config)}"
+
+
+def size_name(config: TrainConfig) -> str:
+    """Non-embedding parameters, e.g. "2.0M" (what Table S14's names 1M to 1B count)."""
+    count = parameter_counts(config.model)["non_embedding"]
+    return f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.1f}M"
 
 
 def arm_names(configs: Sequence[TrainConfig], seeds: bool = True) -> list[str]:
@@ -49,17 +60,13 @@ def arm_names(configs: Sequence[TrainConfig], seeds: bool = True) -> list[str]:
 def _with_readable_starts(configs: Sequence[TrainConfig]) -> list[dict[str, Any]]:
     """Every field of each config; `init` names a run of these configs by its n."""
     rows = [_fields(config) for config in configs]
-    known = {}
-    for config in configs:
-        m = config.model
-        known[f"{short_name(m.head)}-n{m.n}-s{config.seed}-{config_id(config)}"] = f"n={m.n}"
+    known = {run_name(config): f"n={config.model.n}" for config in configs}
     return [row | {"init": known.get(row["init"], row["init"])} for row in rows]
 
 
 def _fields(config: TrainConfig) -> dict[str, Any]:
     fields = identity_fields(config)
-    count = parameter_counts(config.model)["non_embedding"]
-    return fields | {"size": f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.1f}M"}
+    return fields | {"size": size_name(config)}
 
 
 def _part(name: str, value: Any) -> str:
@@ -81,7 +88,8 @@ def shorten(values: list[Any]) -> list[Any]:
         return values
     start = len(_common_start(values))
     end = len(_common_start([v[start:][::-1] for v in values]))
-    return [_middle(v[start : len(v) - end].strip(",|?")) for v in values]
+    short = [_middle(v[start : len(v) - end].strip(",|?")) for v in values]
+    return short if len(set(short)) == len(set(values)) else values
 
 
 def _common_start(texts: list[str]) -> str:

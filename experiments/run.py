@@ -10,7 +10,7 @@ from experiments import index, results
 from experiments.arms import arm_names
 from experiments.launch.base import Job, make_job
 from experiments.launch.launchers import check_launcher, launch
-from experiments.launch.slurm import Queue, slurm_options
+from experiments.launch.slurm import Queue, SlurmOptions, slurm_options
 from experiments.status import count_of, is_trained, minutes, state_of
 from experiments.study import Study, collect, missing_evaluations, run_folder, run_name
 from mtp.config import TrainConfig
@@ -115,13 +115,15 @@ def prepare(todo: list[TrainConfig], args: argparse.Namespace) -> None:
 
 
 def train(
-    study: Study, configs: list[TrainConfig], left: Left, args: argparse.Namespace, slurm: object
+    study: Study,
+    configs: list[TrainConfig],
+    left: Left,
+    args: argparse.Namespace,
+    slurm: SlurmOptions,
 ) -> None:
     """Launch the jobs of what is left and follow them to their ends, which `left` notes."""
-    from experiments.launch.slurm import SlurmOptions
     from experiments.watch import watch
 
-    assert isinstance(slurm, SlurmOptions)
     device = default_device()
     if args.launcher == "slurm":  # the jobs' device, which this machine need not have
         device = "cuda" if slurm.gpus else "cpu"

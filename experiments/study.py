@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import provenance, results
+from experiments.arms import run_name, size_name
 from experiments.changes import NOTHING, Changes
 from experiments.results import Measure
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import follow_tokenizer, names_a_path
 from mtp.errors import BadInput, choose
 from mtp.head_types import short_name
-from mtp.model.sizes import parameter_counts
-from mtp.overrides import config_id, override
+from mtp.overrides import override
 from mtp.plugins import load_file
 
 if TYPE_CHECKING:
@@ -134,17 +134,6 @@ def _changed(planned: list[TrainConfig], overrides: list[str]) -> list[TrainConf
 def run_folder(config: TrainConfig, runs: Path) -> Path:
     """runs/HEAD-nN-sSEED-HASH: readable, and another folder for any other config."""
     return runs / run_name(config)
-
-
-def run_name(config: TrainConfig) -> str:
-    m = config.model
-    return f"{short_name(m.head)}-n{m.n}-s{config.seed}-{config_id(config)}"
-
-
-def size_name(config: TrainConfig) -> str:
-    """Non-embedding parameters, e.g. "2.0M" (what Table S14's names 1M to 1B count)."""
-    count = parameter_counts(config.model)["non_embedding"]
-    return f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.1f}M"
 
 
 # --------------------------------------------------------------------------------------------------

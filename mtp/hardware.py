@@ -9,7 +9,8 @@ import sys
 
 from mtp.errors import choose
 
-DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, Windows's Linux
+# Files of the drivers of NVIDIA, Jetson, AMD, and Windows's Linux.
+DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/kfd", "/dev/dxg")
 
 # Dense bf16 peaks in FLOP/s, from the vendors' data sheets, for MFU.
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12}
