@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import common, decode, engine, loss, sandbox, synthetic, train
+from bench import cli, common, decode, engine, loss, sandbox, synthetic, train
 from evals.sandbox.runner import check_available
 from mtp.errors import BadInput
 from mtp.hardware import has_compiler
@@ -42,6 +42,16 @@ def test_loss(run: Run) -> None:
     assert {"met", "expected", "value"} == set(summary["ratios"]["fused: peak, n=4 over n=1"])
     assert sum(rows.metric == "seconds") == 12 + 2 * len(loss.ONE_HEAD)
     assert (rows[rows.metric == "loss error"].value < 1e-2).all()
+
+
+def test_cli(run: Run) -> None:
+    _, rows = run(cli)
+    imported = rows[rows.metric == "torch"].set_index("case").value
+    assert set(imported.index) == set(cli.ANSWERS) and not imported.any()
+    calls = rows[rows.metric == "squeue"].set_index("case").value
+    assert dict(calls) == {
+        "plan, 20 runs": 0, "rows, 20 finished runs": 0, "status, 20 runs, half of them queued": 1,
+    }  # fmt: skip
 
 
 def test_train(run: Run) -> None:
