@@ -19,7 +19,7 @@ from experiments.arms import run_name, size_name
 from experiments.changes import NOTHING, Changes
 from experiments.results import Measure
 from mtp.config import TrainConfig
-from mtp.data.tokenizer import follow_tokenizer, names_a_path
+from mtp.data.tokenizer import check_vocab, follow_tokenizer, from_name, names_a_path
 from mtp.errors import BadInput, choose
 from mtp.head_types import short_name
 from mtp.overrides import override
@@ -126,6 +126,11 @@ def _changed(planned: list[TrainConfig], overrides: list[str]) -> list[TrainConf
     configs = [  # a tokenizer that is named by a path may be gone one day; ids must not change then
         c if names_a_path(c.data.tokenizer) else follow_tokenizer(c, overrides) for c in configs
     ]
+    for c in configs:  # where the size is known before the corpus is built
+        if not names_a_path(c.data.tokenizer):
+            tokenizer = from_name(c.data.tokenizer)
+            size = tokenizer.vocab_size if tokenizer else c.data.vocab
+            check_vocab(c, c.data.tokenizer, size)
     # A run that starts from another planned run starts from it under its new name.
     names = {run_name(old): run_name(new) for old, new in zip(planned, configs, strict=True)}
     return [dataclasses.replace(c, init=names.get(c.init, c.init)) for c in configs]

@@ -206,6 +206,15 @@ def follow_tokenizer(config: TrainConfig, assignments: Iterable[str]) -> TrainCo
     return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab=vocab))
 
 
+def check_vocab(config: TrainConfig, name: str, size: int) -> None:
+    """Raise BadInput if the model has fewer ids than the tokenizer of this name and size."""
+    if config.model.vocab < size:
+        raise BadInput(
+            f"model.vocab {config.model.vocab} is smaller than the {name} tokenizer's {size}; set "
+            "model.vocab to at least that"
+        )
+
+
 def load(folder: Path) -> Tokenizer:
     """The tokenizer in `folder`, saved by this project or as Hugging Face's tokenizer.json with the
     names of bos and eos in tokenizer_config.json. Raises BadInput if there is none or it cannot be

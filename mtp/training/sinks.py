@@ -47,7 +47,7 @@ class WandB:
     `wandb sync`, since a question for the key would stop the run."""
 
     def __init__(self, folder: Path, config: dict[str, Any], step: int) -> None:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         mode = None if _has_key(wandb.Settings().base_url) else "offline"
         self.run = wandb.init(
@@ -67,7 +67,7 @@ class Trackio:
     """A local trackio run; `trackio show` draws it."""
 
     def __init__(self, folder: Path, config: dict[str, Any], step: int) -> None:
-        import trackio
+        import trackio  # pyright: ignore[reportMissingImports]
 
         trackio.init(project=PROJECT, name=folder.name, config=config, resume="allow")
         self.trackio = trackio

@@ -16,6 +16,7 @@ from mtp.config import TrainConfig
 from mtp.data.batches import IGNORE, Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
+from mtp.data.tokenizer import check_vocab
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.sizes import flops_per_token, parameter_counts
@@ -81,11 +82,7 @@ class Trainer:
         self.config, self.corpus, self.folder = config, corpus, folder
         self.rank, self.world = distributed.start()
         distributed.check_scheme(config, self.world)
-        if config.model.vocab < corpus.tokenizer.vocab_size:
-            raise BadInput(
-                f"model.vocab {config.model.vocab} is smaller than the {corpus.tokenizer.name} "
-                f"tokenizer's {corpus.tokenizer.vocab_size}; set model.vocab to at least that"
-            )
+        check_vocab(config, corpus.tokenizer.name, corpus.tokenizer.vocab_size)
         self.batches = Batches(
             corpus.train,
             config.batch,

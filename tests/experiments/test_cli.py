@@ -112,6 +112,7 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, pypi-v1")),
         ((*RUN, "--slurm", "queue=x"), ("queue", "partition, account, hours")),
         ((*RUN, "--slurm", "hours=long"), ("hours", "'long'")),
+        (("plan", "sweep-n", "--set", "model.vocab=100"), ("model.vocab 100", "bpe tokenizer's")),
         (("run", "sweep-n", "--scale", "paper"), ("--set data.source=", "files:PATH")),
         (("plot", "sweep-n"), ("results/mine/sweep-n/cpu.csv", "run the study first")),
     ],

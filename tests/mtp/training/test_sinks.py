@@ -48,7 +48,7 @@ def test_trackio_has_the_rows_of_the_log(
     needs("trackio")
     import sqlite3
 
-    from trackio import sqlite_storage
+    from trackio import sqlite_storage  # pyright: ignore[reportMissingImports]
 
     monkeypatch.setattr(sqlite_storage, "TRACKIO_DIR", tmp_path / "trackio")
     train(make_config(tokens=4 * 4 * 32, log_to="trackio"), tmp_path / "run", data)
