@@ -244,8 +244,9 @@ def test_a_failed_run_is_listed_and_left_until_it_is_retried_and_the_others_fini
 
 def test_a_run_that_cannot_train_names_its_cause(cli: Cli, small: list[str]) -> None:
     args = ("sweep-n", "--scale", "smoke", "--launcher", "debug", *small, "--set", "model.n=1")
-    result = cli("run", *args, "--set", "model.vocab=20")
-    assert result.code == 2 and "FAILED at step 0: model.vocab 20 is smaller than" in result.err
+    no_validation = ("--set", "data.validation=0", "--set", "eval_every=1")
+    result = cli("run", *args, *no_validation)
+    assert result.code == 2 and "FAILED at step 0: eval_every is 1, but the corpus" in result.err
     assert not Path("results").exists() and "Traceback" not in result.err
 
 

@@ -104,7 +104,7 @@ def test_a_preempted_member_of_an_array_ends_with_the_weights_of_an_undisturbed_
     job = (folder / "slurm-job").read_text()
     assert re.fullmatch(r"\d+_[01]", job) and queued()[job] == "RUNNING"
     again = cli("run", "sweep-heads", "--scale", "smoke", "--launcher", "debug", *sets, *places)
-    assert again.code == 0 and f"{folder.name}: already under way" in again.out
+    assert again.code == 0 and f"{folder.name}, " in again.out and "already under way" in again.out
 
     subprocess.run(["scontrol", "requeue", job], check=True)
     wait_until(lambda: read_status(folder)["state"] == "interrupted", process)
