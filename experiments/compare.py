@@ -77,13 +77,13 @@ def _from_folder(folder: Path) -> Run:
     curve = [row for row in logged if "loss" in row]
     if not curve:
         raise BadInput(f"{folder} has no metrics yet; train it first")
-    values[LOSS] = curve[-1]["loss"][0]
-    if checked := [row for row in logged if "validation_loss" in row]:
-        values[VALIDATION] = checked[-1]["validation_loss"][0]
     for file in sorted((folder / "evals").glob("*.json")):
         for measure in (results.load_record(file) or {}).get("measures", []):
             if measure["value"] is not None and "step" not in measure:
                 values[measure["metric"]] = measure["value"]
+    if checked := [row for row in logged if "validation_loss" in row]:
+        values[VALIDATION] = checked[-1]["validation_loss"][0]
+    values[LOSS] = curve[-1]["loss"][0]  # last: the headline is of the first
     tokens = [float(row["tokens"]) for row in curve]
     return Run(run_config(folder), tokens, [row["loss"][0] for row in curve], values)
 

@@ -109,13 +109,16 @@ def panel(
         lines = [place[key] for key in own[KEYS].itertuples(index=False, name=None)]
         return pd.Series(lines, own.index, float) + (number - (len(checkpoints) - 1) / 2) * gap
 
+    kinds = [without_seed(without_hash(name, checkpoints)) for name in checkpoints]
     for i, checkpoint in enumerate(checkpoints):
         own = points[points.checkpoint == checkpoint]
-        colour = COLOURS[i % len(COLOURS)]
+        kind_of = list(dict.fromkeys(kinds)).index(kinds[i])
+        colour = COLOURS[kind_of % len(COLOURS)]
+        label = kinds[i] if kinds.index(kinds[i]) == i else None  # once
         errors = [100 * (own.value - own.low), 100 * (own.high - own.value)]
         axes.errorbar(
             100 * own.value, at(own, i), xerr=[e.clip(lower=0) for e in errors], fmt="o",
-            markersize=6, color=colour, elinewidth=2, label=without_hash(checkpoint, checkpoints),
+            markersize=6, color=colour, elinewidth=2, label=label,
         )  # fmt: skip
         oracle = rows[(rows.temperature == "oracle") & (rows.checkpoint == checkpoint)]
         oracle = oracle[oracle[KEYS].apply(tuple, axis=1).isin(list(place))]
@@ -131,6 +134,11 @@ def panel(
     axes.set_xlim(-0.02 * right, right)  # points at 0 are whole
     axes.set_xlabel(kind.axis)
     axes.set_title(kind.title)
+
+
+def without_seed(checkpoint: str) -> str:
+    """Runs that differ in their seed alone have one colour and one name."""
+    return re.sub(r"-s\d+$", "", checkpoint)
 
 
 def without_hash(checkpoint: str, among: list[str]) -> str:
