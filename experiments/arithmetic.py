@@ -121,20 +121,21 @@ def option(rows: pd.DataFrame, name: str, default: int) -> int:
 
 
 def accuracy_panel(axes: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str) -> None:
-    """Each seed's accuracy by m, their mean, and its 90% interval over test problems."""
+    """Each seed's accuracy by m and their mean; of one seed, its 90% interval over problems."""
     from evals.statistics.intervals import wilson
 
     points = by_length(rows)
     if not len(points):  # its runs are not finished
         return
     mean = points.groupby("m").value.mean()
-    trials = points.groupby("m")["count"].max()  # the seeds answer the same problems
-    bounds = [wilson(mean[m] / 100, int(trials[m])) for m in mean.index]
-    low, high = zip(*bounds, strict=True)
-    axes.fill_between(
-        mean.index, [100 * v for v in low], [100 * v for v in high], color=colour, alpha=0.2,
-        linewidth=0,
-    )  # fmt: skip
+    if points.seed.nunique() == 1:  # several show the spread that matters
+        trials = points.groupby("m")["count"].max()
+        bounds = [wilson(mean[m] / 100, int(trials[m])) for m in mean.index]
+        low, high = zip(*bounds, strict=True)
+        axes.fill_between(
+            mean.index, [100 * v for v in low], [100 * v for v in high], color=colour, alpha=0.2,
+            linewidth=0,
+        )  # fmt: skip
     axes.plot(mean.index, mean, color=colour, label=label)
     axes.scatter(points.m, points.value, s=22, marker=marker, color=colour, linewidth=0, zorder=3)
 
@@ -158,4 +159,5 @@ def task_caption(rows: pd.DataFrame, paper: bool = True, limit: str = "") -> str
     ops = option(rows, "ops", 5)
     task = f"{ring}, 1 to {ops} operations trained (paper: F_7[X]/(X^5), 1 to 5)"
     short = rows.assign(data=f"{task}, bytes")
-    return caption(short, "bands: 90% over problems, not seeds", paper, limit)
+    one = rows.seed.nunique() == 1
+    return caption(short, "band: 90% over problems" if one else "parallel heads", paper, limit)

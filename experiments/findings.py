@@ -57,7 +57,7 @@ def differences(rows: pd.DataFrame, arm: str, baseline: str) -> list[Difference]
     return found
 
 
-def spread(values: pd.Series[float], digits: int = 2) -> str:
+def mean_and_range(values: pd.Series[float], digits: int = 2) -> str:
     """The mean, and the lowest and highest seed if there are several: "1.77 (1.75 to 1.79)"."""
     values = values.dropna()
     if not len(values):

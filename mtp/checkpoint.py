@@ -63,7 +63,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def load(folder: Path, weights_only: bool = False) -> Checkpoint | None:
-    """The newest undamaged checkpoint in `folder`; None if there is no checkpoint at all.
+    """The newest undamaged checkpoint in `folder`; None if there are no checkpoints.
 
     A damaged one is named on stderr, and the one before it is taken. Raises BadInput if there are
     checkpoints and all are damaged. `weights_only` skips the optimizer.

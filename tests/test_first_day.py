@@ -98,4 +98,6 @@ def test_the_models_are_the_ones_asked_for(clone: Path, lived: str) -> None:
         '"head": "mine/residual.py:residual"' in (clone / "runs/residual/config.json").read_text()
     )
     assert '"n": 1,' in (clone / "runs/tuned/config.json").read_text()
+    (events,) = (clone / "runs" / "faster" / "tensorboard").iterdir()
+    assert events.stat().st_size > 1000 and not (clone / "runs/first/tensorboard").exists()
     assert (clone / "exported" / "model.safetensors").exists()

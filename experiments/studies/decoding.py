@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from experiments import figures
 from experiments.bases import base, with_model
 from experiments.decoding_speed import TEMPERATURE, Setting, speed_rows, split_metric, ways_of
-from experiments.findings import spread
+from experiments.findings import mean_and_range
 from experiments.panels import caption, metric
 from experiments.results import Measure
 from experiments.study import Study
@@ -164,8 +164,8 @@ def finding(rows: pd.DataFrame) -> str:
         found = found[(found.k == found.k.max()) & (found.batch == 1)]
         if len(found):
             way = f"{domain}, chain, k={found.k.max()}, batch 1"
-            forward = spread(metric(rows, f"tokens per forward, {way}").value)
-            faster = spread(found.value)
+            forward = mean_and_range(metric(rows, f"tokens per forward, {way}").value)
+            faster = mean_and_range(found.value)
             parts.append(f"{domain} {forward} tokens per forward, {faster} times the speed")
     return f"With all heads at batch 1: {'; '.join(parts)} of k=1."
 

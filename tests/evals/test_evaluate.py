@@ -18,6 +18,7 @@ import pytest
 from evals import __main__ as command
 from evals.__main__ import report_skipped
 from evals.benchmarks import mbpp, programs
+from evals.benchmarks.names import NAMES
 from evals.benchmarks.registry import BENCHMARKS, chosen
 from evals.harness import generation
 from evals.harness.candidates import Candidate, Measured, Options, fitted
@@ -145,6 +146,10 @@ def test_a_model_is_evaluated_for_real(
     judged = {file.name.split("-")[0] for file in tmp_path.glob("run0/*-verdicts.jsonl")}
     assert judged == {"humaneval", "microcode", "mbpp"}  # a rule is as fast as reading would be
     assert set(rows[rows.metric == "pass@1"]["count"]) == {3}
+
+
+def test_every_benchmark_can_be_asked_for_by_name() -> None:
+    assert tuple(BENCHMARKS) == NAMES
 
 
 def test_problems_that_do_not_fit_are_reported(

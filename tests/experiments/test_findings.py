@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from evals.statistics.intervals import student
-from experiments.findings import against, differences, spread
+from experiments.findings import against, differences, mean_and_range
 
 
 def rows(**arms: list[float]) -> pd.DataFrame:
@@ -61,6 +61,6 @@ def test_one_seed_decides_nothing() -> None:
 
 
 def test_a_spread_is_the_mean_and_the_range_of_seeds() -> None:
-    assert spread(pd.Series([1.0, 2.0])) == "1.50 (1.00 to 2.00)"
-    assert spread(pd.Series([1.0])) == "1.00"
-    assert spread(pd.Series([float("nan")])) == "not measured"
+    assert mean_and_range(pd.Series([1.0, 2.0])) == "1.50 (1.00 to 2.00)"
+    assert mean_and_range(pd.Series([1.0])) == "1.00"
+    assert mean_and_range(pd.Series([float("nan")])) == "not measured"

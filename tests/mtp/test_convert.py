@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtp import checkpoint
+from mtp import checkpoint, convert
 from mtp.checkpoint import Checkpoint, save
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.corpus import build
@@ -124,6 +124,10 @@ def test_a_released_model_is_imported_with_a_tokenizer_from_elsewhere(command: C
     ByteTokenizer().save(Path("tokenizer"))
     parts = command.fails("import", "7B", "other", "--tokenizer", "tokenizer")
     assert "258 tokens" in parts and "97" in parts and not Path("other").exists()
+
+
+def test_the_command_offers_every_format() -> None:
+    assert tuple(folders.FORMATS) == convert.FORMATS
 
 
 @pytest.mark.parametrize("format", folders.FORMATS)
