@@ -31,7 +31,7 @@ from mtp.config import TrainConfig
 from mtp.data.batches import Batches
 from mtp.errors import exit_cleanly
 from mtp.model.sizes import flops_per_token, parameter_counts
-from mtp.training.trainable import clip_gradients
+from mtp.training.optimizer import clip_gradients
 from mtp.training.trainer import Trainer, new_optimizer
 
 Step = Callable[[], object]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from mtp.files import locked, write_atomically
 from mtp.hardware import default_device, device_name
 from mtp.model import loading
 from mtp.overrides import from_dict
-from mtp.training.progress import read_status, write_status
+from mtp.training import failures
+from mtp.training.progress import read_status
 from mtp.training.rank import is_first_rank
 from mtp.training.run import check_corpus, saved_tokenizer, train
 
@@ -42,14 +42,15 @@ def work(
     which = study.find(study_name)  # a file of the user's may add head types that the config names
     config = from_dict(TrainConfig, json.loads(config_json))
     with lock_run(folder):
+        if is_first_rank():
+            failures.clear(folder)
         try:
             if read_status(folder).get("state") != "finished":
                 train(config, folder, data, precision)
             if is_first_rank():
                 evaluate(which, scale, config, folder, data)
         except Exception as error:
-            with contextlib.suppress(OSError):  # a full disk; `error` says so already
-                record_failure(folder, error)
+            failures.record(folder, error)
             raise
 
 
@@ -61,23 +62,6 @@ def lock_run(folder: Path) -> Iterator[None]:
         return
     with locked(folder / ".job", f"another process is at work in {folder}"):
         yield
-
-
-def record_failure(folder: Path, error: Exception) -> None:
-    """The error in one line in status.json, and whole in error.txt; by the first rank alone."""
-    if not is_first_rank():
-        return
-    kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
-    status = read_status(folder)
-    write_status(
-        folder,
-        state="failed",
-        step=status.get("step", 0),
-        steps=status.get("steps", 0),
-        error=" ".join(f"{kind}{error}".split()),
-    )
-    whole = "".join(traceback.format_exception(error))
-    write_atomically(folder / "error.txt", whole.encode())
 
 
 def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, data: Path) -> None:

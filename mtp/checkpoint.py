@@ -1,21 +1,24 @@
-"""Checkpoints: saved atomically, verified when loaded.
+"""Checkpoints: saved atomically, verified when read.
 
     RUN/checkpoint/step-00000400/   model.safetensors  optimizer.safetensors  state.json  sums.json
 
 A checkpoint is written under another name, flushed to the disk and renamed, so that a kill at any
 moment leaves all of it or nothing. sums.json holds the sha256 of every file: if a file is torn or
-altered, loading names it and takes the checkpoint before. The last two checkpoints are kept.
+altered, reading names it and takes the checkpoint before. The last two checkpoints are kept. A run
+of several ranks writes its checkpoints in shards (mtp/sharded.py); any number of ranks reads both.
 
     RUN/kept/step-00000400.safetensors      only the weights, of every keep_every-th step, for good
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,17 +32,85 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINTS_KEPT = 2
+WEIGHTS, MOMENTS = "model.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`sha256` is the hash of the file that the weights were read from."""
+    """What is saved: `model` holds the weights by name, `optimizer` their moments as
+    exp_avg.NAME and exp_avg_sq.NAME, or nothing."""
 
     step: int
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
-    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint on the disk, whose files are whole. Its tensors are read when asked for."""
+
+    path: Path
+    state: dict[str, Any]
+    sums: dict[str, str]
+
+    @property
+    def step(self) -> int:
+        return int(self.state["step"])
+
+    @property
+    def has_moments(self) -> bool:
+        """False for step 0 of a run that starts from another run's weights."""
+        return bool(self.step)
+
+    @property
+    def sha256(self) -> str:
+        """Identifies the weights."""
+        return (
+            self.sums.get(WEIGHTS)
+            or hashlib.sha256(str(sorted(self.sums.items())).encode()).hexdigest()
+        )
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights, whole, on the CPU."""
+        from mtp import sharded
+
+        if sharded.is_sharded(self.path):
+            names = [name for name in sharded.shapes(self.path) if name.startswith("model.")]
+            found = sharded.read(self.path, names)
+            return {name.removeprefix("model."): tensor for name, tensor in found.items()}
+        from safetensors.torch import load_file
+
+        return load_file(self.path / WEIGHTS)
+
+    def read_into(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
+        """Fill weights and moments, on any device and sharded or not, one tensor at a time. Raises
+        BadInput if one of them is missing or has another shape."""
+        from mtp import sharded
+
+        if sharded.is_sharded(self.path):
+            tensors = {f"model.{name}": w for name, w in weights.items()} | dict(moments)
+            self._check(tensors, sharded.shapes(self.path))
+            sharded.read_into(self.path, tensors)
+            return
+        from safetensors import safe_open
+
+        for tensors, file in ((weights, WEIGHTS), (moments, MOMENTS)):
+            if not tensors:
+                continue
+            with safe_open(self.path / file, "pt") as there:
+                shapes = {name: there.get_slice(name).get_shape() for name in there.keys()}  # noqa: SIM118
+                self._check(tensors, shapes)
+                for name, tensor in tensors.items():
+                    sharded.copy_into(tensor, there.get_tensor(name))
+
+    def _check(self, wanted: Mapping[str, Tensor], there: Mapping[str, Any]) -> None:
+        for name, tensor in wanted.items():
+            if tuple(there.get(name, ())) != tuple(tensor.shape):
+                raise BadInput(
+                    f"checkpoint {self.path} has {name} of shape {tuple(there.get(name, ()))}; the "
+                    f"run wants {tuple(tensor.shape)}"
+                )
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -47,37 +118,80 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
     Raises OSError (a full disk) without touching the checkpoints that are there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".half-*"):  # by a killed save
-        shutil.rmtree(left, ignore_errors=True)
-    final = folder / f"step-{checkpoint.step:08d}"  # if it exists, it is damaged
+    prepare(folder)
+    final = path_of(folder, checkpoint.step)  # if it exists, it is damaged
     with atomic_folder(final) as half:
-        save_tensors(checkpoint.model, half / "model.safetensors")
-        save_tensors(checkpoint.optimizer, half / "optimizer.safetensors")
+        save_tensors(checkpoint.model, half / WEIGHTS)
+        save_tensors(checkpoint.optimizer, half / MOMENTS)
         (half / "state.json").write_text(json.dumps(checkpoint.state))
         sums = {path.name: file_sha256(path) for path in sorted(half.iterdir())}
         (half / "sums.json").write_text(json.dumps(sums))
-    for old in _saved(folder)[:-CHECKPOINTS_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    drop_old(folder)
     return final
 
 
-def load(folder: Path, weights_only: bool = False) -> Checkpoint | None:
+def path_of(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder of checkpoints, and clear away what a killed save left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".half-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def drop_old(folder: Path) -> None:
+    """Delete all checkpoints but the newest CHECKPOINTS_KEPT."""
+    for old in saved(folder)[:-CHECKPOINTS_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def newest(
+    folder: Path,
+    weights_only: bool = False,
+    check: Callable[[Path, bool], str] | None = None,
+    paths: list[Path] | None = None,
+) -> Saved | None:
     """The newest undamaged checkpoint in `folder`; None if there are no checkpoints.
 
     A damaged one is named on stderr, and the one before it is taken. Raises BadInput if there are
-    checkpoints and all are damaged. `weights_only` skips the optimizer.
+    checkpoints and all are damaged.
+
+    weights_only  does not verify the optimizer's file
+    check, paths  for several ranks, which must agree: what finds damage (`damage`), and the
+                  checkpoints to look at
     """
-    damage = ""
-    for path in reversed(_saved(folder)):
-        try:
-            return _read(path, weights_only)
-        except BadInput as error:
-            damage = str(error)
-            print(f"warning: {damage}; trying the checkpoint before it", file=sys.stderr)
-    if damage:
-        raise BadInput(f"{damage}; every earlier one is damaged too: delete {folder} to start over")
+    found = ""
+    for path in reversed(saved(folder) if paths is None else paths):
+        found = (check or damage)(path, weights_only)
+        if not found:
+            state = json.loads((path / "state.json").read_text())
+            return Saved(path, state, json.loads((path / "sums.json").read_text()))
+        print(f"warning: {found}; trying the checkpoint before it", file=sys.stderr)
+    if found:
+        raise BadInput(f"{found}; every earlier one is damaged too: delete {folder} to start over")
     return None
+
+
+def damage(path: Path, weights_only: bool = False, rank: int = 0, world: int = 1) -> str:
+    """What is wrong with a checkpoint; "" if nothing is. Of `world` ranks, each reads and hashes
+    its share of the files."""
+    try:
+        sums = dict(json.loads((path / "sums.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return f"checkpoint file {path / 'sums.json'} is missing or torn"
+    names = sorted(set(sums) | ({WEIGHTS, "state.json"} if not _sharded(sums) else set()))
+    for name in names[rank::world]:
+        if weights_only and name == MOMENTS:
+            continue
+        if not (path / name).exists() or file_sha256(path / name) != sums.get(name):
+            return f"checkpoint file {path / name} is missing, torn or altered"
+    return ""
+
+
+def _sharded(sums: dict[str, str]) -> bool:
+    return any(name.endswith(".distcp") for name in sums)
 
 
 def run_config(run: Path) -> TrainConfig:
@@ -90,10 +204,10 @@ def run_config(run: Path) -> TrainConfig:
         raise BadInput(f"{run} is not a run: {error}") from None
 
 
-def load_weights(run: Path) -> Checkpoint:
-    """A run's newest undamaged checkpoint, without the optimizer; BadInput if it has none."""
+def newest_of(run: Path) -> Saved:
+    """A run's newest undamaged checkpoint, its optimizer not verified; BadInput if it has none."""
     must_be_saved(run)
-    found = load(run / "checkpoint", weights_only=True)
+    found = newest(run / "checkpoint", weights_only=True)
     assert found is not None
     return found
 
@@ -126,35 +240,18 @@ def kept_step(file: Path) -> int | None:
 
 def any_saved(folder: Path) -> bool:
     """Whether there are checkpoints in `folder`, damaged or not."""
-    return bool(_saved(folder))
+    return bool(saved(folder))
 
 
 def newest_whole_step(folder: Path) -> int:
-    """The step of the checkpoint that `load` would take; 0 if there is none."""
-    found = load(folder, weights_only=True)
+    """The step of the checkpoint that `newest` would take; 0 if there is none."""
+    found = newest(folder, weights_only=True)
     return found.step if found else 0
 
 
-def _saved(folder: Path) -> list[Path]:
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, damaged or not, the newest last."""
     return sorted(folder.glob("step-*"))
-
-
-def _read(path: Path, weights_only: bool) -> Checkpoint:
-    names = ["model.safetensors", "state.json"]
-    names += [] if weights_only else ["optimizer.safetensors"]
-    try:
-        sums = dict(json.loads((path / "sums.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        raise BadInput(f"checkpoint file {path / 'sums.json'} is missing or torn") from None
-    for name in names:
-        if not (path / name).exists() or file_sha256(path / name) != sums.get(name):
-            raise BadInput(f"checkpoint file {path / name} is missing, torn or altered")
-    from safetensors.torch import load_file
-
-    optimizer = {} if weights_only else load_file(path / "optimizer.safetensors")
-    state = json.loads((path / "state.json").read_text())
-    model = load_file(path / "model.safetensors")
-    return Checkpoint(state["step"], model, optimizer, state, sums["model.safetensors"])
 
 
 def save_tensors(

@@ -200,6 +200,9 @@ class Execution:
     and RUN/engine.json says what was used.
 
     micro       sequences per forward pass on one device; 0: the whole batch at once
+    shard       ranks that hold the weights together, a divisor of all ranks; 0: all of them
+    recompute   compute every so many-th layer anew in the backward pass instead of keeping its
+                activations; 1: every layer; 0: none
     scheme      how the heads' cross-entropies share memory (mtp/objective/cross_entropy.py); all
                 three give the same gradients
     attention   the kernel; auto lets mtp/training/engine.py choose and say why
@@ -212,6 +215,8 @@ class Execution:
     """
 
     micro: int = 0
+    shard: int = 0
+    recompute: int = 0
     scheme: Literal["fused", "sequential", "plain"] = "fused"
     attention: Literal["auto", "sdpa", "matmul"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
@@ -270,7 +275,8 @@ class TrainConfig(Execution):
                 "them to a positive number"
             )
         _positive(self, "", "batch", "lr", "clip")
-        _at_least(self, "", 0, "tokens", "epochs", "micro", "min_lr", "warmup", "weight_decay")
+        _at_least(self, "", 0, "tokens", "epochs", "micro", "shard", "recompute")
+        _at_least(self, "", 0, "min_lr", "warmup", "weight_decay")
         _at_least(self, "", 0, "seed", "log_every", "eval_every", "save_every", "keep_every")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:

@@ -16,7 +16,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tes
 import absl.logging
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from mtp import checkpoint, sharded
+from mtp.checkpoint import Checkpoint
 from mtp.config import ModelConfig, TrainConfig
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import from_dict
@@ -115,6 +118,20 @@ def bytes_model(context: int) -> MultiTokenTransformer:
 def newest_step(folder: Path) -> int:
     """The step of the newest checkpoint in a run's folder `checkpoint`, damaged or not; else 0."""
     return max((int(path.name.removeprefix("step-")) for path in folder.glob("step-*")), default=0)
+
+
+def load_checkpoint(folder: Path, weights_only: bool = False) -> Checkpoint | None:
+    """All of the newest whole checkpoint in a run's folder `checkpoint`, in shards or not."""
+    found = checkpoint.newest(folder, weights_only)
+    if found is None:
+        return None
+    moments: dict[str, Any] = {}
+    if not weights_only and sharded.is_sharded(found.path):
+        names = [name for name in sharded.shapes(found.path) if not name.startswith("model.")]
+        moments = sharded.read(found.path, names)
+    elif not weights_only:
+        moments = load_file(found.path / "optimizer.safetensors")
+    return Checkpoint(found.step, found.weights(), moments, found.state)
 
 
 def write_jsonl(file: Path, *records: object) -> Path:

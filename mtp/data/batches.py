@@ -131,10 +131,14 @@ class Batches:
 
     def next(self) -> tuple[torch.LongTensor, torch.LongTensor]:
         """This rank's inputs (b, context) and targets (n, b, context) for the next step."""
-        indices = [self._index(self.windows + row) for row in self.rows]
-        batch = _batch(self.split, iter(indices), self.context, self.n, self.split.tokens)
+        batch = self.at(self.windows)
         self.windows += self.batch
         return batch
+
+    def at(self, windows: int) -> tuple[torch.LongTensor, torch.LongTensor]:
+        """The batch after `windows` consumed windows, as `next` returns it there."""
+        indices = [self._index(windows + row) for row in self.rows]
+        return _batch(self.split, iter(indices), self.context, self.n, self.split.tokens)
 
     def state(self) -> dict[str, int]:
         """The position in the stream and what identifies the stream, for JSON."""

@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtp.checkpoint import kept_file, load_weights, run_config
+from mtp.checkpoint import kept_file, newest_of, run_config
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
@@ -17,7 +16,7 @@ from mtp.model.transformer import LAYER_WEIGHTS
 
 def load_model(run: Path, device: str = "cpu") -> MultiTokenTransformer:
     """The trained model of a run's folder, in float32. Raises BadInput if there is none."""
-    return with_weights(run_config(run).model, load_weights(run).model, run).to(device)
+    return with_weights(run_config(run).model, newest_of(run).weights(), run).to(device)
 
 
 def with_weights(
@@ -49,8 +48,7 @@ def shapes_of(
     if config.n > weights:  # a head that is not a layer has one weight
         raise BadInput(f"{where} has {weights} weights; its config wants {config.n} heads")
     try:
-        with torch.device("meta"):
-            model = MultiTokenTransformer(config)
+        model = MultiTokenTransformer.on_meta(config)
     except (RuntimeError, TypeError, OverflowError):  # raised by torch for sizes past 64 bits
         raise BadInput(f"the config of {where} wants weights larger than a tensor can be") from None
     return {name: tuple(p.shape) for name, p in model.named_parameters()}

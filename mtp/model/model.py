@@ -13,8 +13,13 @@ With this, 30 layers train without warm-up. The unembedding keeps the full 1/sqr
 the first loss ln V + 1/2. A tenth of it would give ln V, but the heads, which differ only in their
 own layers, would then hardly come apart: at cpu scale, four of them stayed at the unigram loss for
 200 steps.
+
+Each weight is drawn by a generator of its own, seeded by the seed and the weight's name. So it
+depends neither on the number of ranks nor on the model's other weights: models of one seed that
+differ in n start with the same trunk, as far as it goes.
 """
 
+import hashlib
 import math
 
 import torch
@@ -43,31 +48,31 @@ class MultiTokenTransformer(nn.Module):
             nn.Linear(config.dim, config.vocab, bias=False)
             for _ in range(1 if shared else config.n)
         )
-        self.initialise()
+        if not self.embedding.weight.is_meta:
+            self.initialise(int(torch.randint(2**62, ())))
 
     @torch.no_grad()
-    def initialise(self) -> None:
-        """Draw the weights from torch's generator, as this file's docstring describes."""
-        depth = self.config.layers + self.config.extra_layers
+    def initialise(self, seed: int) -> None:
+        """Draw the weights as this file's docstring describes."""
         for name, weight in self.named_parameters():
-            if weight.dim() < 2:
-                weight.fill_(1.0)  # norm gains
-                continue
-            std = weight.shape[1] ** -0.5
-            if name.startswith("embedding"):
-                std = self.config.embedding_std
-            if name.endswith(("wo.weight", "w2.weight")):
-                std /= math.sqrt(2 * depth)
-            nn.init.normal_(weight, std=std)
+            weight.copy_(initial_weight(self.config, name, weight.shape, seed))
 
     @classmethod
-    def uninitialised(cls, config: ModelConfig) -> "MultiTokenTransformer":
-        """A model whose weights will be loaded: nothing is drawn from torch's generator."""
+    def on_meta(cls, config: ModelConfig) -> "MultiTokenTransformer":
+        """A model without memory for its weights: it takes no time and draws nothing."""
         with torch.device("meta"):
-            model = cls(config)
-        model.to_empty(device="cpu")
-        model.rope = Rope(config)  # its table is not a parameter
-        return model
+            return cls(config)
+
+    def materialise(self, device: str = "cpu") -> "MultiTokenTransformer":
+        """Give a model `on_meta` memory for weights, which will be loaded or drawn; returns it."""
+        self.to_empty(device=device)
+        self.rope = Rope(self.config).to(device)  # its table is not a parameter
+        return self
+
+    @classmethod
+    def uninitialised(cls, config: ModelConfig, device: str = "cpu") -> "MultiTokenTransformer":
+        """A model whose weights will be loaded."""
+        return cls.on_meta(config).materialise(device)
 
     # ----------------------------------------------------------------------------------------------
     # forward, in pieces that the losses and the decoder share
@@ -130,3 +135,17 @@ class MultiTokenTransformer(nn.Module):
         parts["total"] = sum(parts.values())
         parts["non_embedding"] = parts["total"] - parts["embedding"] - parts["unembedding"]
         return parts
+
+
+def initial_weight(config: ModelConfig, name: str, shape: torch.Size, seed: int) -> Tensor:
+    """The weight of this name and shape as training starts with it, in float32 on the CPU."""
+    if len(shape) < 2:
+        return torch.ones(shape)  # norm gains
+    std = shape[1] ** -0.5
+    if name.startswith("embedding"):
+        std = config.embedding_std
+    if name.endswith(("wo.weight", "w2.weight")):
+        std /= math.sqrt(2 * (config.layers + config.extra_layers))
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+    return torch.empty(shape).normal_(0.0, std, generator=generator)

@@ -6,12 +6,13 @@ Shapes: B rows, T positions, D = dim, H attention heads, K key-value heads, E th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mtp.config import ModelConfig, parse_rope_scaling
 
@@ -218,6 +219,14 @@ def use_kernel(model: nn.Module, kernel: str, context: int, device: str) -> None
             module.kernel, module.causal_bias = kernel, bias
 
 
+def recompute_layers(layers: Iterable[nn.Module], every: int) -> None:
+    """Have every `every`-th of the layers keep only its input for the backward pass, which computes
+    the rest anew (activation checkpointing); 0: none of them."""
+    blocks = [layer for layer in layers if isinstance(layer, Block)]
+    for number, block in enumerate(blocks, 1):
+        block.recompute = every > 0 and number % every == 0
+
+
 class FeedForward(nn.Module):
     """SwiGLU: w2(silu(w1 x) * w3 x)."""
 
@@ -246,8 +255,16 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = FeedForward(config)
+        self.recompute = False  # see recompute_layers
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            found = checkpoint(self.run, x, rope, use_reentrant=False, preserve_rng_state=False)
+            assert isinstance(found, Tensor)
+            return found
+        return self.run(x, rope)
+
+    def run(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
         x = x + self.attention(self.attention_norm(x), rope)
         return x + self.feed_forward(self.ffn_norm(x))
 

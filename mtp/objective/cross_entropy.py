@@ -21,9 +21,8 @@ from torch import Tensor
 
 from mtp.data.batches import IGNORE
 from mtp.model import heads
+from mtp.model.memory import chunk_rows
 from mtp.model.model import MultiTokenTransformer
-
-CHUNK_LOGITS = 2**24  # logits alive at a time in `fused`: 64 MB in float32
 
 
 def valid_counts(targets: Tensor) -> Tensor:
@@ -111,7 +110,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         losses = torch.zeros(len(latents), dtype=total, device=targets.device)
         dweights = [torch.zeros_like(w, dtype=total) for w in weights] if need_grad else []
         dlatents = [torch.empty_like(h) for h in latents] if need_grad else []
-        rows = max(1, CHUNK_LOGITS // weights[0].shape[0])
+        rows = chunk_rows(weights[0].shape[0], targets.device.type)
         for i, h in enumerate(latents):
             own = min(i, own_weights - 1)  # the unembedding of head i + 1
             chunks = zip(h.flatten(0, 1).split(rows), targets[i].flatten().split(rows), strict=True)
@@ -122,6 +121,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                     part = slice(j * rows, j * rows + len(x))
                     set_product_(dlatents[i].view(-1, x.shape[1])[part], d, weights[own])
                     add_product_(dweights[own], d.T, x)
+                del d  # before the next chunk's logits
         ctx.save_for_backward(*dweights, *dlatents)
         ctx.dtypes = [t.dtype for t in tensors]
         ctx.mark_non_differentiable(losses)
@@ -160,6 +160,8 @@ def add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
     """total += a @ b, where low-precision products are summed in total's float32."""
     if a.dtype == total.dtype:
         total.addmm_(a, b)
+    elif total.is_cuda:  # one kernel, which rounds no product to bf16
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
     else:
         total += a @ b
 
@@ -173,13 +175,16 @@ SCHEMES = {"plain": plain, "sequential": sequential, "fused": fused}
 
 @torch.no_grad()
 def score(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor) -> Tensor:
-    """Sums per head on held-out text, (3, n) float64: nats, valid targets, and targets that have
-    the highest logit."""
-    sums = torch.zeros(3, len(targets), dtype=torch.float64)
+    """Sums per head on held-out text, (3, n) float64 on the CPU: nats, valid targets, and targets
+    that have the highest logit. A chunk of logits is alive at a time."""
+    sums = torch.zeros(3, len(targets), dtype=torch.float64, device=tokens.device)
+    rows = chunk_rows(model.config.vocab, tokens.device.type)
     for i, h in enumerate(model.latents(tokens, k=len(targets))):
-        logits = model.logits(h, i + 1).float().flatten(0, 1)  # (B T, V)
-        y = targets[i].flatten()
-        nats = F.cross_entropy(logits, y, ignore_index=IGNORE, reduction="none").double().sum()
-        correct = ((logits.argmax(-1) == y) & (y != IGNORE)).sum()
-        sums[:, i] = torch.stack([nats.cpu(), (y != IGNORE).sum().cpu(), correct.cpu()])
-    return sums
+        chunks = zip(h.flatten(0, 1).split(rows), targets[i].flatten().split(rows), strict=True)
+        for x, y in chunks:
+            logits = model.logits(x, i + 1).float()  # (N, V)
+            valid = y != IGNORE
+            nats = F.cross_entropy(logits, y, ignore_index=IGNORE, reduction="none")
+            correct = (logits.argmax(-1) == y) & valid
+            sums[:, i] += torch.stack([nats.double().sum(), valid.sum(), correct.sum()])
+    return sums.cpu()

@@ -137,7 +137,7 @@ def save_start_weights(config: TrainConfig, tokenizer: Tokenizer, folder: Path) 
             f"the corpus's tokenizer, {tokenizer.name}, is not the one that {start} was trained "
             f"with; set data.tokenizer={saved_name(start_tokenizer, start)}"
         )
-    found = checkpoint.load_weights(start)
+    found = checkpoint.newest_of(start)
     if not pin.exists():
         write_atomically(pin, found.sha256.encode())
     elif pin.read_text() != found.sha256:
@@ -146,7 +146,7 @@ def save_start_weights(config: TrainConfig, tokenizer: Tokenizer, folder: Path) 
             f"delete {folder} to train anew, or restore the start"
         )
     if not begun:
-        model = loading.with_weights(start_model, found.model)
+        model = loading.with_weights(start_model, found.weights())
         if expected.n < start_model.n:
             model = drop_heads(model, expected.n)
         elif expected.n > start_model.n:

@@ -20,6 +20,7 @@ from mtp.data.tokenizer import Tokenizer, load_if_any, same_tokenizer
 from mtp.errors import BadInput
 from mtp.files import locked, parse_json, write_atomically
 from mtp.overrides import differences, execution, from_dict, same_run, to_json
+from mtp.training import failures
 from mtp.training.rank import is_first_rank
 
 
@@ -53,15 +54,26 @@ def train(
                 f"data.tokenizer={config.data.tokenizer} is not the tokenizer of the weights in "
                 f"{folder}, {saved.name}; train with that one, or in another folder"
             )
-        trainer = Trainer(config, corpus, folder, precision)
-        if first:  # now that nothing is left to refuse
-            if not saved:
-                corpus.tokenizer.save(folder)  # for decoding from the run's folder
-            if not (folder / "corpus").exists():
-                write_atomically(folder / "corpus", corpus.folder.name.encode())
-            write_atomically(folder / "config.json", to_json(config).encode())
-            trainer.record_execution()
-        trainer.run()
+        try:
+            trainer = Trainer(config, corpus, folder, precision)
+        except BadInput:
+            raise  # a refusal changes nothing
+        except Exception as error:
+            failures.record(folder, error)
+            raise
+        try:
+            if first:  # now that nothing is left to refuse
+                failures.clear(folder)
+                if not saved:
+                    corpus.tokenizer.save(folder)  # for decoding from the run's folder
+                if not (folder / "corpus").exists():
+                    write_atomically(folder / "corpus", corpus.folder.name.encode())
+                write_atomically(folder / "config.json", to_json(config).encode())
+                trainer.record_execution()
+            trainer.run()
+        except Exception as error:
+            failures.record(folder, error)
+            raise
 
 
 def saved_tokenizer(folder: Path) -> Tokenizer | None:

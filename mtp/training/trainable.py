@@ -1,36 +1,51 @@
 """A model that is ready to train: its weights in the engine's precision, its float32 masters."""
 
-from collections.abc import Iterable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 
-from mtp.model.model import MultiTokenTransformer
-from mtp.model.transformer import use_kernel
+from mtp import sharded
+from mtp.config import ModelConfig
+from mtp.model.model import MultiTokenTransformer, initial_weight
+from mtp.model.transformer import recompute_layers, use_kernel
 from mtp.training import distributed
 from mtp.training.engine import Engine
 
 
 class Trainable:
-    """A model set up for an engine, and the float32 weights that the optimizer updates.
+    """A model set up for an engine, and the float32 weights that the optimizer updates. The weights
+    are undefined until `draw`, or until they are read from a checkpoint and `update_model`.
 
     bf16       the model computes with bf16 weights, rounded from float32 master weights
     FSDP2      the weights are float32 shards, gathered layer by layer in the compute type
     otherwise  the model's own float32 weights
+
+    mesh       the ranks, if there are several (mtp/training/distributed.py)
+    recompute  every how many layers one is computed anew in the backward pass; 0: none
     """
 
-    def __init__(self, model: MultiTokenTransformer, engine: Engine, world: int = 1) -> None:
-        model.to(engine.device)
-        use_kernel(model, engine.attention, model.config.context, engine.device)
+    def __init__(
+        self,
+        config: ModelConfig,
+        engine: Engine,
+        mesh: DeviceMesh | None = None,
+        recompute: int = 0,
+    ) -> None:
         self.engine = engine
         self.masters: dict[str, Tensor] | None = None
-        if world > 1:
-            distributed.shard(model, engine.precision)
+        model = MultiTokenTransformer.on_meta(config)  # so that no rank ever holds a whole model
+        if mesh is not None:
+            distributed.shard(model, engine.precision, mesh)
         elif engine.precision == "bf16":
-            self.masters = {n: p.detach().clone() for n, p in model.named_parameters()}
+            self.masters = {
+                name: torch.empty(p.shape, device=engine.device)
+                for name, p in model.named_parameters()
+            }
             model.bfloat16()
+        model.materialise(engine.device)
+        use_kernel(model, engine.attention, config.context, engine.device)
+        recompute_layers((*model.trunk, *model.heads), recompute)
         if engine.compile:
             for layer in (*model.trunk, *model.heads):
                 layer.compile(dynamic=False)
@@ -39,6 +54,15 @@ class Trainable:
     def weights(self) -> dict[str, Tensor]:
         """The float32 weights by name."""
         return self.masters or dict(self.model.named_parameters())
+
+    @torch.no_grad()
+    def draw(self, seed: int) -> None:
+        """Draw the initial weights, one tensor at a time; every rank draws all of them and keeps
+        its shards."""
+        for name, weight in self.weights().items():
+            whole = initial_weight(self.model.config, name, weight.shape, seed)
+            sharded.copy_into(weight, whole)
+        self.update_model()
 
     def collect_gradients(self) -> None:
         """After each backward pass: add the bf16 gradients to the masters' float32 gradients."""
@@ -55,7 +79,7 @@ class Trainable:
 
     @torch.no_grad()
     def update_model(self) -> None:
-        """After the optimizer's step: round the masters to the model's bf16 weights."""
+        """After the weights have changed: round the masters to the model's bf16 weights."""
         if self.masters is not None:
             for p, master in zip(self.model.parameters(), self.masters.values(), strict=True):
                 p.copy_(master)
@@ -68,15 +92,3 @@ class Trainable:
     def autocast(self) -> torch.autocast:
         on = self.engine.precision == "autocast"
         return torch.autocast(self.engine.device, torch.bfloat16, enabled=on)
-
-    @torch.no_grad()
-    def load(self, weights: dict[str, Tensor]) -> None:
-        for name, weight in self.weights().items():
-            distributed.copy_into(weight, weights[name])
-        self.update_model()
-
-
-def clip_gradients(weights: Iterable[Tensor], limit: float) -> Tensor:
-    """Scale the gradients to norm `limit` at most; returns the norm before, on every rank."""
-    norm = nn.utils.clip_grad_norm_(weights, limit)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm

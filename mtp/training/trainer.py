@@ -1,9 +1,8 @@
 """The training loop: a run's steps, validation and saving."""
 
 import dataclasses
-import math
+import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +10,31 @@ import torch
 from torch import Tensor
 
 from mtp import checkpoint, hardware
-from mtp.checkpoint import Checkpoint
+from mtp.checkpoint import Saved
 from mtp.config import TrainConfig
 from mtp.data.batches import IGNORE, Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
 from mtp.data.tokenizer import check_vocab
 from mtp.errors import BadInput
-from mtp.model.model import MultiTokenTransformer
-from mtp.model.sizes import flops_per_token, parameter_counts
+from mtp.files import write_atomically
+from mtp.model.memory import check_memory, whole_gradients_fit
+from mtp.model.sizes import flops_per_token
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
-from mtp.training import distributed, finetune, sinks
+from mtp.training import distributed, finetune, saving, sinks, time_limit
+from mtp.training.clock import Clock
 from mtp.training.engine import choose_engine
 from mtp.training.executions import record_execution
+from mtp.training.optimizer import clip_gradients, learning_rate, new_optimizer
 from mtp.training.progress import Progress
 from mtp.training.signals import Interrupted, catch_signals
-from mtp.training.trainable import Trainable, clip_gradients
+from mtp.training.stream import Stream
+from mtp.training.trainable import Trainable
 
 EVAL_TOKENS = 65_536  # of the validation split, for periodic validation
-
-
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Linear warm-up to lr, then a cosine decay to lr * min_lr at the last step (Table S13)."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, steps - 1 - config.warmup)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return config.lr * (config.min_lr + (1 - config.min_lr) * cosine)
-
-
-def new_optimizer(config: TrainConfig, weights: dict[str, Tensor]) -> torch.optim.AdamW:
-    """AdamW, with decoupled weight decay on matrices only."""
-    groups = [
-        {"params": [w for w in weights.values() if w.dim() >= 2]},
-        {"params": [w for w in weights.values() if w.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups,
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-
-
-def check_memory(config: TrainConfig, device: str, world: int) -> None:
-    """Raise BadInput if weights, gradients and the optimizer's two moments, 16 bytes per parameter,
-    exceed the memory of the device that holds one of `world` shares of them."""
-    count = parameter_counts(config.model)["total"]
-    need, have = 16 * count / world / 2**30, hardware.total_memory(device) / 2**30
-    if need > have:
-        raise BadInput(
-            f"the model has {count:,} parameters; training it needs more than {need:,.0f} GB for "
-            f"weights, gradients and optimizer, and this {device} has {have:,.0f} GB"
-        )
+CHECK_EVERY = 100  # steps, at most, between looks at whether the loss is a number
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Trainer:
@@ -101,9 +70,6 @@ class Trainer:
         tokens = config.tokens or config.epochs * epoch_tokens(corpus.train, config.model.context)
         self.steps = max(1, round(tokens / self.tokens_per_step))
         self.step = 0
-        self.loss_sums = torch.zeros(config.model.n, dtype=torch.float64)  # since the last log
-        self.loss_steps = 0  # how many steps are summed
-
         sinks.check(config.log_to)
         self.notes: list[str] = []  # lines to print when training begins
         if config.warmup >= self.steps:
@@ -119,19 +85,30 @@ class Trainer:
             if self.rank == 0:
                 self.notes.append(finetune.save_start_weights(config, corpus.tokenizer, folder))
             distributed.wait_for_all()
-        found = checkpoint.load(folder / "checkpoint")
+        saved = saving.newest(folder / "checkpoint")
         in_tokens = dataclasses.replace(
             config, epochs=0.0, tokens=self.steps * self.tokens_per_step
         )
-        saved = found.state.get("engine") if found else None
-        self.engine = distributed.from_first_rank(choose_engine(in_tokens, precision, saved))
-        check_memory(config, self.engine.device, self.world)
-        torch.manual_seed(config.seed)
-        model = MultiTokenTransformer(config.model)
-        self.trainable = Trainable(model, self.engine, self.world)
+        begun = saved.state.get("engine") if saved else None
+        self.engine = distributed.from_first_rank(choose_engine(in_tokens, precision, begun))
+        device = self.engine.device
+        where = self.engine.precision, self.world, hardware.total_memory(device), device
+        check_memory(config, *where)
+        mesh = distributed.mesh_of(self.world, config.shard, device)
+        self.trainable = Trainable(config.model, self.engine, mesh, config.recompute)
         self.optimizer = new_optimizer(config, self.trainable.weights())
-        if found:
-            self._restore(found)
+        self.stream = Stream(self.batches, device, ahead=device != "cpu")
+        self.whole_gradients = whole_gradients_fit(config, *where)
+        self.saver = saving.Saver(folder / "checkpoint")
+        # Sums since the last log, and the first step without a finite loss: on the device, where
+        # adding to them waits for nothing.
+        self.loss_sums = torch.zeros(config.model.n, dtype=torch.float64, device=device)
+        self.loss_steps = 0
+        self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
+        if saved:
+            self._restore(saved)
+        else:
+            self.trainable.draw(config.seed)
 
     def record_execution(self) -> None:
         """Write to RUN/engine.json how the steps that are left will be executed."""
@@ -144,16 +121,21 @@ class Trainer:
     # a step
 
     def train_step(self) -> tuple[Tensor, Tensor, float]:
-        """Take one optimizer step; returns the heads' losses (n,), the gradient norm and the
-        learning rate."""
-        config, device = self.config, self.engine.device
-        tokens, targets = self.batches.next()
-        counts = (targets != IGNORE).flatten(1).sum(1).to(device)
+        """Take one optimizer step; returns the heads' losses (n,) on this rank's share of the
+        batch, the gradient norm and the learning rate. Waits for no result of the device."""
+        config = self.config
+        batch = self.stream.next()  # (1 + n, b, T)
+        counts = (batch[1:] != IGNORE).flatten(1).sum(1)
         counts = distributed.sum_over_ranks(counts).clamp(min=1) / self.world  # FSDP averages
-        losses = torch.zeros(config.model.n, device=device)
-        for x, y in self._parts(tokens, targets):
+        losses = torch.zeros(config.model.n, device=self.engine.device)
+        rows = batch.shape[1]
+        micro = config.micro or rows
+        for first in range(0, rows, micro):
+            part = batch[:, first : first + micro]
+            last = first + micro >= rows
+            distributed.reduce_next(self.trainable.model, last or not self.whole_gradients)
             with self.trainable.autocast():
-                losses += SCHEMES[config.scheme](self.trainable.model, x, y, counts)
+                losses += SCHEMES[config.scheme](self.trainable.model, part[0], part[1:], counts)
             self.trainable.collect_gradients()
         rate = learning_rate(config, self.step, self.steps)
         for group in self.optimizer.param_groups:
@@ -163,27 +145,43 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.trainable.update_model()
         self.step += 1
-        return distributed.sum_over_ranks(losses) / self.world, norm, rate
+        return losses, norm, rate
 
-    def _parts(self, tokens: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        rows = self.config.micro or len(tokens)
-        for first in range(0, len(tokens), rows):
-            part = slice(first, first + rows)
-            yield (
-                tokens[part].to(self.engine.device, non_blocking=True),
-                targets[:, part].to(self.engine.device, non_blocking=True),
+    def _add(self, losses: Tensor, norm: Tensor) -> None:
+        """Add a step's losses to the sums since the last log."""
+        self.loss_sums += losses
+        self.loss_steps += 1
+        bad = ~torch.isfinite(losses.sum() + norm)
+        self.first_bad = torch.where((self.first_bad == 0) & bad, self.step, self.first_bad)
+
+    def mean_losses(self) -> list[float]:
+        """The mean loss of each head since the last log, over all ranks."""
+        sums = distributed.sum_over_ranks(self.loss_sums.clone()) / self.world
+        return (sums / max(1, self.loss_steps)).tolist()
+
+    def _check_finite(self) -> None:
+        if step := int(self.first_bad):
+            raise BadInput(
+                f"the loss or its gradient is not finite at step {step}; choose a smaller lr than "
+                f"{self.config.lr:g}, a longer warmup than {self.config.warmup}, or "
+                "precision=float32"
             )
 
     def validate(self) -> list[float]:
-        """Loss per head on the first EVAL_TOKENS of the validation split."""
+        """Loss per head on the first EVAL_TOKENS of the validation split, which the ranks share."""
         model, config = self.trainable.model, self.config.model
         sums = torch.zeros(3, config.n, dtype=torch.float64)
         rows = self.config.micro or self.config.batch // self.world
+        split = self.corpus.validation
+        batches = list(evaluation_batches(split, rows, config.context, config.n, EVAL_TOKENS))
+        mine: list[tuple[Tensor, Tensor]] = [*batches[self.rank :: self.world]]
+        if len(mine) < -(-len(batches) // self.world):  # all ranks gather weights as often
+            tokens, targets = batches[0]
+            mine.append((tokens, targets.masked_fill(targets >= 0, IGNORE)))  # counts nothing
         with self.trainable.autocast():
-            for x, y in evaluation_batches(
-                self.corpus.validation, rows, config.context, config.n, EVAL_TOKENS
-            ):
+            for x, y in mine:
                 sums += score(model, x.to(self.engine.device), y.to(self.engine.device))
+        sums = distributed.sum_over_ranks(sums)
         self.trainable.reshard()
         return (sums[0] / sums[1]).tolist()
 
@@ -191,50 +189,50 @@ class Trainer:
     # saving
 
     def save(self) -> None:
-        """Save a checkpoint of this step. All ranks take part; rank 0 writes."""
-        model, moments = {}, {}
-        for name, w in self.trainable.weights().items():
-            state = self.optimizer.state[w]
-            full = [distributed.full_copy(t) for t in (w, state["exp_avg"], state["exp_avg_sq"])]
-            if self.rank == 0:  # the others take part and keep nothing
-                model[name], moments[f"exp_avg.{name}"], moments[f"exp_avg_sq.{name}"] = full
-        if self.rank == 0:
-            state = {
-                "step": self.step,
-                "data": self.batches.state(),
-                "loss_sums": self.loss_sums.tolist(),
-                "loss_steps": self.loss_steps,
-                "engine": vars(self.engine),
-            }
-            checkpoint.save(
-                self.folder / "checkpoint", Checkpoint(self.step, model, moments, state)
-            )
+        """Begin to save a checkpoint of this step; `saver.wait` waits for its end. All ranks take
+        part."""
+        weights = {name: w.detach() for name, w in self.trainable.weights().items()}
+        moments = {
+            f"{key}.{name}": self.optimizer.state[w][key]
+            for name, w in self.trainable.weights().items()
+            for key in MOMENTS
+        }
+        sums = distributed.sum_over_ranks(self.loss_sums.clone()) / self.world
+        state = {
+            "step": self.step,
+            "data": self.batches.state(),
+            "loss_sums": sums.tolist(),
+            "loss_steps": self.loss_steps,
+            "engine": vars(self.engine),
+        }
+        self.saver.save(weights, moments, state)
 
     def save_kept_weights(self) -> None:
         """Save the weights of this step for good. All ranks take part; rank 0 writes."""
         weights = {}
         for name, w in self.trainable.weights().items():
-            full = distributed.full_copy(w)
+            full = distributed.full(w)
             if self.rank == 0:  # the others take part and keep nothing
-                weights[name] = full
+                weights[name] = full.cpu()
         if self.rank == 0:
             checkpoint.save_kept_weights(self.folder, self.step, weights)
 
-    def _restore(self, found: Checkpoint) -> None:
-        self.trainable.load(found.model)
-        if not found.optimizer:  # step 0 of a run with weights from elsewhere
+    def _restore(self, saved: Saved) -> None:
+        weights, moments = self.trainable.weights(), dict[str, Tensor]()
+        if saved.has_moments:
+            for name, weight in weights.items():
+                state = self.optimizer.state[weight]
+                state["step"] = torch.tensor(float(saved.step), device=weight.device)
+                for key in MOMENTS:
+                    moments[f"{key}.{name}"] = state[key] = torch.zeros_like(weight.detach())
+        saved.read_into({name: w.detach() for name, w in weights.items()}, moments)
+        self.trainable.update_model()
+        if not saved.has_moments:  # step 0 of a run with weights from elsewhere
             return
-        self.step = found.step
-        self.batches.load_state(found.state["data"])
-        self.loss_sums = torch.tensor(found.state["loss_sums"], dtype=torch.float64)
-        self.loss_steps = found.state["loss_steps"]
-        weights = self.trainable.weights()
-        for name, weight in weights.items():
-            state = self.optimizer.state[weight]
-            state["step"] = torch.tensor(float(found.step), device=weight.device)
-            for key in ("exp_avg", "exp_avg_sq"):
-                state[key] = torch.zeros_like(weight)
-                distributed.copy_into(state[key], found.optimizer[f"{key}.{name}"])
+        self.step = saved.step
+        self.batches.load_state(saved.state["data"])
+        self.loss_sums += torch.tensor(saved.state["loss_sums"], device=self.loss_sums.device)
+        self.loss_steps = saved.state["loss_steps"]
 
     # ----------------------------------------------------------------------------------------------
     # the loop
@@ -268,24 +266,23 @@ class Trainer:
         clock = progress.clock
         while self.step < self.steps:
             losses, norm, rate = self.train_step()
-            self.loss_sums += losses.double().cpu()
-            self.loss_steps += 1
-            if not math.isfinite(self.loss_sums.sum() + float(norm)):
-                raise BadInput(
-                    f"the loss or its gradient is not finite at step {self.step}; choose a "
-                    f"smaller lr than {config.lr:g}, a longer warmup than {config.warmup}, or "
-                    "precision=float32"
-                )
+            self._add(losses, norm)
             clock.step_done(self.step)
             last = self.step == self.steps
-            due = config.save_every and self.step % config.save_every == 0
             every = config.log_every or self.steps
-            if self.step % every == 0 or last:
+            log = self.step % every == 0 or last
+            validate = bool(config.eval_every) and (self.step % config.eval_every == 0 or last)
+            keep = bool(config.keep_every) and (self.step % config.keep_every == 0 or last)
+            save = bool(config.save_every) and self.step % config.save_every == 0
+            stop = distributed.true_on_any_rank(bool(caught) or self._time_is_up(clock))
+            if log or validate or keep or save or stop or self.step % CHECK_EVERY == 0:
+                self._check_finite()  # the device is waited for here alone
+            if log:
                 seconds = clock.lap(self.step)
                 row: dict[str, Any] = {
                     "step": self.step,
                     "tokens": self.step * self.tokens_per_step,
-                    "loss": (self.loss_sums / self.loss_steps).tolist(),
+                    "loss": self.mean_losses(),
                     "lr": rate,
                     "grad_norm": float(norm),
                     "peak_memory_mb": hardware.peak_memory(self.engine.device) / 2**20,
@@ -297,16 +294,31 @@ class Trainer:
                 self.loss_sums.zero_()
                 self.loss_steps = 0
                 progress.log(row)
-            stop = distributed.true_on_any_rank(bool(caught), self.engine.device)
             with clock.paused():
-                if config.eval_every and (self.step % config.eval_every == 0 or last):
+                if validate:
                     progress.log({"step": self.step, "validation_loss": self.validate()})
-                if config.keep_every and (self.step % config.keep_every == 0 or last):
+                if keep:
                     self.save_kept_weights()
-                if due or last or stop:
+                if save or last or stop:
                     self.save()
+                if last or stop:
+                    self.saver.wait()
+                if save or last or stop:
+                    self._record_timings(clock)
             progress.tick(self.step)
             if stop and not last:
                 progress.finish("interrupted")
-                raise Interrupted(caught[0] if caught else signal.SIGTERM)
+                raise Interrupted(caught[0] if caught else signal.SIGUSR2)
         progress.finish("finished")
+
+    def _time_is_up(self, clock: Clock) -> bool:
+        """Whether the job's time limit leaves just enough to finish a step and save."""
+        left = time_limit.seconds_left()
+        step = clock.mean(self.step) or 0.0
+        return left is not None and left < 2 * self.saver.seconds + 3 * step + 30
+
+    def _record_timings(self, clock: Clock) -> None:
+        """What a step and a save took, for the launcher's next time limit."""
+        if self.rank == 0 and (step := clock.mean(self.step)):
+            timings = {"save_seconds": self.saver.seconds, "step_seconds": step}
+            write_atomically(self.folder / "timings.json", json.dumps(timings).encode())

@@ -15,12 +15,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from mtp.checkpoint import Checkpoint, load, save, save_tensors
+from mtp.checkpoint import Checkpoint, save, save_tensors
 from mtp.config import ModelConfig, TrainConfig
 from mtp.errors import BadInput
 from mtp.model.loading import load_model, with_weights
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import to_json
+from tests.conftest import load_checkpoint as load
 from tests.conftest import newest_step
 
 CONFIG = ModelConfig(dim=16, layers=3, attn_heads=2, vocab=19, context=12, n=2)

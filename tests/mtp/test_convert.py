@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtp import checkpoint, convert
+from mtp import convert
 from mtp.checkpoint import Checkpoint, save
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.corpus import build
@@ -23,6 +23,7 @@ from mtp.model.surgery import drop_heads
 from mtp.overrides import from_dict, override, to_json
 from mtp.training.run import train
 from mtp.training.trainer import Trainer
+from tests.conftest import load_checkpoint
 from tests.mtp.formats.helpers import (
     TOKENS,
     assert_equal_models,
@@ -189,7 +190,7 @@ def test_training_continues_from_an_imported_model(
     assert (trainer.step, trainer.steps) == (0, 10)
     train(config, Path("runs/more"))
     command("--run", "runs/more", module="mtp.train")  # finished: nothing to do
-    found = checkpoint.load(Path("runs/more/checkpoint"))
+    found = load_checkpoint(Path("runs/more/checkpoint"))
     assert found is not None and found.step == 10 and found.optimizer
     assert load(Path("runs/more")).encode(text) == bpe.encode(text)
     rows = Path("runs/more/metrics.jsonl").read_text().splitlines()

@@ -38,6 +38,8 @@ CHANGES: dict[str, Any] = {
     "data.validation": 0.1,
     "batch": 8,
     "micro": 4,
+    "shard": 2,
+    "recompute": 1,
     "tokens": 2e6,
     "epochs": 2.0,
     "lr": 1e-3,

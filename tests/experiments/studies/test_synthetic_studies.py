@@ -289,7 +289,7 @@ def test_three_seeds_are_drawn(made: tuple[Path, Made], study: str) -> None:
     figure = find(study).figure(rows, results.paper())
     caption, headline = words(figure)
     assert headline.replace("\n", " ") == find(study).finding(rows)
-    assert "(cpu scale)" in caption and "3 seeds" in caption
+    assert "(cpu scale)" in caption and "3 seeds" in caption.replace("\n", " ")
     assert rows.equals(before), "rows are read alone"
     figure.canvas.draw()
     plt.close(figure)

@@ -9,6 +9,7 @@ from torch import Tensor
 from mtp.config import ModelConfig
 from mtp.data.batches import IGNORE
 from mtp.head_types import HEADS
+from mtp.model import memory
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective import cross_entropy
 
@@ -109,7 +110,7 @@ def test_fused_is_the_same_for_any_chunk_size(monkeypatch: pytest.MonkeyPatch) -
     tokens, targets = example(3)
     gradients = []
     for rows in (1, 7, 24, 1000):
-        monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", rows * TINY["vocab"])
+        monkeypatch.setattr(memory, "CHUNK_LOGITS", rows * TINY["vocab"])
         model = tiny("replicated")
         cross_entropy.fused(model, tokens, targets, cross_entropy.valid_counts(targets))
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))  # type: ignore[union-attr]

@@ -1,18 +1,18 @@
 """What the tests of training share: tiny runs, their records, command lines, and two ranks."""
 
+import contextlib
 import json
 import os
 import socket
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mtp import checkpoint
@@ -26,6 +26,7 @@ from mtp.overrides import config_id, from_dict, to_json
 from mtp.training import engine as engines
 from mtp.training.run import train
 from mtp.training.trainer import Trainer
+from tests.conftest import load_checkpoint
 
 Make = Callable[..., TrainConfig]
 
@@ -43,8 +44,9 @@ def command(config: TrainConfig, folder: Path, data: Path) -> list[str]:
 
 def final_weights(folder: Path) -> dict[str, Tensor]:
     """Model and optimizer of the newest checkpoint."""
-    newest = sorted((folder / "checkpoint").glob("step-*"))[-1]
-    return load_file(newest / "model.safetensors") | load_file(newest / "optimizer.safetensors")
+    found = load_checkpoint(folder / "checkpoint")
+    assert found is not None
+    return found.model | found.optimizer
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -97,30 +99,59 @@ def free_port() -> int:
 Runs = list[tuple[TrainConfig, Path]]  # and their folders
 
 
-def rank_of_two(rank: int, port: int, runs: Runs, data: Path) -> None:
-    """One rank's process, as torchrun would start it. On the second rank bf16 seems slow."""
-    engines.bf16_gain = lambda size=512: 9.0 - 8.0 * rank
+def one_rank(
+    rank: int, world: int, port: int, runs: Runs, data: Path, die_in_step: int = 0
+) -> None:
+    """One rank, as torchrun would start it. On all ranks but the first bf16 seems slow."""
+    engines.bf16_gain = lambda size=512: 9.0 if rank == 0 else 1.0
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    step = Trainer.train_step
+
+    def until(self: Trainer) -> Any:
+        if self.step == die_in_step - 1:
+            self.saver.wait()  # the checkpoint before is whole
+            raise Killed
+        return step(self)
+
+    Trainer.train_step = until
     for config, folder in runs:
-        train(config, folder, data)
+        with contextlib.suppress(Killed):
+            train(config, folder, data)
 
 
-def on_two(processes: ForkServerContext, runs: Runs, data: Path) -> list[int | None]:
-    """Train runs on the same two ranks, one after the other; returns the exit codes."""
-    port = free_port()
-    both = [processes.Process(target=rank_of_two, args=(rank, port, runs, data)) for rank in (0, 1)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(120)
+class Killed(BaseException):
+    """A process ends here, as far as its run can tell."""
+
+
+def on_ranks(
+    processes: ForkServerContext, world: int, runs: Runs, data: Path, die_in_step: int = 0
+) -> list[int | None]:
+    """Train runs on the same ranks, one after the other, each to its end or to a step in which all
+    ranks die; returns the exit codes."""
+    started = start_ranks(processes, world, runs, data, die_in_step)
+    for process in started:
+        process.join(240)
         process.kill()
-    return [process.exitcode for process in both]
+    return [process.exitcode for process in started]
+
+
+def start_ranks(
+    processes: ForkServerContext, world: int, runs: Runs, data: Path, die_in_step: int = 0
+) -> list[ForkServerProcess]:
+    port = free_port()
+    started = [
+        processes.Process(target=one_rank, args=(rank, world, port, runs, data, die_in_step))
+        for rank in range(world)
+    ]
+    for process in started:
+        process.start()
+    return started
 
 
 def after(seconds: float, folder: Path) -> Callable[[], bool]:

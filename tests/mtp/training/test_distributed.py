@@ -13,21 +13,21 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from mtp import checkpoint
+from mtp import checkpoint, hardware
+from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.model import loading
 from mtp.overrides import config_id, to_json
 from mtp.training import distributed
+from mtp.training.executions import executions
 from mtp.training.run import train
-from tests.conftest import newest_step
-from tests.mtp.training.helpers import Make, Runs, free_port, on_two, rows
+from tests.conftest import load_checkpoint, newest_step
+from tests.mtp.training.helpers import Make, Runs, final_weights, free_port, on_ranks, rows
 
 
 def weights(folder: Path) -> dict[str, list[float]]:
-    newest = sorted((folder / "checkpoint").glob("step-*"))[-1]
-    return {k: w.flatten().tolist() for k, w in load_file(newest / "model.safetensors").items()}
+    return {name: w.flatten().tolist() for name, w in final_weights(folder).items()}
 
 
 def assert_alike(folder: Path, reference: Path, tolerance: float = 1e-4) -> None:
@@ -43,7 +43,23 @@ def assert_alike(folder: Path, reference: Path, tolerance: float = 1e-4) -> None
         assert ours[name] == pytest.approx(theirs[name], rel=0.01, abs=10 * tolerance), name
 
 
-CASES = [("parallel", 0), ("anticausal", 1), ("linear", 0), ("replicated", 1)]  # head, micro
+HEADS = ("parallel", "causal", "anticausal", "linear", "replicated")
+MICRO = {"anticausal": 1, "replicated": 1}  # several accumulation steps
+
+
+def six_steps(make_config: Make, head: str, **changes: Any) -> TrainConfig:
+    """With clipping in every step, and validation between steps and saves."""
+    values = {
+        "tokens": 6 * 4 * 32,
+        "model": {"head": head},
+        "data": {"validation": 0.05},
+        "micro": MICRO.get(head, 0),
+        "clip": 0.5,
+        "log_every": 1,
+        "eval_every": 3,
+        "save_every": 3,
+    }
+    return make_config(**values | changes)
 
 
 @pytest.fixture(scope="module")
@@ -53,33 +69,37 @@ def runs(
     tmp_path_factory: pytest.TempPathFactory,
     processes: ForkServerContext,
 ) -> Path:
-    """A folder of runs, each on one process and on two. The same two processes train all of them.
+    """A folder of runs. The same two or four processes train all of theirs.
 
-    HEAD/one, HEAD/two      with clipping in every step, and validation between steps and saves
+    HEAD/one, HEAD/two      on one process and on two
+    HEAD/killed             on four, which die in step 5, then on two
+    parallel/replicas       on four: two replicas of two shards, recomputing every second layer
+    parallel/compiled       on two, compiled
     float32/one, bf16/two   "auto", where the ranks' measurements of bf16 differ
     moved/two, moved/one    continued from the other's checkpoint of step 3
     """
     root = tmp_path_factory.mktemp("runs")
-    on_both: Runs = []
-    for head, micro in CASES:
-        config = make_config(
-            tokens=6 * 4 * 32,
-            model={"head": head},
-            data={"validation": 0.05},
-            micro=micro,
-            clip=0.5,
-            log_every=1,
-            eval_every=3,
-            save_every=3,
-        )
+    configs = {head: six_steps(make_config, head) for head in HEADS}
+    for head, config in configs.items():
         train(config, root / head / "one", data)
-        on_both.append((config, root / head / "two"))
+    four: Runs = [(config, root / head / "killed") for head, config in configs.items()]
+    assert on_ranks(processes, 4, four, data, die_in_step=5) == [0] * 4
+    replicas = six_steps(make_config, "parallel", shard=2, recompute=2)
+    whole: Runs = [(replicas, root / "parallel" / "replicas")]
+    assert on_ranks(processes, 4, whole, data) == [0] * 4
+
+    two: Runs = [(config, root / head / "two") for head, config in configs.items()]
+    two += four
     train(make_config(tokens=12 * 4 * 32, log_every=4), root / "float32" / "one", data)
     low = make_config(tokens=12 * 4 * 32, log_every=4, precision="auto")
-    on_both.append((low, root / "bf16" / "two"))
-    on_both.append((on_both[0][0], to_step_3(root / "parallel" / "one", root / "moved" / "two")))
-    assert on_two(processes, on_both, data) == [0, 0]
-    train(on_both[0][0], to_step_3(root / "parallel" / "two", root / "moved" / "one"), data)
+    two.append((low, root / "bf16" / "two"))
+    parallel = configs["parallel"]
+    two.append((parallel, to_step_3(root / "parallel" / "one", root / "moved" / "two")))
+    if hardware.has_compiler():
+        compiled = six_steps(make_config, "parallel", compile="on")
+        two.append((compiled, root / "parallel" / "compiled"))
+    assert on_ranks(processes, 2, two, data) == [0, 0]
+    train(parallel, to_step_3(root / "parallel" / "two", root / "moved" / "one"), data)
     return root
 
 
@@ -89,12 +109,30 @@ def to_step_3(run: Path, copy: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("head", [head for head, _ in CASES])
+@pytest.mark.parametrize("head", HEADS)
 def test_two_processes_train_as_one_does(head: str, runs: Path) -> None:
     one, two = runs / head / "one", runs / head / "two"
     assert all(row["grad_norm"] > 0.5 for row in rows(one) if "loss" in row)
     assert_alike(two, one)
     assert loading.load_model(two).config == checkpoint.run_config(one).model
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_four_processes_die_and_two_go_on_as_one_would(head: str, runs: Path) -> None:
+    """All of them read the checkpoint that four have written in shards."""
+    folder = runs / head / "killed"
+    assert_alike(folder, runs / head / "one")
+    ranks = [(part["from_step"], part["ranks"]) for part in executions(folder)]
+    assert ranks == [(0, 4), (3, 2)]
+
+
+def test_replicas_of_shards_train_as_one_process_does(runs: Path) -> None:
+    assert_alike(runs / "parallel" / "replicas", runs / "parallel" / "one")
+
+
+@pytest.mark.skipif(not hardware.has_compiler(), reason="needs a C++ compiler")
+def test_compiled_shards_train_as_one_process_does(runs: Path) -> None:
+    assert_alike(runs / "parallel" / "compiled", runs / "parallel" / "one", tolerance=1e-3)
 
 
 @pytest.mark.parametrize("ranks", ["one", "two"])
@@ -111,7 +149,7 @@ def test_two_processes_in_bf16_track_float32(runs: Path) -> None:
     folder = runs / "bf16" / "two"
     for a, b in zip(rows(folder), rows(runs / "float32" / "one"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=0.03)
-    found = checkpoint.load(folder / "checkpoint")
+    found = load_checkpoint(folder / "checkpoint")
     assert found is not None and found.state["engine"]["precision"] == "bf16"
     assert all(w.dtype == torch.float32 for w in found.model.values())
 
@@ -142,7 +180,7 @@ def test_torchrun_saves_and_stops_both_ranks_when_one_gets_a_signal(
     state = json.loads((folder / "status.json").read_text())
     assert state["state"] == "interrupted"
     assert state["step"] == newest_step(folder / "checkpoint") > 0
-    assert checkpoint.load(folder / "checkpoint") is not None
+    assert checkpoint.newest(folder / "checkpoint") is not None
 
 
 def children(pid: int) -> set[int]:

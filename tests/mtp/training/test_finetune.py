@@ -35,7 +35,7 @@ from tests.mtp.training.helpers import (
     Make,
     a_run,
     assert_same_run,
-    on_two,
+    on_ranks,
     rows,
     status,
     trainer,
@@ -279,7 +279,7 @@ def test_two_processes_tune_as_one_does(
 ) -> None:
     config = tuned("model.n=2", "tokens=1000", "eval_every=0")
     train(config, tmp_path / "one", data)
-    assert on_two(processes, [(config, tmp_path / "two")], data) == [0, 0]
+    assert on_ranks(processes, 2, [(config, tmp_path / "two")], data) == [0, 0]
     one, two = (dict(load_model(tmp_path / name).named_parameters()) for name in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)

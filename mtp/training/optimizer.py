@@ -1,0 +1,40 @@
+"""AdamW, its schedule, and clipping (Table S13)."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from mtp.config import TrainConfig
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """Linear warm-up to lr, then a cosine decay to lr * min_lr at the last step (Table S13)."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, steps - 1 - config.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return config.lr * (config.min_lr + (1 - config.min_lr) * cosine)
+
+
+def new_optimizer(config: TrainConfig, weights: dict[str, Tensor]) -> torch.optim.AdamW:
+    """AdamW, with decoupled weight decay on matrices only."""
+    groups = [
+        {"params": [w for w in weights.values() if w.dim() >= 2]},
+        {"params": [w for w in weights.values() if w.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def clip_gradients(weights: Iterable[Tensor], limit: float) -> Tensor:
+    """Scale the gradients to norm `limit` at most; returns the norm before, on every rank."""
+    norm = nn.utils.clip_grad_norm_(weights, limit)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

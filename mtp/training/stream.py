@@ -1,0 +1,39 @@
+"""A rank's batches on its device: one copy for each step, made one step ahead on a GPU."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from mtp.data.batches import Batches
+
+
+class Stream:
+    """The batches of a rank, one tensor (1 + n, b, T) for each step: inputs, then the targets of
+    each head.
+
+    ahead  build the next batch in a thread meanwhile, in pinned memory, so that neither building
+           nor copying it holds the device up; for GPUs
+    """
+
+    def __init__(self, batches: Batches, device: str, ahead: bool) -> None:
+        self.batches, self.device = batches, device
+        self.pool = ThreadPoolExecutor(1, "batches") if ahead else None
+        self.coming: tuple[int, Future[Tensor]] | None = None  # of so many windows consumed
+
+    def next(self) -> Tensor:
+        windows = self.batches.windows
+        if self.coming and self.coming[0] == windows:
+            found = self.coming[1].result()
+        else:
+            found = self._build(windows)
+        self.batches.windows += self.batches.batch
+        if self.pool:
+            windows = self.batches.windows
+            self.coming = windows, self.pool.submit(self._build, windows)
+        return found.to(self.device, non_blocking=True)
+
+    def _build(self, windows: int) -> Tensor:
+        tokens, targets = self.batches.at(windows)
+        found = torch.cat([tokens[None], targets])
+        return found.pin_memory() if self.pool and torch.cuda.is_available() else found
