@@ -1,7 +1,9 @@
 """FSDP2 for real: two processes on the CPU train as one does."""
 
+import dataclasses
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -19,11 +21,20 @@ from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.model import loading
 from mtp.overrides import config_id, to_json
-from mtp.training import distributed
+from mtp.training import distributed, failures
 from mtp.training.executions import executions
 from mtp.training.run import train
 from tests.conftest import load_checkpoint, newest_step
-from tests.mtp.training.helpers import Make, Runs, final_weights, free_port, on_ranks, rows
+from tests.mtp.training.helpers import (
+    Make,
+    Runs,
+    final_weights,
+    free_port,
+    on_ranks,
+    rows,
+    start_ranks,
+    status,
+)
 
 
 def weights(folder: Path) -> dict[str, list[float]]:
@@ -181,6 +192,57 @@ def test_torchrun_saves_and_stops_both_ranks_when_one_gets_a_signal(
     assert state["state"] == "interrupted"
     assert state["step"] == newest_step(folder / "checkpoint") > 0
     assert checkpoint.newest(folder / "checkpoint") is not None
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_run_with_a_reason_and_a_restart_goes_on(
+    victim: int, make_config: Make, data: Path, tmp_path: Path,
+    processes: ForkServerContext,
+) -> None:  # fmt: skip
+    """SIGKILL for real, at a random moment after the first checkpoint."""
+    config = six_steps(make_config, "parallel", tokens=80 * 4 * 32, eval_every=0, log_every=10)
+    folder = tmp_path / "run"
+    started = start_ranks(processes, 2, [(config, folder)], data)
+    while newest_step(folder / "checkpoint") == 0:
+        assert all(process.is_alive() for process in started)
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.3))
+    started[victim].kill()
+    began = time.monotonic()
+    for process in started:
+        process.join(60)
+    assert time.monotonic() - began < 50, "the other rank has noticed"
+    assert started[victim].exitcode == -signal.SIGKILL and started[1 - victim].exitcode == 1
+    found = status(folder)
+    assert found["state"] == "failed" and found["error"].startswith(f"rank {1 - victim}: ")
+    assert (folder / "error.txt").read_text().startswith(found["error"] + "\n")
+
+    saved = newest_step(folder / "checkpoint")
+    short = dataclasses.replace(config, save_every=0)  # how it is executed may change
+    assert on_ranks(processes, 2, [(short, folder)], data) == [0, 0]
+    assert status(folder)["state"] == "finished" and not (folder / "error.txt").exists()
+    assert executions(folder)[-1]["from_step"] == saved > 0
+
+
+def test_the_rank_that_failed_first_gives_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    failures.record(tmp_path, MemoryError("no memory\nfor 8 GB"))
+    monkeypatch.setenv("RANK", "0")
+    failures.record(tmp_path, RuntimeError("connection closed by peer"))
+    assert status(tmp_path)["error"] == "rank 3: MemoryError: no memory for 8 GB"
+    assert "connection" not in (tmp_path / "error.txt").read_text()
+    failures.clear(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    failures.record(tmp_path, BadInput("lr is -1"))
+    assert status(tmp_path)["error"] == "lr is -1"
+
+
+def test_a_shard_that_does_not_divide_the_ranks_is_refused() -> None:
+    with pytest.raises(BadInput, match="shard=3 does not divide the run's 8 ranks"):
+        distributed.mesh_of(8, 3, "cpu")
 
 
 def children(pid: int) -> set[int]:
