@@ -18,7 +18,7 @@ from experiments.changes import Changes, variations
 from experiments.study import SCALES, STUDIES, Study, find, plan
 from mtp.command_line import COMMITTED, MINE, new_parser
 from mtp.errors import BadInput, exit_cleanly
-from mtp.hardware import PEAK_FLOPS
+from mtp.hardware import GPUS
 
 
 @exit_cleanly
@@ -59,7 +59,10 @@ def plans(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None
     planned = [(study, one, plan(study, args.scale, one)) for study, one in wanted]
     for study, one, configs in planned:
         label = one.label(args.scale)
-        show_plan(study, args.scale, label, configs, args.data, rate, bool(args.study))
+        show_plan(
+            study, args.scale, label, configs, args.data, rate, bool(args.study), args.device,
+            args.gpus,
+        )  # fmt: skip
     print(f"times: {rate[0]:.1e} FLOP/s on {rate[1]}; evaluation comes on top")
 
 
@@ -123,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         return each
 
     planned = command("plan", "Show runs, parameters, tokens, FLOPs and time; start nothing.")
-    planned.add_argument("--device", metavar="GPU", help=f"times for: {', '.join(PEAK_FLOPS)}")
+    planned.add_argument("--device", metavar="GPU", help=f"times and memory for: {', '.join(GPUS)}")
     planned.add_argument("--gpus", type=int, default=1, help="how many (default: 1)")
     command("status", "Show how far the runs are, and why failed ones failed.")
     command("plot", "Redraw a figure from its rows; without STUDY, every figure.")

@@ -28,7 +28,7 @@ def base(scale: str) -> TrainConfig:
     return TrainConfig(  # Tables S13 and S14, code 7B 200B; the corpus is the user's to name
         model=size("6.7B", vocab=32_000, context=4096),
         data=CorpusConfig(source="", vocab=32_000),
-        batch=2048, micro=1, tokens=25_000 * 2048 * 4096, lr=3e-4, warmup=2000,
+        batch=2048, micro=2, tokens=25_000 * 2048 * 4096, lr=3e-4, warmup=2000,
         log_every=10, save_every=500,
     )  # fmt: skip
 

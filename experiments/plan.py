@@ -11,7 +11,8 @@ from experiments.study import Study
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.sources import open_source
 from mtp.errors import BadInput
-from mtp.hardware import expected_flops, flops_of, has_gpu
+from mtp.hardware import GPUS, expected_flops, flops_of, has_gpu
+from mtp.model.memory import check_memory, training_bytes
 from mtp.model.sizes import flops_per_token, parameter_counts
 
 BYTES_PER_TOKEN = 3.0  # of a small BPE, for budgets in epochs of a corpus that is not built
@@ -35,9 +36,10 @@ def rate_for(scale: str, gpu: str | None, gpus: int) -> tuple[float, str]:
 
 def show_plan(
     study: Study, scale: str, label: str, configs: list[TrainConfig], data: Path,
-    rate: tuple[float, str], every: bool,
+    rate: tuple[float, str], every: bool, gpu: str | None = None, gpus: int = 1,
 ) -> None:  # fmt: skip
-    """A summary line; with `every`, also a line per run."""
+    """A summary line; with `every`, also a line per run, and for GPUs the memory that it needs on
+    each. Raises BadInput after that if a run does not fit on the GPUs that were asked for."""
     missing = ""  # a source that is to be fetched first; `run` refuses it
     for source in {config.data.source for config in configs} - {""}:
         try:
@@ -47,6 +49,7 @@ def show_plan(
                 raise  # a mistake in --set
             missing = f"run will refuse this: {error}"
     names = arm_names(configs)
+    ranks = gpus if scale == "paper" else 1  # smaller runs have a GPU each
     wide = min(34, max(8, *map(len, names)))
     if every:
         print(f"{study.name} at scale {label}: {study.artefact}")
@@ -67,6 +70,8 @@ def show_plan(
         else:
             text = f"{config.epochs:.3g} passes over a corpus that is not built"
         print(f"{name[:wide]:{wide}} {size} {text}")
+        if scale in LARGE or gpu:
+            print(f"{'':{wide}} {memory_of(config, ranks)}")
     left_out = f"; {unknown} runs not counted: build their corpus first" if unknown else ""
     runs = count_of(len(configs))
     start = "" if every else f"{study.name} at scale {label}: "
@@ -74,6 +79,35 @@ def show_plan(
     print(f"{start}{runs}, {total:.1e} FLOPs, about {time} of training{left_out}")
     if missing:
         print(missing)
+    if scale in LARGE or gpu:
+        named = {f"{study.name}, {name}": c for name, c in zip(names, configs, strict=True)}
+        check_fits(named, gpu, ranks)
+
+
+def memory_of(config: TrainConfig, ranks: int) -> str:
+    """E.g. "23.1 GB on each of 64: weights 1.2, gradients 2.0, ..." """
+    parts = training_bytes(config, config_precision(config), ranks)
+    found = ", ".join(f"{name} {each / 1e9:.1f}" for name, each in parts.items())
+    where = f" on each of {ranks} GPUs" if ranks > 1 else ""
+    return f"{sum(parts.values()) / 1e9:.1f} GB{where}: {found}"
+
+
+def check_fits(configs: dict[str, TrainConfig], gpu: str | None, ranks: int) -> None:
+    """Raise BadInput if a run does not fit on the GPUs; say so if those are only assumed."""
+    kind = gpu or "H100"
+    for name, config in configs.items():
+        try:
+            check_memory(config, config_precision(config), ranks, GPUS[kind].memory, kind)
+        except BadInput as error:
+            if gpu:
+                raise BadInput(f"{name}: {error}") from None
+            print(f"{name}: {error}; see --device and --gpus")
+            return  # the first says enough
+
+
+def config_precision(config: TrainConfig) -> str:
+    """What the config trains in on a GPU of today."""
+    return "bf16" if config.precision == "auto" else config.precision
 
 
 def budget(config: TrainConfig, data: Path) -> tuple[float, bool]:

@@ -177,7 +177,8 @@ class CorpusConfig:
     """A corpus: where its documents come from, and how they are tokenized (mtp/data/corpus.py).
 
     source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
-                mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE (prompts and completions)
+                mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE (prompts and completions) |
+                shards:PATH (tokens that others have made)
     tokenizer   bytes | bpe | llama:FILE | run:FOLDER (the one saved there)
     vocab       vocabulary of a bpe, special tokens included; other tokenizers ignore it
     max_mb      keep at most this many megabytes of text (0: all), chosen by document hash

@@ -6,14 +6,38 @@ torch takes a second to import, so each function that asks it does so itself.
 import os
 import shutil
 import sys
+from typing import NamedTuple
 
 from mtp.errors import choose
 
 # Files of the drivers of NVIDIA, Jetson, AMD, and Windows's Linux.
 DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/kfd", "/dev/dxg")
 
-# Dense bf16 peaks in FLOP/s, from the vendors' data sheets, for MFU.
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12}
+
+class GPU(NamedTuple):
+    """Dense bf16 peak in FLOP/s and memory in bytes, from the vendor's data sheet."""
+
+    peak: float
+    memory: float
+
+
+# By the words of the name that the driver gives; those of one part differ by form: "NVIDIA H100
+# 80GB HBM3" is the SXM part, "NVIDIA H100 PCIe" has three quarters of its peak.
+GPUS = {
+    "H100": GPU(989e12, 80e9),
+    "H100 PCIe": GPU(756e12, 80e9),
+    "H100 NVL": GPU(835e12, 94e9),
+    "H200": GPU(989e12, 141e9),
+    "H200 NVL": GPU(835e12, 141e9),
+    "GH200": GPU(990e12, 96e9),
+    "B200": GPU(2250e12, 180e9),
+    "A100": GPU(312e12, 80e9),
+    "A100 40GB": GPU(312e12, 40e9),
+    "L40S": GPU(362e12, 48e9),
+    "L4": GPU(121e12, 24e9),
+    "A10": GPU(125e12, 24e9),
+    "RTX 4090": GPU(165e12, 24e9),
+}
 GPU_SHARE = 0.4  # of its peak that training is expected to reach
 
 
@@ -61,9 +85,21 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def gpu_named(name: str) -> GPU | None:
+    """The GPU that the driver calls `name`; None if it is unknown, or a part of one (MIG).
+
+    >>> gpu_named("NVIDIA H100 PCIe").peak
+    756000000000000.0
+    """
+    words = set(name.replace("-", " ").split())
+    keys = [key for key in GPUS if words.issuperset(key.split())]
+    return None if "MIG" in words or not keys else GPUS[max(keys, key=len)]
+
+
 def peak_flops(name: str) -> float | None:
     """The dense bf16 peak, in FLOP/s, of the accelerator of this name; None if unknown."""
-    return next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
+    gpu = gpu_named(name)
+    return gpu.peak if gpu else None
 
 
 def total_memory(device: str) -> float:
@@ -99,9 +135,9 @@ def expected_flops() -> tuple[float, str]:
 
 
 def flops_of(gpu: str, count: int) -> tuple[float, str]:
-    """The same for `count` GPUs of a name in PEAK_FLOPS, which this machine need not have."""
-    choose("GPU", gpu, PEAK_FLOPS)
-    return GPU_SHARE * PEAK_FLOPS[gpu] * count, f"{count} x {gpu}"
+    """The same for `count` GPUs of a name in GPUS, which this machine need not have."""
+    choose("GPU", gpu, GPUS)
+    return GPU_SHARE * GPUS[gpu].peak * count, f"{count} x {gpu}"
 
 
 def other_load() -> str:

@@ -14,7 +14,7 @@ import submitit
 from experiments.launch.base import Job, Launcher, note_death
 from mtp import hardware
 from mtp.config import TrainConfig
-from mtp.model.sizes import parameter_counts
+from mtp.model.memory import needed
 from mtp.overrides import from_dict
 
 
@@ -67,8 +67,9 @@ def side_by_side(jobs: list[Job], planned: int) -> tuple[int, int]:
     gets at most four runs: beyond that they only take turns.
     """
     configs = [from_dict(TrainConfig, json.loads(job.config)) for job in jobs]
-    largest = max(map(run_bytes, configs), default=1.0)
     gpus, cores = visible_gpus(), hardware.cores()
+    device = "cuda" if gpus else "cpu"
+    largest = max((run_bytes(config, device) for config in configs), default=1.0)
     if not gpus:
         fitting = max(1, min(planned, cores, int(0.9 * free_memory() // largest)))
         return min(fitting, max(1, len(jobs))), max(1, cores // min(planned, cores))
@@ -88,14 +89,9 @@ def free_memory() -> float:
     return float("inf")
 
 
-def run_bytes(config: TrainConfig) -> float:
-    """A cautious estimate of a run's memory: 18 bytes per weight (bf16, float32 master, two
-    moments, gradients), every layer's activations, and 2 GB for logits and the device itself."""
-    m = config.model
-    tokens = (config.micro or config.batch) * m.context
-    layers = m.layers + m.extra_layers
-    activations = tokens * (layers * (16 * m.dim + 3 * m.ffn) + 4 * m.n * m.dim) * 2.0
-    return 18.0 * parameter_counts(m)["total"] + activations + 2e9
+def run_bytes(config: TrainConfig, device: str) -> float:
+    """The memory that a run needs on this device, in whatever precision it will have."""
+    return max(needed(config, precision, 1, device) for precision in ("float32", "bf16"))
 
 
 def visible_gpus() -> list[str]:

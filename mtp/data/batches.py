@@ -8,17 +8,18 @@ of prompts and completions each record is a window (mtp/data/pairs.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mtp.errors import BadInput
+from mtp.data.order import shuffled
 from mtp.data.pairs import Pairs
+from mtp.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
 
+ORDER = 2  # version of the order of windows
 IGNORE = -100  # what torch's cross-entropy skips by default
 
 
@@ -122,7 +123,6 @@ class Batches:
                 f"the corpus has {self.windows_per_epoch} windows of {context} tokens, fewer than "
                 f"one batch of {batch}; choose a smaller batch or context, or a larger corpus"
             )
-        self._order = lru_cache(2)(self._permutation)
 
     @property
     def epoch(self) -> float:
@@ -137,8 +137,14 @@ class Batches:
 
     def at(self, windows: int) -> tuple[torch.LongTensor, torch.LongTensor]:
         """The batch after `windows` consumed windows, as `next` returns it there."""
-        indices = [self._index(windows + row) for row in self.rows]
-        return _batch(self.split, iter(indices), self.context, self.n, self.split.tokens)
+        epochs, places = np.divmod(windows + np.array(self.rows), self.windows_per_epoch)
+        indices = np.empty_like(places)
+        for epoch in set(epochs.tolist()):  # a batch may lie across the end of one
+            here = epochs == epoch
+            size = self.windows_per_epoch
+            indices[here] = shuffled(places[here], size, self.seed, epoch)
+        found = iter(indices.tolist())
+        return _batch(self.split, found, self.context, self.n, self.split.tokens)
 
     def state(self) -> dict[str, int]:
         """The position in the stream and what identifies the stream, for JSON."""
@@ -146,6 +152,11 @@ class Batches:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`. Raises BadInput if it belongs to other data."""
+        if state.get("order") != ORDER:
+            raise BadInput(
+                "this run was begun by a version that shuffled in another order; finish it with "
+                "that one, or start a new run"
+            )
         for key, ours in self._identity().items():
             if state.get(key) != ours:
                 raise BadInput(
@@ -155,26 +166,22 @@ class Batches:
         self.windows = int(state["windows"])
 
     def _identity(self) -> dict[str, int]:
-        return {"tokens": self.split.tokens, "context": self.context, "seed": self.seed}
-
-    def _index(self, consumed: int) -> int:
-        epoch, place = divmod(consumed, self.windows_per_epoch)
-        return int(self._order(epoch)[place])
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        # raw bits, unlike Generator.permutation, are the same in every version of numpy
-        bits = np.random.PCG64([self.seed, epoch]).random_raw(self.windows_per_epoch)
-        return np.argsort(bits, kind="stable")
+        tokens = self.split.tokens
+        return {"tokens": tokens, "context": self.context, "seed": self.seed, "order": ORDER}
 
 
 def evaluation_batches(
     split: Tokens, batch: int, context: int, n: int, limit_tokens: int | None = None
 ) -> Iterator[tuple[torch.LongTensor, torch.LongTensor]]:
-    """Inputs (b, context) and targets (n, b, context) in order, b <= batch; each token comes once.
+    """Inputs (b, context) and targets (n, b, context) in order; each token comes once. All batches
+    have one shape, b <= batch: rows without targets fill up the last one, for which torch.compile
+    would compile anew.
 
     If `limit_tokens` is set, only so many first tokens are scored. Raises BadInput for an empty
     split.
     """
+    import torch
+
     end = split.tokens if limit_tokens is None else min(limit_tokens, split.tokens)
     if end < 2:
         raise BadInput(
@@ -182,5 +189,12 @@ def evaluation_batches(
             "validation documents or limit_tokens"
         )
     windows = _windows(split, context, end)
-    for first in range(0, windows, batch):
-        yield _batch(split, range(first, min(first + batch, windows)), context, n, end)
+    rows = min(batch, windows)
+    for first in range(0, windows, rows):
+        found = range(first, min(first + rows, windows))
+        inputs, targets = _batch(split, found, context, n, end)
+        if missing := rows - len(inputs):
+            inputs = torch.cat([inputs, inputs.new_zeros(missing, context)])
+            nothing = targets.new_full((n, missing, context), IGNORE)
+            targets = torch.cat([targets, nothing], 1)
+        yield inputs, targets  # pyright: ignore[reportReturnType]

@@ -11,41 +11,30 @@ move others.
 import dataclasses
 import hashlib
 import json
-import os
 import platform
-import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from mtp.command_line import has_terminal, new_parser
+from mtp.command_line import new_parser
 from mtp.config import CorpusConfig
-from mtp.errors import BadInput, exit_cleanly
+from mtp.data import ready
+from mtp.data.documents import SPLITS, Documents, bar, log
 from mtp.data.pairs import RECORD_BYTES, Pairs, PairsWriter, from_text, read_lengths
 from mtp.data.shards import ShardWriter, Split
+from mtp.data.sources import Source, open_source
+from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, from_name, load, names_a_path
+from mtp.errors import BadInput, exit_cleanly
 from mtp.files import FULL, atomic_folder, file_sha256, locked
-from mtp.data.sources import Document, Source, open_source, pieces, reason_to_drop
-from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, names_a_path, from_name, load
 
 FORMAT = 3  # version of the folder's format, which is part of its name
 BPE_SAMPLE = 20_000_000  # bytes of training text that a BPE is trained on
 VERIFY_BYTES = 200_000_000  # shards are hashed when opened if they have at most so many bytes
-SPLITS = ("train", "validation")
-FILTERS = {  # reason to drop a document -> what a user reads
-    "not_utf8": "not UTF-8",
-    "binary": "binary",
-    "short": "below 20 characters",
-    "large": "code above 1 MB",
-    "long_lines": "code with lines above 1000 characters, or above 100 on average",
-}
-WHY = FILTERS | {"duplicates": "duplicates", "beyond_max_mb": "beyond data.max_mb"}
 
 
 class Corpus:
@@ -56,9 +45,18 @@ class Corpus:
         self.train, self.validation = (self._split(name) for name in SPLITS)
 
     def _split(self, name: str) -> Split:
-        files = [self.folder / shard["file"] for shard in self.manifest["shards"][name]]
         manifest = self.manifest
-        common = files, manifest["dtype"], self.tokenizer.eos, manifest["bytes"][name]
+        shards = [
+            np.memmap(
+                self.folder / shard["file"],
+                shard.get("dtype", manifest["dtype"]),
+                "r",
+                shard.get("offset", 0),
+                (shard["tokens"],),
+            )
+            for shard in manifest["shards"][name]
+        ]
+        common = shards, self.tokenizer.eos, manifest["bytes"][name]
         if "records" in manifest:
             return Pairs(*common, read_lengths(self.folder / manifest["records"][name]["file"]))
         return Split(*common)
@@ -86,6 +84,8 @@ def open_corpus(folder: Path) -> Corpus:
         file, is_shard = folder / entry["file"], "tokens" in entry
         if not file.is_file():
             raise BadInput(_damage(file, "is missing"))
+        if "offset" in entry:  # not ours; its name in the manifest's says its size and time
+            continue
         size = entry["tokens"] * width if is_shard else RECORD_BYTES * entry.get("records", 0)
         if size and file.stat().st_size != size:
             raise BadInput(_damage(file, "has the wrong size"))
@@ -115,7 +115,7 @@ def build(
     except OSError as error:
         raise BadInput(f"{root} cannot hold corpora: {error.strerror}") from None
     if not folder.exists():
-        waiting = partial(_log, f"waiting for another process to build {folder.name}", progress)
+        waiting = partial(log, f"waiting for another process to build {folder.name}", progress)
         with locked(root / f".{folder.name}.lock", waiting=waiting):
             if not folder.exists():
                 try:
@@ -151,6 +151,13 @@ def _resolve(
         identity["tokenizer"] = file_sha256(tokenizer.file)
     elif isinstance(tokenizer, BPE):  # another run's
         identity["tokenizer"] = _digest([tokenizer.inner.to_str(), tokenizer.names])
+    if source.ready and tokenizer is None:
+        raise BadInput(
+            f"source {config.source}: name the tokenizer that made the tokens, "
+            "data.tokenizer=bytes, llama:FILE or run:FOLDER (a folder with its tokenizer.json)"
+        )
+    if source.ready and config.max_mb:
+        raise BadInput(f"source {config.source} is used whole; it cannot have data.max_mb")
     if tokenizer is None:
         BPE.check(config.vocab)  # now, not after the source is read
     else:
@@ -166,119 +173,44 @@ def _build(
     progress: bool,
 ) -> None:
     with atomic_folder(folder) as half:
+        if source.ready is not None:
+            assert tokenizer is not None
+            log(f"looking at {source.name}", progress)
+            manifest = ready.describe(source.ready, tokenizer, config.validation)
+            manifest["tokenizer"] = _save_tokenizer(tokenizer, half)
+            _write_manifest(half, manifest, config, source)
+            return
         with (half / "texts").open("w+b") as texts:
-            documents = _Documents(texts)
+            documents = Documents(texts)
             documents.collect(source, config, progress)
             (half / "texts").unlink()  # the open file stays readable
             manifest = _tokenize(documents, half, config, tokenizer, source.pairs, progress)
-        manifest |= {
-            "format": FORMAT,
-            "config": dataclasses.asdict(config),
-            "source": source.identity,
-            "python": platform.python_version(),
-        }
-        text = json.dumps(manifest | {"sha256": _digest(manifest)}, indent=2)
-        (half / "manifest.json").write_text(text + "\n")
+        _write_manifest(half, manifest, config, source)
 
 
-class _Documents:
-    """The documents that pass the filters, spooled to a file so that they can be read in hash
-    order."""
+def _write_manifest(
+    folder: Path, manifest: dict[str, Any], config: CorpusConfig, source: Source
+) -> None:
+    manifest |= {
+        "format": FORMAT,
+        "config": dataclasses.asdict(config),
+        "source": source.identity,
+        "python": platform.python_version(),
+    }
+    text = json.dumps(manifest | {"sha256": _digest(manifest)}, indent=2)
+    (folder / "manifest.json").write_text(text + "\n")
 
-    def __init__(self, texts: BinaryIO) -> None:
-        self.texts = texts
-        self.spans: dict[bytes, tuple[int, int]] = {}  # sha256 -> start and length in `texts`
-        self.counts = Counter(seen=0, duplicates=0)  # and why others are left out
-        self.keys: dict[str, list[bytes]] = {name: [] for name in SPLITS}
 
-    def collect(self, source: Source, config: CorpusConfig, progress: bool) -> None:
-        end = 0
-        with _bar(f"reading {source.name}", 0, progress) as bar:
-            for document in self._pieces(source, bar):
-                self.counts["seen"] += 1
-                key = hashlib.sha256(document.content).digest()
-                if document.group is not None:  # the group decides whether it is held out
-                    key = key[:-8] + hashlib.sha256(document.group).digest()[-8:]
-                reason = "duplicates" if key in self.spans else reason_to_drop(document)
-                if reason:
-                    self.counts[reason] += 1
-                    continue
-                self.texts.write(document.content)
-                self.spans[key] = end, len(document.content)
-                end += len(document.content)
-                if source.streamed and config.max_mb and end >= config.max_mb * 1e6:
-                    break
-        self.texts.flush()
-        self._split(config)
-        self._report(config, progress)
-
-    def _pieces(self, source: Source, bar: Any) -> Iterator[Document]:
-        for document in source.documents():
-            bar.update(len(document.content))
-            parts = 0
-            for parts, piece in enumerate(pieces(document), 1):
-                yield piece
-            self.counts["cut"] += parts > 1
-
-    def _report(self, config: CorpusConfig, progress: bool) -> None:
-        """Say how many documents are left out, and why. Raises BadInput if none is left to train
-        on, or if the filters take more than half of those that are not duplicates."""
-        seen = self.counts["seen"]
-        reasons = {name: count for name in WHY if (count := self.counts[name])}
-        dropped = sum(count for name, count in reasons.items() if name in FILTERS)
-        found = ", ".join(f"{count} {WHY[name]}" for name, count in reasons.items())
-        if self.counts["cut"]:
-            _log(f"{self.counts['cut']} long documents cut into pieces", progress)
-        left_out = f"{sum(reasons.values())} of {seen} documents left out: {found}"
-        if not self.keys["train"] or dropped > (seen - self.counts["duplicates"]) / 2:
-            why = f"{left_out}; " if found else f"{seen} seen; "
-            if self.keys["validation"] and not self.keys["train"]:
-                why += "the rest is held out: give more documents or set data.validation=0; "
-            what = "too few" if self.keys["train"] else "no"
-            raise BadInput(
-                f"source {config.source} leaves {what} documents to train on: {why}see docs/data.md"
-            )
-        if found:
-            _log(left_out, progress)
-
-    def _split(self, config: CorpusConfig) -> None:
-        """Assign documents to train or validation, in hash order, up to max_mb. Of few documents
-        the share of `validation` may be none; then the one that is nearest to it is held out."""
-        total = 0
-        for number, key in enumerate(sorted(self.spans)):
-            total += self.spans[key][1]
-            if config.max_mb and total > config.max_mb * 1e6:
-                self.counts["beyond_max_mb"] = len(self.spans) - number
-                break
-            # the end of the hash decides, since its front decides what max_mb keeps
-            held_out = int.from_bytes(key[-8:]) < config.validation * 2**64
-            self.keys["validation" if held_out else "train"].append(key)
-        if config.validation and not self.keys["validation"] and len(self.keys["train"]) > 1:
-            nearest = min(self.keys["train"], key=lambda key: key[-8:])
-            self.keys["train"].remove(nearest)
-            self.keys["validation"].append(nearest)
-
-    def bytes(self, split: str) -> int:
-        return sum(self.spans[key][1] for key in self.keys[split])
-
-    def read(self, split: str, limit: int | None = None) -> Iterator[list[str]]:
-        """The texts of a split, in batches of a few megabytes, up to `limit` bytes in all."""
-        batch, size, total = [], 0, 0
-        for key in self.keys[split]:
-            start, length = self.spans[key]
-            batch.append(os.pread(self.texts.fileno(), length, start).decode())
-            size, total = size + length, total + length
-            if size >= 4_000_000:
-                yield batch
-                batch, size = [], 0
-            if limit is not None and total >= limit:
-                break
-        if batch:
-            yield batch
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    """Write the tokenizer to a corpus's folder; returns its entry in the manifest."""
+    tokenizer.save(folder)
+    file = next(p for p in folder.glob("tokenizer.*"))
+    entry = {"name": tokenizer.name, "vocab": tokenizer.vocab_size}
+    return entry | {"file": file.name, "sha256": file_sha256(file)}
 
 
 def _tokenize(
-    documents: _Documents,
+    documents: Documents,
     folder: Path,
     config: CorpusConfig,
     tokenizer: Tokenizer | None,
@@ -288,11 +220,10 @@ def _tokenize(
     """Write the tokenizer and the shards. Returns their part of the manifest."""
     if tokenizer is None:
         sample = documents.read("train", BPE_SAMPLE)
-        _log(f"training bpe-{config.vocab}", progress)
+        log(f"training bpe-{config.vocab}", progress)
         texts = (text for batch in sample for text in batch)
         tokenizer = BPE.train(map("".join, map(from_text, texts)) if pairs else texts, config.vocab)
-    tokenizer.save(folder)
-    (saved,) = folder.glob("tokenizer.*")
+    saved = _save_tokenizer(tokenizer, folder)
     dtype = "uint16" if tokenizer.vocab_size <= 65_535 else "uint32"
     shards: dict[str, list[dict[str, Any]]] = {}
     records: dict[str, dict[str, Any]] = {}
@@ -300,26 +231,54 @@ def _tokenize(
     for split in SPLITS:
         writer = ShardWriter(folder, split, dtype)
         recorder = PairsWriter(folder, split, writer, tokenizer) if pairs else None
-        with _bar(f"tokenizing {split}", documents.bytes(split), progress) as bar:
-            for texts in documents.read(split):
-                if recorder:
+        with bar(f"tokenizing {split}", documents.bytes(split), progress) as shown:
+            if recorder:
+                for texts in documents.read(split):
                     recorder.add(texts)
-                else:
-                    for ids in tokenizer.encode_batch(texts):
-                        writer.add([tokenizer.bos, *ids, tokenizer.eos])
-                bar.update(sum(len(text.encode()) for text in texts))
+                    shown.update(sum(len(text.encode()) for text in texts))
+            else:
+                for ids, size in _encoded(tokenizer, documents.read(split)):
+                    writer.add(ids)
+                    shown.update(size)
         shards[split] = writer.close()
         if recorder:
             records[split], text_bytes[split] = recorder.close(), recorder.bytes
     return {
-        "documents": documents.counts | {name: len(documents.keys[name]) for name in SPLITS},
+        "documents": documents.counts | {name: len(documents.chosen[name]) for name in SPLITS},
         "bytes": text_bytes,
         "tokens": {name: sum(shard["tokens"] for shard in shards[name]) for name in SPLITS},
         "dtype": dtype,
-        "tokenizer": {"name": tokenizer.name, "vocab": tokenizer.vocab_size}
-        | {"file": saved.name, "sha256": file_sha256(saved)},
+        "tokenizer": saved,
         "shards": shards,
     } | ({"records": records} if pairs else {})
+
+
+def _encoded(
+    tokenizer: Tokenizer, batches: Iterable[list[str]]
+) -> Iterator[tuple[np.ndarray, int]]:
+    """The tokens of each batch of texts, with bos and eos, and the bytes of the texts. While a
+    batch is encoded, on all cores, the one after it is read and the one before it is stored."""
+    with ThreadPoolExecutor(1, "encoding") as pool:
+        before: Future[tuple[np.ndarray, int]] | None = None
+        for texts in batches:
+            coming = pool.submit(_encode, tokenizer, texts)
+            if before:
+                yield before.result()
+            before = coming
+        if before:
+            yield before.result()
+
+
+def _encode(tokenizer: Tokenizer, texts: list[str]) -> tuple[np.ndarray, int]:
+    encoded = tokenizer.encode_batch(texts)
+    found = np.empty(sum(map(len, encoded)) + 2 * len(encoded), dtype=np.uint32)
+    place = 0
+    for ids in encoded:
+        end = place + len(ids) + 2
+        found[place], found[end - 1] = tokenizer.bos, tokenizer.eos
+        found[place + 1 : end - 1] = ids
+        place = end
+    return found, sum(len(text.encode()) for text in texts)
 
 
 def _digest(value: Any) -> str:
@@ -328,23 +287,6 @@ def _digest(value: Any) -> str:
 
 def _damage(file: Path, how: str) -> str:
     return f"corpus file {file} {how}; delete {file.parent} to build it again"
-
-
-@contextmanager
-def _bar(title: str, total: int, progress: bool) -> Iterator[tqdm]:
-    """A progress bar of bytes on a terminal, or one line in a log. A total of 0 is unknown."""
-    if not has_terminal():
-        _log(f"{title}, {total / 1e6:.1f} MB" if total else title, progress)
-        progress = False
-    with tqdm(
-        desc=title, total=total or None, unit="B", unit_scale=True, disable=not progress
-    ) as bar:
-        yield bar
-
-
-def _log(line: str, progress: bool) -> None:
-    if progress:
-        print(line, file=sys.stderr, flush=True)
 
 
 @exit_cleanly
@@ -361,7 +303,8 @@ def main() -> None:
     documents, tokens = corpus.manifest["documents"], corpus.manifest["tokens"]
     for split in SPLITS:
         size = corpus.manifest["bytes"][split] / 1e6
-        print(f"{split:10} {documents[split]:,} documents, {size:.1f} MB, {tokens[split]:,} tokens")
+        text = f"{documents[split]:,} documents, {size:.1f} MB, " if documents else ""
+        print(f"{split:10} {text}{tokens[split]:,} tokens")
     print(f"{corpus.folder}: {corpus.tokenizer.name}, ready after {seconds:.1f} s")
 
 

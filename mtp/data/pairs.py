@@ -28,11 +28,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtp.errors import BadInput
-from mtp.files import parse_json
 from mtp.data.shards import ShardWriter, Split
-from mtp.files import file_sha256
 from mtp.data.tokenizer import Tokenizer
+from mtp.errors import BadInput
+from mtp.files import file_sha256, parse_json
 
 RECORD_BYTES = 3 * 4  # bytes of a record in SPLIT-records.bin
 
@@ -87,13 +86,12 @@ class Pairs(Split):
 
     def __init__(
         self,
-        files: Sequence[Path],
-        dtype: str,
+        shards: Sequence[np.ndarray],
         eos: int,
         text_bytes: int,
         lengths: np.ndarray,
     ) -> None:
-        super().__init__(files, dtype, eos, text_bytes)
+        super().__init__(shards, eos, text_bytes)
         self.lengths = lengths.astype(np.int64)
         self._ends = np.cumsum(self.lengths[:, 0])
         self.records = len(self.lengths)

@@ -1,5 +1,6 @@
 """Token shards on disk: hashed while they are written, read through memory maps."""
 
+import bisect
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,15 +13,15 @@ CHUNK = 1_000_000  # tokens
 
 
 class Split:
-    """The tokens of one split.
+    """The tokens of one split, whose shards are arrays on disk (memory maps).
 
     tokens  the number of tokens
     bytes   UTF-8 bytes of the documents' text, for bits per byte
     eos     the id that ends each document
     """
 
-    def __init__(self, files: Sequence[Path], dtype: str, eos: int, text_bytes: int) -> None:
-        self._shards = [np.memmap(file, dtype=dtype, mode="r") for file in files]
+    def __init__(self, shards: Sequence[np.ndarray], eos: int, text_bytes: int) -> None:
+        self._shards = shards
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)]).tolist()
         self.tokens: int = self._starts[-1]
         self.bytes = text_bytes
@@ -31,10 +32,13 @@ class Split:
         if not 0 <= start <= stop <= self.tokens:
             raise ValueError(f"read({start}, {stop}) of {self.tokens} tokens")
         out = np.empty(stop - start, dtype=np.int64)
-        for shard, first in zip(self._shards, self._starts, strict=False):
-            low, high = max(start, first), min(stop, first + len(shard))
-            if low < high:
-                out[low - start : high - start] = shard[low - first : high - first]
+        number = bisect.bisect_right(self._starts, start) - 1
+        while start < stop:
+            first, end = self._starts[number], min(stop, self._starts[number + 1])
+            out[start - stop : end - stop or None] = self._shards[number][
+                start - first : end - first
+            ]
+            start, number = end, number + 1
         return out
 
     def documents(self) -> Iterator[np.ndarray]:
@@ -58,8 +62,8 @@ class ShardWriter:
         self._tokens = 0
         self._file = None
 
-    def add(self, ids: Sequence[int]) -> None:
-        tokens = np.array(ids, dtype=self.dtype)
+    def add(self, ids: Sequence[int] | np.ndarray) -> None:
+        tokens = np.asarray(ids).astype(self.dtype)
         while len(tokens):
             if self._file is None:
                 name = f"{self.split}-{len(self.shards):05}.bin"

@@ -1,5 +1,5 @@
 """Named sources of documents: stdlib, pypi-v1, files:PATH, pairs:FILE, hf:DATASET,
-python:MODULE?options, and mixtures of them.
+python:MODULE?options, and mixtures of them; and of tokens that others have made: shards:PATH.
 
 A source can be described before it is read: its identity decides whether its corpus is built
 already.
@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from mtp.data import pairs
-from mtp.errors import BadInput
+from mtp.data import pairs, ready, records
 from mtp.data.hub import rows as hub_rows
-from mtp.files import parse_json
+from mtp.errors import BadInput
 from mtp.files import file_sha256
 
 SOURCES = (
     "stdlib",
     "pypi-v1",
     "files:PATH",
+    "shards:PATH",
     "pairs:FILE",
     "hf:DATASET",
     "python:MODULE?NAME=VALUE,..",
@@ -37,18 +37,20 @@ SOURCES = (
 LONG_BYTES = 65_536  # texts above it are cut
 PIECE_BYTES = 16_384
 PYPI_LIST = Path(__file__).with_name("pypi-v1.txt")
-CODE = frozenset(  # suffixes of files that the filters against generated code look at
-    ".py .pyi .ipynb .js .mjs .jsx .ts .tsx .css .c .h .cc .cpp .cxx .hh .hpp .cu .cuh .java .kt"
-    " .scala .go .rs .rb .php .pl .pm .lua .r .jl .m .swift .cs .fs .hs .ml .ex .exs .erl .clj"
-    " .lisp .el .sh .bash .ps1 .sql .vue .dart .zig .f90".split()
-)
+CODE = frozenset((  # suffixes of files that the filters against generated code look at
+    ".py", ".pyi", ".ipynb", ".js", ".mjs", ".jsx", ".ts", ".tsx", ".css", ".c", ".h",
+    ".cc", ".cpp", ".cxx", ".hh", ".hpp", ".cu", ".cuh", ".java", ".kt", ".scala", ".go",
+    ".rs", ".rb", ".php", ".pl", ".pm", ".lua", ".r", ".jl", ".m", ".swift", ".cs", ".fs",
+    ".hs", ".ml", ".ex", ".exs", ".erl", ".clj", ".lisp", ".el", ".sh", ".bash", ".ps1",
+    ".sql", ".vue", ".dart", ".zig", ".f90",
+))  # fmt: skip
 TESTS = {"test", "tests", "idle_test"}
 
 
 class Document(NamedTuple):
-    """One text as it was found. `code` asks for the filters against generated code. Documents of the
-    same `group` are held out together; a document without a group is held out on its own. `whole`
-    forbids to cut it."""
+    """One text as it was found. `code` asks for the filters against generated code. Documents of
+    the same `group` are held out together; a document without a group is held out on its own.
+    `whole` forbids to cut it."""
 
     content: bytes
     code: bool
@@ -64,6 +66,7 @@ class Source:
     identity  JSON values of everything that determines the documents
     streamed  may be too long to read to the end if only max_mb of it are wanted
     pairs     its documents are prompts with completions (mtp/data/pairs.py)
+    ready     where its tokens are, if others have made them (mtp/data/ready.py)
     """
 
     name: str
@@ -71,6 +74,7 @@ class Source:
     documents: Callable[[], Iterator[Document]]
     streamed: bool = False
     pairs: bool = False
+    ready: Path | None = None
 
 
 def open_source(source: str, skip: Path) -> Source:
@@ -86,6 +90,8 @@ def open_source(source: str, skip: Path) -> Source:
         return _pypi()
     if colon and where and kind == "files":
         return _files(Path(where).expanduser(), skip)
+    if colon and where and kind == "shards":
+        return _shards(Path(where).expanduser())
     if colon and where and kind == "pairs":
         return _pairs(Path(where).expanduser())
     if colon and where and kind == "hf":
@@ -189,13 +195,14 @@ def _download(folder: Path) -> None:
 
 
 def _files(path: Path, skip: Path) -> Source:
-    """A text file, a .jsonl file of {"text": ...} records, or a folder of them."""
+    """A text file, a file of records (mtp/data/records.py), or a folder of them."""
 
     def documents() -> Iterator[Document]:
         for file in _walk(path, skip):
             try:
-                if file.suffix == ".jsonl":
-                    yield from _json_lines(file)
+                if records.is_known(file):
+                    for text in records.texts(file):
+                        yield Document(text.encode(errors="surrogatepass"), code=False)
                 else:
                     yield Document(file.read_bytes(), code=file.suffix.lower() in CODE)
             except OSError as error:
@@ -206,17 +213,12 @@ def _files(path: Path, skip: Path) -> Source:
     return Source(f"files-{_slug(path.resolve().name)}", _listing(path, skip), documents)
 
 
-def _json_lines(file: Path) -> Iterator[Document]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                yield Document(parse_json(line)["text"].encode(errors="surrogatepass"), code=False)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise BadInput(
-                    f'{file} line {number} is not a record with a "text" of type string'
-                ) from None
+def _shards(path: Path) -> Source:
+    """Tokens that other programs have made."""
+    if not path.exists():
+        raise BadInput(f"source shards:{path}: no such file or folder")
+    name = f"shards-{_slug(path.resolve().name)}"
+    return Source(name, ready.identity(path), lambda: iter(()), ready=path)
 
 
 def _pairs(file: Path) -> Source:
@@ -313,8 +315,8 @@ def _mixture(source: str, skip: Path) -> Source:
             raise BadInput(f"source {source}: {part!r} is not WEIGHT*SOURCE with a weight above 0")
         weights.append(weight)
         sources.append(open_source(name, skip))
-        if sources[-1].pairs:
-            raise BadInput(f"source {source} mixes in {name}; pairs cannot be mixed")
+        if sources[-1].pairs or sources[-1].ready:
+            raise BadInput(f"source {source} mixes in {name}; only texts can be mixed")
     if len(sources) < 2:
         raise BadInput(f"source {source} mixes one source; give at least two, separated by |")
 

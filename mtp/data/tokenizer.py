@@ -91,7 +91,7 @@ class BPE:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab: int) -> "BPE":
-        """Learn `vocab` tokens, with bos and eos, from `texts`; the same texts give the same tokens.
+        """Learn `vocab` tokens, with bos and eos, from `texts`; equal texts give equal tokens.
 
         If the texts are too small for that many merges, unused ids fill up the vocabulary, so that
         vocab_size is `vocab`. Raises BadInput as `check` does.
@@ -181,8 +181,8 @@ class LlamaTokenizer:
 
 
 def from_name(name: str) -> Tokenizer | None:
-    """The tokenizer with a config's name for it: bytes, llama:PATH or run:FOLDER. None for bpe, which
-    is trained on a corpus. Raises BadInput for any other name."""
+    """The tokenizer with a config's name for it: bytes, llama:PATH or run:FOLDER. None for bpe,
+    which is trained on a corpus. Raises BadInput for any other name."""
     kind, _, where = name.partition(":")
     if name == "bytes":
         return ByteTokenizer()

@@ -91,7 +91,7 @@ def training_bytes(
 def needed(config: TrainConfig, precision: str, world: int, device: str = "cuda") -> float:
     """Bytes that a device must have for the run."""
     parts = training_bytes(config, precision, world, device)
-    return sum(parts.values()) + (CUDA_BYTES if device == "cuda" else 0)
+    return sum(parts.values()) + (0 if device == "cpu" else CUDA_BYTES)
 
 
 def whole_gradients_fit(
@@ -101,7 +101,7 @@ def whole_gradients_fit(
     if world == 1 or not config.micro or config.micro * world >= config.batch:
         return False
     parts = training_bytes(config, precision, world, device, whole=True)
-    return sum(parts.values()) + (CUDA_BYTES if device == "cuda" else 0) < 0.9 * have
+    return sum(parts.values()) + (0 if device == "cpu" else CUDA_BYTES) < 0.9 * have
 
 
 def check_memory(config: TrainConfig, precision: str, world: int, have: float, device: str) -> None:

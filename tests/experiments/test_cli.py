@@ -43,7 +43,7 @@ def test_plan_prints_a_line_per_run_and_touches_nothing(
 def test_plan_counts_parameters_and_tokens(cli: Cli) -> None:
     gpus = ("--device", "H100", "--gpus", "64")
     lines = cli("plan", "sweep-n", "--scale", "paper", *gpus).out.splitlines()
-    arm, parameters, tokens, flops, time, unit = lines[4].split()
+    arm, parameters, tokens, flops, time, unit = lines[6].split()
     assert (arm, parameters, tokens, unit) == ("n=4", "6.74B", "2.1e+11", "days")
     # 6 FLOPs per token and weight, without the embedding, plus attention and 3 more unembeddings
     assert 6 * 6.6e9 * 2.1e11 < float(flops) < 1.3 * 6 * 6.6e9 * 2.1e11
@@ -52,9 +52,29 @@ def test_plan_counts_parameters_and_tokens(cli: Cli) -> None:
     assert lines[-1] == "times: 2.5e+16 FLOP/s on 64 x H100; evaluation comes on top"
 
 
+def test_plan_says_what_a_run_needs_on_each_gpu_and_refuses_what_does_not_fit(cli: Cli) -> None:
+    paper = ("plan", "sweep-n", "--scale", "paper", "--device", "H100")
+    fits = cli(*paper, "--gpus", "64")
+    assert fits.code == 0
+    lines = [line for line in fits.out.splitlines() if "on each of 64 GPUs" in line]
+    assert len(lines) == 5
+    line = re.match(r" +([\d.]+) GB on each of 64 GPUs: (.*)", lines[2])
+    assert line
+    total, parts = line.groups()
+    found = {name: float(value) for name, value in (part.split() for part in parts.split(", "))}
+    assert [*found] == ["weights", "gradients", "moments", "activations", "logits", "buffers"]
+    assert sum(found.values()) == pytest.approx(float(total), abs=0.4) and float(total) < 60
+    few = cli(*paper, "--gpus", "1")
+    one_line(few, "sweep-n, n=1: ", "GB of it moments", "it fits on 2 devices, with micro=1")
+    wide = cli(*paper, "--gpus", "64", "--set", "micro=8")
+    one_line(wide, "GB of it activations", "with micro=2 it fits")
+    assumed = cli("plan", "sweep-n", "--scale", "paper")
+    assert assumed.code == 0 and "see --device and --gpus" in assumed.out
+
+
 def test_plan_of_gpu_scales_says_which_gpu_it_takes(cli: Cli) -> None:
     assert "on one H100, assumed" in cli("plan", "sweep-n", "--scale", "gpu").out
-    one_line(cli("plan", "sweep-n", "--device", "H1"), "unknown GPU 'H1'", "H100, H200")
+    one_line(cli("plan", "sweep-n", "--device", "H1"), "unknown GPU 'H1'", "H100, H100 PCIe")
     one_line(cli("plan", "sweep-n", "--gpus", "8"), "--gpus needs --device")
 
 

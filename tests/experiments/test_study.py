@@ -101,7 +101,7 @@ def test_its_numbers_agree_with_each_other(made: tuple[Path, Made]) -> None:
         assert value(mine, "same tokens as k=1") == 1
         speeds = value(mine, "tokens/s, k=n") / value(mine, "tokens/s, k=1")
         assert value(mine, "speedup over k=1") == pytest.approx(speeds)
-        assert 3 < value(mine, "bits per byte") < 8 and value(mine, "accuracy, head 1 (%)") > 2
+        assert 3 < value(mine, "bits per byte") < 8 and value(mine, "accuracy, head 1 (%)") > 1
         losses = mine[mine.metric.str.startswith("loss")].value
         assert losses.between(3, 5.71).all()  # below ln 300, as at the start: it has learnt
 

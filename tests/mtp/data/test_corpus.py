@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multiprocessing.context import ForkServerContext
-from tests.mtp.helpers import start_command
 
 from mtp.config import CorpusConfig
 from mtp.data import shards, sources
@@ -25,6 +24,7 @@ from mtp.data.sources import Document
 from mtp.data.tokenizer import load
 from mtp.errors import BadInput
 from mtp.files import locked
+from tests.mtp.helpers import start_command
 
 WORDS = [f"word{i}" for i in range(400)]
 
@@ -334,7 +334,10 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     run = " ".join(command(disk / "data", config))
     look = f"; code=$?; find {disk}/data -type d; exit $code"
     done = subprocess.run([*mount, small + run + look], capture_output=True, text=True)
-    assert done.returncode == 2 and f"error: no space left for the corpus {disk}/data/files-texts" in done.stderr
+    assert (
+        done.returncode == 2
+        and f"error: no space left for the corpus {disk}/data/files-texts" in done.stderr
+    )
     assert done.stdout.split() == [f"{disk}/data"]
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.mtp.training.helpers import fails
 
 from mtp.config import CorpusConfig
 from mtp.data import sources
 from mtp.data.corpus import Corpus, build
 from mtp.data.sources import generator_options, open_source
 from mtp.errors import BadInput
+from tests.mtp.training.helpers import fails
 
 STORIES = """
 def documents(options):

@@ -94,7 +94,7 @@ def test_json_lines(tmp_path: Path) -> None:
     rows = [json.dumps({"text": text, "id": 1}) for text in TEXTS]
     file.write_text("\n".join(rows) + "\n\n")
     assert read(f"files:{file}") == read(f"files:{tmp_path}") == TEXTS
-    for bad in ("[1]", '{"content": "x"}', '{"text": 3}', "{"):
+    for bad in ("[1]", '{"words": "x"}', '{"text": 3}', "{"):
         file.write_text(rows[0] + "\n" + bad + "\n")
         with pytest.raises(BadInput, match=r"records\.jsonl line 2"):
             read(f"files:{file}")

@@ -1,0 +1,94 @@
+"""Files of records with a text each: .jsonl, .jsonl.gz, .jsonl.zst and .parquet.
+
+A record's text is its field "text", else "content". One record is in memory at a time; of a
+.parquet file, one batch.
+"""
+
+import gzip
+import importlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtp.errors import BadInput
+from mtp.files import parse_json
+
+FIELDS = ("text", "content")
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+BATCH_ROWS = 1000  # of a .parquet file
+
+
+def is_known(file: Path) -> bool:
+    return file.name.endswith(ENDINGS)
+
+
+def texts(file: Path) -> Iterator[str]:
+    """The texts of a file. Raises BadInput if a record has none, the file is damaged, or the
+    package that reads it is missing."""
+    if file.suffix == ".parquet":
+        yield from _parquet(file)
+        return
+    with _open(file) as lines:
+        number = 0
+        try:
+            for line in lines:
+                number += 1
+                if line.strip():
+                    yield _text(parse_json(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BadInput(
+                f'{file} line {number} is not a record with a "text" or "content" of type string'
+            ) from None
+        except (EOFError, gzip.BadGzipFile, *_damages()) as error:
+            raise BadInput(f"{file} is damaged after line {number}: {error}") from None
+
+
+def _text(record: dict[str, Any]) -> str:
+    field = next(name for name in FIELDS if name in record) if record.keys() & FIELDS else "text"
+    text = record[field]
+    if not isinstance(text, str):
+        raise TypeError
+    return text
+
+
+def _open(file: Path) -> Any:
+    if file.suffix == ".gz":
+        return gzip.open(file)
+    if file.suffix == ".zst":
+        stream = _package("zstandard", file).ZstdDecompressor().stream_reader(file.open("rb"))
+        return io.BufferedReader(stream)
+    return file.open("rb")
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    """What zstandard raises on a damaged file."""
+    try:
+        return (importlib.import_module("zstandard").ZstdError,)
+    except ImportError:
+        return ()
+
+
+def _parquet(file: Path) -> Iterator[str]:
+    reader = _package("pyarrow.parquet", file)
+    try:
+        table = reader.ParquetFile(file)
+        column = next((name for name in FIELDS if name in table.schema_arrow.names), None)
+        if column is None:
+            there = ", ".join(table.schema_arrow.names)
+            raise BadInput(f'{file} needs a column "text" or "content"; it has: {there}')
+        for batch in table.iter_batches(BATCH_ROWS, columns=[column]):
+            for text in batch.column(0).to_pylist():
+                if not isinstance(text, str):
+                    raise BadInput(f'{file}: the column "{column}" is not of type string')
+                yield text
+    except (ValueError, OSError) as error:  # pyarrow's errors are ValueErrors
+        raise BadInput(f"{file} cannot be read: {error}") from None
+
+
+def _package(name: str, file: Path) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        raise BadInput(f"{file} needs {package}; install it: pip install -e '.[data]'") from None
