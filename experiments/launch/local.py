@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,7 @@ def side_by_side(jobs: list[Job], planned: int) -> tuple[int, int]:
     if not gpus:
         fitting = max(1, min(planned, cores, int(0.9 * free_memory() // largest)))
         return min(fitting, max(1, len(jobs))), max(1, cores // min(planned, cores))
-    import torch
-
-    free, _ = torch.cuda.mem_get_info()
+    free = min(map(free_on, gpus))
     fitting = max(1, min(4, int(0.9 * free // largest)))
     return fitting * len(gpus), max(1, cores // (fitting * len(gpus)))
 
@@ -87,6 +86,18 @@ def free_memory() -> float:
             line = next(line for line in file if line.startswith("MemAvailable"))
         return 1024.0 * int(line.split()[1])
     return float("inf")
+
+
+def free_on(gpu: str) -> float:
+    """Free bytes of a GPU, asked of the driver: torch would leave a context on it."""
+    ask = ["nvidia-smi", "-i", gpu, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=True)
+        return 2**20 * float(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        import torch
+
+        return float(torch.cuda.mem_get_info()[0])
 
 
 def run_bytes(config: TrainConfig, device: str) -> float:

@@ -6,7 +6,6 @@ A record's text is its field "text", else "content". One record is in memory at 
 
 import gzip
 import importlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mtp.files import parse_json
 FIELDS = ("text", "content")
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 BATCH_ROWS = 1000  # of a .parquet file
+CHUNK_BYTES = 2**20  # of a .zst file
 
 
 def is_known(file: Path) -> bool:
@@ -29,19 +29,18 @@ def texts(file: Path) -> Iterator[str]:
     if file.suffix == ".parquet":
         yield from _parquet(file)
         return
-    with _open(file) as lines:
-        number = 0
-        try:
-            for line in lines:
-                number += 1
-                if line.strip():
-                    yield _text(parse_json(line))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise BadInput(
-                f'{file} line {number} is not a record with a "text" or "content" of type string'
-            ) from None
-        except (EOFError, gzip.BadGzipFile, *_damages()) as error:
-            raise BadInput(f"{file} is damaged after line {number}: {error}") from None
+    number = 0
+    try:
+        for line in _lines(file):
+            number += 1
+            if line.strip():
+                yield _text(parse_json(line))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(
+            f'{file} line {number} is not a record with a "text" or "content" of type string'
+        ) from None
+    except (EOFError, gzip.BadGzipFile, *_damages()) as error:
+        raise BadInput(f"{file} is damaged after line {number}: {error}") from None
 
 
 def _text(record: dict[str, Any]) -> str:
@@ -52,13 +51,32 @@ def _text(record: dict[str, Any]) -> str:
     return text
 
 
-def _open(file: Path) -> Any:
-    if file.suffix == ".gz":
-        return gzip.open(file)
+def _lines(file: Path) -> Iterator[bytes]:
     if file.suffix == ".zst":
-        stream = _package("zstandard", file).ZstdDecompressor().stream_reader(file.open("rb"))
-        return io.BufferedReader(stream)
-    return file.open("rb")
+        yield from _zstandard_lines(file)
+        return
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        yield from stream
+
+
+def _zstandard_lines(file: Path) -> Iterator[bytes]:
+    """The lines of a file of one frame or several. Raises EOFError if the last one is not whole,
+    which the package's own reader passes over."""
+    decompressor = _package("zstandard", file).ZstdDecompressor()
+    frame, rest = decompressor.decompressobj(), b""
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            while chunk:
+                if frame.eof:
+                    frame = decompressor.decompressobj()
+                rest += frame.decompress(chunk)
+                chunk = frame.unused_data if frame.eof else b""
+            *lines, rest = rest.split(b"\n")
+            yield from lines
+    if not frame.eof:
+        raise EOFError("its last frame is not whole")
+    if rest:
+        yield rest
 
 
 def _damages() -> tuple[type[Exception], ...]:

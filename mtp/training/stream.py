@@ -18,7 +18,12 @@ class Stream:
 
     def __init__(self, batches: Batches, device: str, ahead: bool) -> None:
         self.batches, self.device = batches, device
-        self.pool = ThreadPoolExecutor(1, "batches") if ahead else None
+        self.pool: ThreadPoolExecutor | None = None
+        if ahead and torch.cuda.is_available():  # a new thread would work with the first GPU
+            own = (torch.cuda.current_device(),)
+            self.pool = ThreadPoolExecutor(1, "batches", torch.cuda.set_device, own)
+        elif ahead:
+            self.pool = ThreadPoolExecutor(1, "batches")
         self.coming: tuple[int, Future[Tensor]] | None = None  # of so many windows consumed
 
     def next(self) -> Tensor:

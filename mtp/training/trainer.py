@@ -269,6 +269,8 @@ class Trainer:
         while self.step < self.steps:
             losses, norm, rate = self.train_step()
             self._add(losses, norm)
+            if clock.first is None:
+                hardware.synchronize(self.engine.device)  # compilation is over
             clock.step_done(self.step)
             last = self.step == self.steps
             every = config.log_every or self.steps

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import cli, common, decode, engine, loss, sandbox, synthetic, train
+from bench import cli, common, corpus, decode, engine, loss, sandbox, synthetic, train
 from evals.sandbox.runner import check_available
 from mtp.errors import BadInput
 from mtp.hardware import has_compiler
@@ -52,6 +52,14 @@ def test_cli(run: Run) -> None:
     assert dict(calls) == {
         "plan, 20 runs": 0, "rows, 20 finished runs": 0, "status, 20 runs, half of them queued": 1,
     }  # fmt: skip
+
+
+def test_corpus(run: Run) -> None:
+    _, rows = run(corpus)
+    speeds = rows[rows.metric == "MB/s"]
+    assert {"tokenizers, 1 core", "ours, 1 core"} <= set(speeds.case) and (speeds.value > 0).all()
+    ratio = rows[rows.metric == "MB/s over tokenizers alone"].set_index("case").value
+    assert (ratio > 0.1).all()
 
 
 def test_train(run: Run) -> None:

@@ -324,7 +324,7 @@ def test_slots_on_gpus_follow_the_largest_run(
 ) -> None:
     monkeypatch.setattr(local, "visible_gpus", lambda: [str(i) for i in range(gpus)])
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free), 0))
+    monkeypatch.setattr(local, "free_on", lambda _: free)
     sizes = {"small": 1e9, "large": 3.3e9}
     monkeypatch.setattr(
         local, "run_bytes", lambda c, _: sizes["large" if c.batch == 32 else "small"]

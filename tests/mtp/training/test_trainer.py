@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mtp.errors import BadInput
+from mtp.hardware import has_compiler
 from mtp.overrides import config_id
 from mtp.training.run import train
 from mtp.training.trainer import Trainer, learning_rate, new_optimizer
@@ -70,6 +71,26 @@ def test_micro_batches_add_up_to_the_batch(make_config: Make, data: Path, tmp_pa
             torch.testing.assert_close(losses, results[0][0], rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(norm, results[0][1], rtol=1e-4, atol=1e-5)
             assert rate == results[0][2]
+
+
+@pytest.mark.parametrize("compile_", ["off", "on"])
+def test_recomputed_layers_train_alike(
+    compile_: str, make_config: Make, data: Path, tmp_path: Path
+) -> None:
+    if compile_ == "on" and not has_compiler():
+        pytest.skip("needs a C++ compiler")
+    configs = [
+        make_config(recompute=every, compile=compile_, model={"layers": 5, "n": 2})
+        for every in (0, 1, 2)
+    ]
+    runs = [trainer(c, tmp_path / str(c.recompute), data) for c in configs]
+    models = [run.trainable.model for run in runs]
+    anew = [[layer.recompute for layer in (*m.trunk, *m.heads)] for m in models]
+    assert anew == [[False] * 5, [True] * 5, [False, True, False, True, False]]
+    for _ in range(3):
+        kept, *others = (run.train_step() for run in runs)
+        for losses, norm, _ in others:
+            torch.testing.assert_close((losses, norm), kept[:2], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("scheme", ["plain", "sequential"])
