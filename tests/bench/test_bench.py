@@ -12,8 +12,21 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import cli, common, corpus, decode, engine, loss, sandbox, synthetic, train
+from bench import (
+    cli,
+    common,
+    corpus,
+    decode,
+    engine,
+    gpu_check,
+    heads,
+    loss,
+    sandbox,
+    synthetic,
+    train,
+)
 from evals.sandbox.runner import check_available
+from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.hardware import has_compiler
 
@@ -66,8 +79,34 @@ def test_train(run: Run) -> None:
     pytest.importorskip("transformers")
     summary, rows = run(train)
     assert summary["ratios"]["smoke: tokens/s over transformers' faster, default attention"]
+    fastest = "smoke: tokens/s over transformers' fastest in float32, compiled or not"
+    assert summary["ratios"][fastest]["expected"] == ">= 1.3"
     percent = rows[(rows.case == "smoke, profile, n=1")]
     assert percent.value.sum() == pytest.approx(100, abs=5)
+
+
+def test_heads(run: Run) -> None:
+    summary, rows = run(heads)
+    assert len(rows[rows.metric == "over n=1"]) == 4 * 3
+    assert "smoke, n=8: step time over FLOPs, fused" in summary["ratios"]
+
+
+def test_gpu_check_at_toy_size(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = gpu_check.step_seconds
+
+    def failing(config: TrainConfig, seconds: float) -> float:
+        if config.model.n == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return steps(config, seconds)
+
+    summary, rows = run(gpu_check)
+    assert not (rows.metric == "failed").any()
+    assert {"toy, n=4, plain", "toy, n=4, fused", "toy, batch 32, k=4"} <= set(rows.case)
+    assert summary["ratios"]["toy, batch 1, k=4: pass over k=1"]["expected"] == "<= 1.176"
+    monkeypatch.setattr(gpu_check, "step_seconds", failing)
+    _, rows = run(gpu_check)
+    assert rows[rows.metric == "failed"].case.tolist() == ["toy"], "the other parts go on"
+    assert "toy, batch 32, k=4" in set(rows.case)
 
 
 def test_decode(run: Run) -> None:
