@@ -176,10 +176,10 @@ def test_cached_attention_reads_shared_keys_and_values_where_they_are(
     given: list[Tensor] = []
     sdpa = torch.nn.functional.scaled_dot_product_attention
 
-    def watched(*args: Tensor, **options: Any) -> Tensor:
-        given.extend(args[1:])
-        assert not options.get("enable_gqa") and all(t.dim() == 4 for t in args)
-        return sdpa(*args, **options)
+    def watched(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+        given.extend([k, v])
+        assert not options.get("enable_gqa") and q.dim() == k.dim() == v.dim() == 4
+        return sdpa(q, k, v, **options)
 
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", watched)
     look = torch.ones(3, 1, 5, 5, dtype=torch.bool).tril()
