@@ -12,6 +12,7 @@ On a CPU everything runs at toy size. A part that fails is a line that says so; 
 """
 
 import dataclasses
+import functools
 import gc
 import time
 from collections.abc import Callable
@@ -145,12 +146,11 @@ def main() -> None:
     chosen = configs()
     seconds = args.seconds / (4 * len(chosen))
     for name, config in chosen.items():
-        attempt(report, name, lambda name=name, config=config: steps(report, name, config, seconds))
+        attempt(report, name, functools.partial(steps, report, name, config, seconds))
         memory(report, name, config)
+    repeats = 3 if GPU else 1
     for name, config in chosen.items():
-        part = lambda name=name, config=config: decoding(
-            report, name, config.model, 3 if GPU else 1
-        )  # noqa: E731
+        part = functools.partial(decoding, report, name, config.model, repeats)
         attempt(report, f"{name}, decoding", part)
     print()
     report.table({"ms": ",.2f", "tokens/s": ",.0f", "GiB": ",.2f", "failed": ".0f"})

@@ -88,7 +88,7 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
             measures = []
             for at in sorted({*range(config.keep_every, step + 1, config.keep_every), step}):
                 try:
-                    then = loading.load_kept(folder, at, config.model).to(device)
+                    then = loading.load_kept(folder, at, config.model, device)
                 except BadInput as error:
                     raise BadInput(f"{error}; delete {folder} to train anew") from None
                 found = which.over_training[name](then, corpus, scale)

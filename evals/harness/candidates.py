@@ -67,12 +67,12 @@ class Candidate:
         if key not in _held:
             while len(_held) >= HELD:
                 del _held[next(iter(_held))]  # before the next one needs its room
+            to = self.device, getattr(torch, PRECISIONS[self.precision])
             if self.step is None:
-                model = load_model(self.folder)
+                model = load_model(self.folder, *to)
             else:
-                model = load_kept(self.folder, self.step, self.config)
-            model = model.to(self.device, getattr(torch, PRECISIONS[self.precision])).eval()
-            _held[key] = model, weights_sha256(model)
+                model = load_kept(self.folder, self.step, self.config, *to)
+            _held[key] = model.eval(), weights_sha256(model)
         return _held[key]
 
 

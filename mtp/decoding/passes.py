@@ -49,8 +49,9 @@ class CachedModel:
         """Padded prompts (B, T) -> the first new token of each (B,), the first block (B, M)."""
         (B, T), last = tokens.shape, lengths[:, None] - 1  # (B, 1)
         slots = self.slot[:T].expand(B, T)
-        mask = self.model.embedding.weight.new_full((T, T), -torch.inf).triu(1).expand(B, 1, T, T)
-        placement = self.placement(slots, slots, mask)
+        # Slots are positions here, so causal attention needs no mask. Padding comes after a
+        # prompt's tokens, which do not see it.
+        placement = Placement(self.flat_slots(slots), T, None, self.model.rope(slots))
         found = self.run_verifier(tokens, placement)
         end = found[1].take_along_dim(last[..., None], 1)  # (B, 1, D)
         newest = choose_token(self.model.logits(end), self.sampling, self.noise(last))[:, 0]
@@ -157,8 +158,11 @@ class CachedModel:
         return torch.cat([newest[:, None], drafts.flatten(1)], 1)[:, self.nodes.source]
 
     def placement(self, slots: Tensor, positions: Tensor, mask: Tensor) -> Placement:
-        """The Placement of new tokens, from their slots and positions, (B, T) each."""
-        return Placement(self.flat_slots(slots), mask, self.model.rope(positions))
+        """The Placement of new tokens, from their slots and positions, (B, T) each, and what is
+        added to their scores (B, 1, T, W)."""
+        groups = self.model.config.attn_heads // self.model.config.key_value_heads
+        mask = mask.repeat(1, 1, groups, 1) if groups > 1 else mask  # once, not in every layer
+        return Placement(self.flat_slots(slots), mask.shape[-1], mask, self.model.rope(positions))
 
     def flat_slots(self, slots: Tensor) -> Tensor:
         """Slots (B, T) within rows -> slots (B K T,) among all B K S slots of a layer's cache."""

@@ -82,13 +82,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) ->
     "matmul" writes out the two products. Compiled on a CPU, at short T, it is faster than the fused
     kernel, whose backward pass is slow there (make bench-engine).
     """
-    if kernel == "sdpa":
-        gqa = q.shape[1] != k.shape[1]
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=gqa
-        )
-    if (groups := q.shape[1] // k.shape[1]) > 1:
+    groups = q.shape[1] // k.shape[1]
+    # Grouped queries have a fused CUDA kernel in the half-precision types alone. In float32 they
+    # would fall back to one that stores all scores (B, H, T, S).
+    fused = kernel == "sdpa" and q.element_size() == 2
+    if groups > 1 and not fused:
         k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    if kernel == "sdpa":
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=groups > 1 and fused
+        )
     if mask is None:
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, S)
@@ -97,24 +100,51 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: str) ->
     return scores.softmax(dim=-1).to(v.dtype) @ v
 
 
+def attend_cached(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of q (B, H, T, E) over keys and values k, v (B, K, W, E) of a cache
+    -> (B, H, T, E). The mask is that of a Placement.
+
+    The G = H / K queries that share a key and a value read them where they are, without a copy.
+    Every case reaches a fused CUDA kernel, in every precision; with enable_gqa only causal
+    attention in half precision would.
+    """
+    (B, H, T, E), K = q.shape, k.shape[1]
+    if mask is not None:  # the queries of a group become rows of one head
+        y = F.scaled_dot_product_attention(q.reshape(B, K, -1, E), k, v, attn_mask=mask)
+    elif H == K:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    else:  # each group becomes a row of the batch; its heads look at the same k and v (stride 0)
+        k, v = (t.flatten(0, 1)[:, None].expand(-1, H // K, -1, -1) for t in (k, v))
+        y = F.scaled_dot_product_attention(q.reshape(B * K, -1, T, E), k, v, is_causal=True)
+    return y.reshape(B, H, T, E)
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a cached pass puts the T new positions of each row, and what they see.
 
-    slots  (B K T,) where their keys and values go, among all B K S slots of a cache
-    mask   (B, 1, T, W) zero where they may look among the first W slots of a row, else -inf
-    rope   their rotary cosines and sines, (B, T, 1, E) each
+    slots   (B K T,) where their keys and values go, among all B K S slots of a cache
+    window  W: they look among the first W slots of a row
+    mask    added to the scores: zero where they may look, else -inf. (B, 1, G T, W): all T
+            positions, once for each of the G queries that share a key; or (B, 1, 1, W) for one
+            position. None: position t sees the slots 0..t, and W = T.
+    rope    their rotary cosines and sines, (B, T, 1, E) each
     """
 
     slots: Tensor
-    mask: Tensor
+    window: int
+    mask: Tensor | None
     rope: tuple[Tensor, Tensor]
 
     def only(self, at: Tensor) -> "Placement":
         """The same for a query from just the position at index `at` (B, 1)."""
         index = at[:, :, None, None]
         cos, sin = (table.take_along_dim(index, 1) for table in self.rope)
-        return Placement(self.slots, self.mask.take_along_dim(index, 2), (cos, sin))
+        if self.mask is None:
+            mask = torch.arange(self.window, device=at.device) <= index  # (B, 1, 1, W)
+        else:
+            mask = self.mask.take_along_dim(index, 2)
+        return Placement(self.slots, self.window, mask, (cos, sin))
 
 
 class LayerCache:
@@ -130,9 +160,9 @@ class LayerCache:
         self.v = torch.zeros_like(self.k)
 
     def extend(self, k: Tensor, v: Tensor, placement: "Placement") -> tuple[Tensor, Tensor]:
-        """Store k, v (B, K, T, E); returns all stored keys and values as far as the mask reaches,
+        """Store k, v (B, K, T, E); returns the keys and values in the placement's window,
         (B, K, W, E) each."""
-        W = placement.mask.shape[-1]
+        W = placement.window
         self.k.flatten(0, 2).index_copy_(0, placement.slots, k.reshape(-1, k.shape[3]))
         self.v.flatten(0, 2).index_copy_(0, placement.slots, v.reshape(-1, v.shape[3]))
         return self.k[:, :, :W], self.v[:, :, :W]
@@ -189,7 +219,7 @@ class Attention(nn.Module):
             q = F.linear(one, self.wqkv[:own]).view(B, 1, H, -1)
             q = rotate(q, placement.rope).transpose(1, 2)
         v = qkv.narrow(2, qkv.shape[2] - K, K).transpose(1, 2)
-        y = attend(q, *cache.extend(k, v, placement), placement.mask, "sdpa")  # (B, H, T, E)
+        y = attend_cached(q, *cache.extend(k, v, placement), placement.mask)  # (B, H, T, E)
         return self.wo(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, H E) -> (B, T, D)
 
 

@@ -63,7 +63,7 @@ def test_all_rows_come_of_one_command_and_nothing_is_done_twice(
     need()
     loaded = list[str]()
     load = loading.load_model
-    monkeypatch.setattr(loading, "load_model", lambda f: loaded.append(f.name) or load(f))
+    monkeypatch.setattr(loading, "load_model", lambda f, *to: loaded.append(f.name) or load(f, *to))
     result = evaluate()
     assert result.code == 0, result.err
     assert loaded == MODELS, "each once, for two benchmarks and decoding"

@@ -244,6 +244,28 @@ def test_a_runs_model_is_loaded(tmp_path: Path) -> None:
         assert torch.equal(got, want)
 
 
+def test_a_models_weights_are_the_tensors_that_were_read() -> None:
+    weights = example(5).model
+    weights["unembeddings.0.weight"] = weights["embedding.weight"]  # tied, as in some Llamas
+    model = with_weights(CONFIG, weights)
+    tied = model.unembedding(1), model.embedding.weight
+    assert torch.equal(*tied) and tied[0].data_ptr() != tied[1].data_ptr()  # both can be trained
+    for name, weight in model.named_parameters():
+        assert weight.requires_grad
+        assert (weight.data_ptr() == weights[name].data_ptr()) == ("unembed" not in name)
+    model(torch.arange(12)[None])[0].sum().backward()
+
+
+def test_a_runs_model_is_loaded_in_another_type(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=CONFIG)))
+    save(tmp_path / "checkpoint", example(5))
+    model = load_model(tmp_path, dtype=torch.bfloat16)
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    assert model.rope.table.dtype == torch.float32
+    tokens, whole = torch.arange(12)[None], load_model(tmp_path).bfloat16()
+    assert all(map(torch.equal, model(tokens), whole(tokens)))
+
+
 def test_a_config_with_more_layers_than_weights_is_reported(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, layers=10**9)
     (tmp_path / "config.json").write_text(to_json(TrainConfig(tokens=1e6, model=config)))

@@ -15,7 +15,15 @@ from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.model.surgery import drop_heads
-from mtp.model.transformer import Attention, Block, LayerCache, Placement, Rope, attend
+from mtp.model.transformer import (
+    Attention,
+    Block,
+    LayerCache,
+    Placement,
+    Rope,
+    attend,
+    attend_cached,
+)
 from mtp.objective import cross_entropy
 
 TYPES = tuple(HEADS)
@@ -154,6 +162,32 @@ def test_the_attention_kernels_agree(kv_heads: int) -> None:
     for mask in (None, look):
         got = [attend(q, k, v, mask, kernel) for kernel in ("sdpa", "matmul")]
         torch.testing.assert_close(got[0], got[1], rtol=1e-12, atol=1e-12)
+        half = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask, "sdpa")
+        torch.testing.assert_close(half.double(), got[0], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_cached_attention_reads_shared_keys_and_values_where_they_are(
+    kv_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    q = torch.randn(3, 5, 4, 8, generator=g, dtype=torch.float64).transpose(1, 2)
+    k, v = torch.randn(2, 3, kv_heads, 9, 8, generator=g, dtype=torch.float64)[..., :5, :]
+    given: list[Tensor] = []
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
+        given.extend([k, v])
+        assert not options.get("enable_gqa") and q.dim() == k.dim() == v.dim() == 4
+        return sdpa(q, k, v, **options)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", watched)
+    look = torch.ones(3, 1, 5, 5, dtype=torch.bool).tril()
+    rows = look.repeat(1, 1, 4 // kv_heads, 1)
+    got = [attend_cached(q, k, v, mask) for mask in (None, rows)]
+    assert {t.untyped_storage().data_ptr() for t in given} == {k.untyped_storage().data_ptr()}
+    for found in got:
+        torch.testing.assert_close(found, attend(q, k, v, look, "matmul"), rtol=1e-12, atol=1e-12)
 
 
 def test_rotary_positions_depend_on_distance_alone() -> None:
@@ -188,7 +222,8 @@ class Layer:
         self, x: Tensor, start: Tensor, at: Tensor | None = None, see: Tensor | None = None
     ) -> Tensor:
         """x (B, T, D) at positions from `start` (B,) on, after what is cached. Each sees itself and
-        those before it, or those of the T that `see` (T, T) says."""
+        those before it, or those of the T that `see` (T, T) says. From position 0 on, without a
+        mask."""
         (B, T, _), slot = x.shape, torch.arange(12)
         see = torch.ones(T, T, dtype=torch.bool).tril() if see is None else see
         steps = start[:, None] + torch.arange(T)  # (B, T)
@@ -197,7 +232,10 @@ class Layer:
         mask = torch.zeros(look.shape, dtype=x.dtype).masked_fill(~look, -torch.inf)[:, None]
         K = self.cache.k.shape[1]
         first = 14 * torch.arange(B * K).view(B, K, 1)
-        placement = Placement((first + steps[:, None]).flatten(), mask, self.rope(steps))
+        slots, rope = (first + steps[:, None]).flatten(), self.rope(steps)
+        placement = Placement(slots, 12, mask.repeat(1, 1, 4 // K, 1), rope)
+        if not start.any():
+            placement = Placement(slots, T, None, rope)
         return self.block.extend(x, self.cache, placement, at)
 
     def stored(self) -> Tensor:
@@ -214,7 +252,13 @@ def test_a_cached_layer_gives_what_the_whole_pass_gives(kv_heads: int) -> None:
     padded = x[:, :7].clone()
     for row, length in enumerate(start.tolist()):
         padded[row, length:] = 9.0  # not the row's own text
-    layer.extend(padded, torch.zeros(3, dtype=torch.long))
+    first = layer.extend(padded, torch.zeros(3, dtype=torch.long))
+    for row, length in enumerate(start.tolist()):
+        same = layer.whole(x)[row, :length], first[row, :length]
+        torch.testing.assert_close(*same, rtol=1e-12, atol=1e-12)
+    one = layer.extend(padded, torch.zeros(3, dtype=torch.long), start[:, None].clamp(max=6))
+    for row, length in enumerate(start.clamp(max=6).tolist()):
+        torch.testing.assert_close(one[row, 0], first[row, length], rtol=1e-12, atol=1e-12)
     block = torch.stack([x[row, length : length + 5] for row, length in enumerate(start.tolist())])
     before = layer.stored()
     got = layer.extend(block, start)
