@@ -29,7 +29,7 @@ ifneq ($(filter command line,$(origin scale) $(origin args) $(origin arg) $(orig
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures evaluate \
+.PHONY: help setup test test-gpu lint bench $(BENCHES) $(STUDIES) plan status figures evaluate \
         evaluate-released clean distclean
 
 help:  ## this list
@@ -128,6 +128,9 @@ bench-cli: setup  ## how soon commands answer, and plan, status and rows of 500 
 test: setup  ## the test suite, with all extras
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench,lm-eval,wandb,trackio]'
 	$(PY) -m pytest -n auto --dist loadfile
+
+test-gpu: setup  ## a GPU computes what the CPU computes: the tests of tests/gpu
+	MTP_TEST_DEVICE=cuda $(PY) -m pytest -m cuda -rs tests/gpu
 
 lint: setup  ## ruff and pyright
 	$(VENV)/bin/ruff check .
