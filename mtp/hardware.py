@@ -4,6 +4,7 @@ torch takes a second to import, so each function that asks it does so itself.
 """
 
 import os
+import re
 import shutil
 import sys
 
@@ -12,8 +13,24 @@ from mtp.errors import choose
 # Files of the drivers of NVIDIA, Jetson, AMD, and Windows's Linux.
 DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/kfd", "/dev/dxg")
 
-# Dense bf16 peaks in FLOP/s, from the vendors' data sheets, for MFU.
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12}
+# Dense bf16 peaks with float32 accumulation, in FLOP/s, by part, from the vendor's data sheets
+# (half of a number "with sparsity"). Without a form in its name, a part is the SXM one.
+PEAK_FLOPS = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "H100-NVL": 835e12,
+    "H200-NVL": 835e12,
+    "H100-PCIe": 756e12,
+    "GH200": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX-4090": 165e12,
+}
+# Words of the names that drivers report which do not tell these parts apart.
+NO_PART = re.compile(r"NVIDIA|TESLA|GEFORCE|SXM\d?|HBM3E?|\d+GB")
 GPU_SHARE = 0.4  # of its peak that training is expected to reach
 
 
@@ -61,9 +78,23 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def peak_flops(name: str) -> float | None:
-    """The dense bf16 peak, in FLOP/s, of the accelerator of this name; None if unknown."""
-    return next((peak for key, peak in PEAK_FLOPS.items() if key in name), None)
+def gpu_part(name: str) -> str | None:
+    """The key in PEAK_FLOPS of a GPU's full name; None if it is another part, or a slice of one.
+
+    >>> gpu_part("NVIDIA H100 80GB HBM3"), gpu_part("NVIDIA H100 PCIe"), gpu_part("NVIDIA A10G")
+    ('H100', 'H100-PCIe', None)
+    """
+    words = [word for word in re.split(r"[ -]+", name.upper()) if not NO_PART.fullmatch(word)]
+    if words == ["A100", "PCIE"]:  # as fast as the SXM one
+        words = ["A100"]
+    return next((part for part in PEAK_FLOPS if part.upper().split("-") == words), None)
+
+
+def peak_flops(name: str, precision: str = "bf16") -> float | None:
+    """The peak in FLOP/s, for MFU, of the accelerator of this name. None if it is unknown, and for
+    float32, whose products run on other units."""
+    part = gpu_part(name)
+    return None if part is None or precision == "float32" else PEAK_FLOPS[part]
 
 
 def total_memory(device: str) -> float:
