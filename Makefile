@@ -129,13 +129,13 @@ test: setup  ## the test suite, with all extras
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,llama,bench,lm-eval,wandb,trackio]'
 	$(PY) -m pytest -n auto --dist loadfile
 
-test-gpu: setup  ## a GPU computes what the CPU computes: the tests of tests/gpu
-	MTP_TEST_DEVICE=cuda $(PY) -m pytest -m cuda -rs tests/gpu
-
 lint: setup  ## ruff and pyright
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+
+test-gpu: setup  ## a GPU computes what the CPU computes: the tests of tests/gpu
+	MTP_TEST_DEVICE=cuda $(PY) -m pytest -m cuda -rs tests/gpu
 
 clean:  ## remove the environment and caches; runs/, data/ and results/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
