@@ -29,7 +29,7 @@ ifneq ($(filter command line,$(origin scale) $(origin args) $(origin arg) $(orig
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench $(BENCHES) $(STUDIES) plan status figures evaluate \
+.PHONY: help setup test test-gpu lint bench $(BENCHES) $(STUDIES) plan status figures evaluate \
         evaluate-released clean distclean
 
 help:  ## this list
@@ -142,6 +142,9 @@ lint: setup  ## ruff and pyright
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+
+test-gpu: setup  ## a GPU computes what the CPU computes: the tests of tests/gpu
+	MTP_TEST_DEVICE=cuda $(PY) -m pytest -m cuda -rs tests/gpu
 
 clean:  ## remove the environment and caches; runs/, data/ and results/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ from experiments.changes import Changes, variations
 from experiments.study import SCALES, STUDIES, Study, find, plan
 from mtp.command_line import COMMITTED, MINE, new_parser
 from mtp.errors import BadInput, exit_cleanly
-from mtp.hardware import GPUS
+from mtp.hardware import PEAK_FLOPS
 
 
 @exit_cleanly
@@ -126,7 +126,9 @@ def _parser() -> argparse.ArgumentParser:
         return each
 
     planned = command("plan", "Show runs, parameters, tokens, FLOPs and time; start nothing.")
-    planned.add_argument("--device", metavar="GPU", help=f"times and memory for: {', '.join(GPUS)}")
+    planned.add_argument(
+        "--device", metavar="GPU", help=f"times and memory for: {', '.join(PEAK_FLOPS)}"
+    )
     planned.add_argument("--gpus", type=int, default=1, help="how many (default: 1)")
     command("status", "Show how far the runs are, and why failed ones failed.")
     command("plot", "Redraw a figure from its rows; without STUDY, every figure.")

@@ -11,7 +11,7 @@ from experiments.study import Study
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.sources import open_source
 from mtp.errors import BadInput
-from mtp.hardware import GPUS, expected_flops, flops_of, has_gpu
+from mtp.hardware import GPU_MEMORY, expected_flops, flops_of, has_gpu
 from mtp.model.memory import check_memory, training_bytes
 from mtp.model.sizes import flops_per_token, parameter_counts
 
@@ -97,7 +97,7 @@ def check_fits(configs: dict[str, TrainConfig], gpu: str | None, ranks: int) -> 
     kind = gpu or "H100"
     for name, config in configs.items():
         try:
-            check_memory(config, config_precision(config), ranks, GPUS[kind].memory, kind)
+            check_memory(config, config_precision(config), ranks, GPU_MEMORY[kind], kind)
         except BadInput as error:
             if gpu:
                 raise BadInput(f"{name}: {error}") from None

@@ -4,40 +4,38 @@ torch takes a second to import, so each function that asks it does so itself.
 """
 
 import os
+import re
 import shutil
 import sys
-from typing import NamedTuple
 
 from mtp.errors import choose
 
 # Files of the drivers of NVIDIA, Jetson, AMD, and Windows's Linux.
 DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/kfd", "/dev/dxg")
 
-
-class GPU(NamedTuple):
-    """Dense bf16 peak in FLOP/s and memory in bytes, from the vendor's data sheet."""
-
-    peak: float
-    memory: float
-
-
-# By the words of the name that the driver gives; those of one part differ by form: "NVIDIA H100
-# 80GB HBM3" is the SXM part, "NVIDIA H100 PCIe" has three quarters of its peak.
-GPUS = {
-    "H100": GPU(989e12, 80e9),
-    "H100 PCIe": GPU(756e12, 80e9),
-    "H100 NVL": GPU(835e12, 94e9),
-    "H200": GPU(989e12, 141e9),
-    "H200 NVL": GPU(835e12, 141e9),
-    "GH200": GPU(990e12, 96e9),
-    "B200": GPU(2250e12, 180e9),
-    "A100": GPU(312e12, 80e9),
-    "A100 40GB": GPU(312e12, 40e9),
-    "L40S": GPU(362e12, 48e9),
-    "L4": GPU(121e12, 24e9),
-    "A10": GPU(125e12, 24e9),
-    "RTX 4090": GPU(165e12, 24e9),
+# Dense bf16 peaks with float32 accumulation, in FLOP/s, by part, from the vendor's data sheets
+# (half of a number "with sparsity"). Without a form in its name, a part is the SXM one.
+PEAK_FLOPS = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "H100-NVL": 835e12,
+    "H200-NVL": 835e12,
+    "H100-PCIe": 756e12,
+    "GH200": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX-4090": 165e12,
 }
+# Words of the names that drivers report which do not tell these parts apart.
+NO_PART = re.compile(r"NVIDIA|TESLA|GEFORCE|SXM\d?|HBM3E?|\d+GB")
+GPU_MEMORY = {  # bytes, by the same names; of parts that come in two sizes the larger
+    "H100": 80e9, "H100-PCIe": 80e9, "H100-NVL": 94e9, "H200": 141e9, "H200-NVL": 141e9,
+    "GH200": 96e9, "B200": 180e9, "A100": 80e9, "L40S": 48e9, "L4": 24e9, "A10": 24e9,
+    "RTX-4090": 24e9,
+}  # fmt: skip
 GPU_SHARE = 0.4  # of its peak that training is expected to reach
 
 
@@ -85,21 +83,23 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def gpu_named(name: str) -> GPU | None:
-    """The GPU that the driver calls `name`; None if it is unknown, or a part of one (MIG).
+def gpu_part(name: str) -> str | None:
+    """The key in PEAK_FLOPS of a GPU's full name; None if it is another part, or a slice of one.
 
-    >>> gpu_named("NVIDIA H100 PCIe").peak
-    756000000000000.0
+    >>> gpu_part("NVIDIA H100 80GB HBM3"), gpu_part("NVIDIA H100 PCIe"), gpu_part("NVIDIA A10G")
+    ('H100', 'H100-PCIe', None)
     """
-    words = set(name.replace("-", " ").split())
-    keys = [key for key in GPUS if words.issuperset(key.split())]
-    return None if "MIG" in words or not keys else GPUS[max(keys, key=len)]
+    words = [word for word in re.split(r"[ -]+", name.upper()) if not NO_PART.fullmatch(word)]
+    if words == ["A100", "PCIE"]:  # as fast as the SXM one
+        words = ["A100"]
+    return next((part for part in PEAK_FLOPS if part.upper().split("-") == words), None)
 
 
-def peak_flops(name: str) -> float | None:
-    """The dense bf16 peak, in FLOP/s, of the accelerator of this name; None if unknown."""
-    gpu = gpu_named(name)
-    return gpu.peak if gpu else None
+def peak_flops(name: str, precision: str = "bf16") -> float | None:
+    """The peak in FLOP/s, for MFU, of the accelerator of this name. None if it is unknown, and for
+    float32, whose products run on other units."""
+    part = gpu_part(name)
+    return None if part is None or precision == "float32" else PEAK_FLOPS[part]
 
 
 def total_memory(device: str) -> float:
@@ -135,9 +135,9 @@ def expected_flops() -> tuple[float, str]:
 
 
 def flops_of(gpu: str, count: int) -> tuple[float, str]:
-    """The same for `count` GPUs of a name in GPUS, which this machine need not have."""
-    choose("GPU", gpu, GPUS)
-    return GPU_SHARE * GPUS[gpu].peak * count, f"{count} x {gpu}"
+    """The same for `count` GPUs of a name in PEAK_FLOPS, which this machine need not have."""
+    choose("GPU", gpu, PEAK_FLOPS)
+    return GPU_SHARE * PEAK_FLOPS[gpu] * count, f"{count} x {gpu}"
 
 
 def other_load() -> str:

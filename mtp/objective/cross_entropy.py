@@ -149,8 +149,8 @@ def cross_entropy_gradient(logits: Tensor, targets: Tensor, count: Tensor) -> tu
 
 
 def set_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total = a @ b, with a copy under autocast, where products have another type than total."""
-    if a.dtype == total.dtype:
+    """total = a @ b, with a copy under autocast, where the three types may differ."""
+    if a.dtype == b.dtype == total.dtype:
         torch.mm(a, b, out=total)
     else:
         total.copy_(a @ b)

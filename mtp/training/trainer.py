@@ -260,9 +260,7 @@ class Trainer:
         for note in (*self.notes, f"engine: {self.engine.reason}"):
             progress.say(note)
         flops = flops_per_token(config.model) * self.tokens_per_step
-        # Peaks are of bf16; a run in float32 has no MFU.
-        low = self.engine.device == "cuda" and self.engine.precision != "float32"
-        peak = hardware.peak_flops(hardware.device_name()) if low else None
+        peak = hardware.peak_flops(hardware.device_name(), self.engine.precision)
         if config.init and config.eval_every and self.step == 0:  # the loss before finetuning
             progress.log({"step": 0, "validation_loss": self.validate()})
         clock = progress.clock

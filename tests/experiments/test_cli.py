@@ -74,7 +74,7 @@ def test_plan_says_what_a_run_needs_on_each_gpu_and_refuses_what_does_not_fit(cl
 
 def test_plan_of_gpu_scales_says_which_gpu_it_takes(cli: Cli) -> None:
     assert "on one H100, assumed" in cli("plan", "sweep-n", "--scale", "gpu").out
-    one_line(cli("plan", "sweep-n", "--device", "H1"), "unknown GPU 'H1'", "H100, H100 PCIe")
+    one_line(cli("plan", "sweep-n", "--device", "H1"), "unknown GPU 'H1'", "H100-PCIe")
     one_line(cli("plan", "sweep-n", "--gpus", "8"), "--gpus needs --device")
 
 
