@@ -10,6 +10,7 @@ from experiments.status import count_of, minutes
 from experiments.study import Study
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.sources import open_source
+from mtp.data.tokenized import training_tokens
 from mtp.errors import BadInput
 from mtp.hardware import GPU_MEMORY, expected_flops, flops_of, has_gpu
 from mtp.model.memory import check_memory, training_bytes
@@ -120,6 +121,10 @@ def budget(config: TrainConfig, data: Path) -> tuple[float, bool]:
 
     if corpus := open_if_built(config.data, data):
         return config.epochs * epoch_tokens(corpus.train, config.model.context), False
+    if files := open_source(config.data.source, data).tokens:
+        tokens = training_tokens(files, config.data.validation)
+        most = 1e6 * config.data.max_mb / BYTES_PER_TOKEN
+        return config.epochs * (min(tokens, most) if most else tokens), True
     text = source_bytes(config.data)
     return config.epochs * text / (1 if config.data.tokenizer == "bytes" else BYTES_PER_TOKEN), True
 

@@ -179,7 +179,8 @@ class CorpusConfig:
     source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
                 mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE (prompts and completions) |
                 shards:PATH (tokens that others have made)
-    tokenizer   bytes | bpe | llama:FILE | run:FOLDER (the one saved there)
+    tokenizer   bytes | bpe | llama:FILE | run:FOLDER (the one saved there) | file:PATH (a
+                tokenizer.json; file:PATH#EOS names the token between documents)
     vocab       vocabulary of a bpe, special tokens included; other tokenizers ignore it
     max_mb      keep at most this many megabytes of text (0: all), chosen by document hash
     validation  share of documents held out, chosen by document hash

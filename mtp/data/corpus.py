@@ -23,10 +23,10 @@ import numpy as np
 
 from mtp.command_line import new_parser
 from mtp.config import CorpusConfig
-from mtp.data import ready
+from mtp.data import tokenized
 from mtp.data.documents import SPLITS, Documents, bar, log
 from mtp.data.pairs import RECORD_BYTES, Pairs, PairsWriter, from_text, read_lengths
-from mtp.data.shards import ShardWriter, Split
+from mtp.data.shards import Shard, ShardWriter, Split
 from mtp.data.sources import Source, open_source
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, from_name, load, names_a_path
 from mtp.errors import BadInput, exit_cleanly
@@ -45,17 +45,13 @@ class Corpus:
         self.train, self.validation = (self._split(name) for name in SPLITS)
 
     def _split(self, name: str) -> Split:
-        manifest = self.manifest
-        shards = [
-            np.memmap(
-                self.folder / shard["file"],
-                shard.get("dtype", manifest["dtype"]),
-                "r",
-                shard.get("offset", 0),
-                (shard["tokens"],),
-            )
-            for shard in manifest["shards"][name]
-        ]
+        manifest, entries = self.manifest, self.manifest["shards"][name]
+        if "formats" in manifest:  # others' tokens
+            shards = [tokenized.shard_of(entry) for entry in entries]
+            vocab = self.tokenizer.vocab_size
+            return Split(shards, self.tokenizer.eos, manifest["bytes"][name], vocab)
+        dtype = manifest["dtype"]
+        shards = [Shard(self.folder / entry["file"], dtype, entry["tokens"]) for entry in entries]
         common = shards, self.tokenizer.eos, manifest["bytes"][name]
         if "records" in manifest:
             return Pairs(*common, read_lengths(self.folder / manifest["records"][name]["file"]))
@@ -77,15 +73,21 @@ def open_corpus(folder: Path) -> Corpus:
         raise BadInput(_damage(folder / "manifest.json", "is missing")) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(_damage(folder / "manifest.json", "was altered")) from None
-    width = np.dtype(manifest["dtype"]).itemsize
-    hash_shards = sum(manifest["tokens"].values()) * width <= VERIFY_BYTES
-    entries = [manifest["tokenizer"], *(s for name in SPLITS for s in manifest["shards"][name])]
-    for entry in [*entries, *manifest.get("records", {}).values()]:
+    shards = [shard for name in SPLITS for shard in manifest["shards"][name]]
+    entries = [manifest["tokenizer"], *manifest.get("records", {}).values()]
+    if "formats" in manifest:  # others' tokens, outside the folder
+        for shard in shards:
+            if how := tokenized.change(shard):
+                raise BadInput(f"{shard['file']} {how}; delete {folder} to look at its source anew")
+        width, hash_shards = 0, False
+    else:
+        width = np.dtype(manifest["dtype"]).itemsize
+        hash_shards = sum(manifest["tokens"].values()) * width <= VERIFY_BYTES
+        entries += shards
+    for entry in entries:
         file, is_shard = folder / entry["file"], "tokens" in entry
         if not file.is_file():
             raise BadInput(_damage(file, "is missing"))
-        if "offset" in entry:  # not ours; its name in the manifest's says its size and time
-            continue
         size = entry["tokens"] * width if is_shard else RECORD_BYTES * entry.get("records", 0)
         if size and file.stat().st_size != size:
             raise BadInput(_damage(file, "has the wrong size"))
@@ -151,13 +153,11 @@ def _resolve(
         identity["tokenizer"] = file_sha256(tokenizer.file)
     elif isinstance(tokenizer, BPE):  # another run's
         identity["tokenizer"] = _digest([tokenizer.inner.to_str(), tokenizer.names])
-    if source.ready and tokenizer is None:
+    if source.tokens and tokenizer is None:
         raise BadInput(
             f"source {config.source}: name the tokenizer that made the tokens, "
-            "data.tokenizer=bytes, llama:FILE or run:FOLDER (a folder with its tokenizer.json)"
+            "data.tokenizer=bytes, llama:FILE, run:FOLDER or file:PATH (its tokenizer.json)"
         )
-    if source.ready and config.max_mb:
-        raise BadInput(f"source {config.source} is used whole; it cannot have data.max_mb")
     if tokenizer is None:
         BPE.check(config.vocab)  # now, not after the source is read
     else:
@@ -173,10 +173,9 @@ def _build(
     progress: bool,
 ) -> None:
     with atomic_folder(folder) as half:
-        if source.ready is not None:
+        if source.tokens:
             assert tokenizer is not None
-            log(f"looking at {source.name}", progress)
-            manifest = ready.describe(source.ready, tokenizer, config.validation)
+            manifest = tokenized.describe(source.tokens, config, tokenizer, progress)
             manifest["tokenizer"] = _save_tokenizer(tokenizer, half)
             _write_manifest(half, manifest, config, source)
             return
@@ -300,10 +299,11 @@ def main() -> None:
     began = time.perf_counter()
     corpus = build(root=values.pop("root"), config=CorpusConfig(**values))
     seconds = time.perf_counter() - began
-    documents, tokens = corpus.manifest["documents"], corpus.manifest["tokens"]
+    documents, tokens = corpus.manifest.get("documents"), corpus.manifest["tokens"]
     for split in SPLITS:
         size = corpus.manifest["bytes"][split] / 1e6
-        text = f"{documents[split]:,} documents, {size:.1f} MB, " if documents else ""
+        text = f"{documents[split]:,} documents, " if documents else ""
+        text += f"{size:.1f} MB, " if size else ""
         print(f"{split:10} {text}{tokens[split]:,} tokens")
     print(f"{corpus.folder}: {corpus.tokenizer.name}, ready after {seconds:.1f} s")
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtp.data.shards import ShardWriter, Split
+from mtp.data.shards import Shard, ShardWriter, Split
 from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput
 from mtp.files import file_sha256, parse_json
@@ -86,7 +86,7 @@ class Pairs(Split):
 
     def __init__(
         self,
-        shards: Sequence[np.ndarray],
+        shards: Sequence[Shard],
         eos: int,
         text_bytes: int,
         lengths: np.ndarray,

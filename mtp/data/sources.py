@@ -7,6 +7,7 @@ already.
 
 import hashlib
 import importlib.util
+import json
 import os
 import platform
 import subprocess
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from mtp.data import pairs, ready, records
+from mtp.data import pairs, records, token_files
 from mtp.data.hub import rows as hub_rows
+from mtp.data.token_files import TokenFile
 from mtp.errors import BadInput
 from mtp.files import file_sha256
 
@@ -66,7 +68,7 @@ class Source:
     identity  JSON values of everything that determines the documents
     streamed  may be too long to read to the end if only max_mb of it are wanted
     pairs     its documents are prompts with completions (mtp/data/pairs.py)
-    ready     where its tokens are, if others have made them (mtp/data/ready.py)
+    tokens    files of tokens that others have made; such a source has no documents
     """
 
     name: str
@@ -74,7 +76,7 @@ class Source:
     documents: Callable[[], Iterator[Document]]
     streamed: bool = False
     pairs: bool = False
-    ready: Path | None = None
+    tokens: tuple[TokenFile, ...] = ()
 
 
 def open_source(source: str, skip: Path) -> Source:
@@ -91,7 +93,7 @@ def open_source(source: str, skip: Path) -> Source:
     if colon and where and kind == "files":
         return _files(Path(where).expanduser(), skip)
     if colon and where and kind == "shards":
-        return _shards(Path(where).expanduser())
+        return _shards(Path(where).expanduser(), skip)
     if colon and where and kind == "pairs":
         return _pairs(Path(where).expanduser())
     if colon and where and kind == "hf":
@@ -213,12 +215,20 @@ def _files(path: Path, skip: Path) -> Source:
     return Source(f"files-{_slug(path.resolve().name)}", _listing(path, skip), documents)
 
 
-def _shards(path: Path) -> Source:
-    """Tokens that other programs have made."""
+def _shards(path: Path, skip: Path) -> Source:
+    """Files of tokens, which are identified by their names, sizes, times and headers."""
     if not path.exists():
         raise BadInput(f"source shards:{path}: no such file or folder")
+    files = token_files.find(path, list(_walk(path, skip)))
+    digest = hashlib.sha256()
+    for file in files:
+        status, shard = file.shard.file.stat(), file.shard
+        described = [str(shard.file.relative_to(path)), status.st_size, status.st_mtime_ns]
+        described += [file.format, shard.dtype, shard.offset, shard.tokens]
+        digest.update(f"{json.dumps(described)}\n".encode())
+    identity = {"path": str(path.resolve()), "files": len(files), "tokens": digest.hexdigest()}
     name = f"shards-{_slug(path.resolve().name)}"
-    return Source(name, ready.identity(path), lambda: iter(()), ready=path)
+    return Source(name, identity, lambda: iter(()), tokens=tuple(files))
 
 
 def _pairs(file: Path) -> Source:
@@ -315,7 +325,7 @@ def _mixture(source: str, skip: Path) -> Source:
             raise BadInput(f"source {source}: {part!r} is not WEIGHT*SOURCE with a weight above 0")
         weights.append(weight)
         sources.append(open_source(name, skip))
-        if sources[-1].pairs or sources[-1].ready:
+        if sources[-1].pairs or sources[-1].tokens:
             raise BadInput(f"source {source} mixes in {name}; only texts can be mixed")
     if len(sources) < 2:
         raise BadInput(f"source {source} mixes one source; give at least two, separated by |")

@@ -1,4 +1,5 @@
-"""Tokenizers behind one interface: bytes, a trained byte-level BPE, and Llama's SentencePiece.
+"""Tokenizers behind one interface: bytes, a byte-level BPE, trained here or by others, and Llama's
+SentencePiece.
 
 No text encodes to a special id: the code that builds sequences of ids adds bos and eos.
 """
@@ -18,6 +19,7 @@ from mtp.config import TrainConfig
 from mtp.errors import BadInput
 
 BPE_MIN_VOCAB = 258  # every byte, bos and eos
+NAMES = ("bytes", "bpe", "llama:PATH", "run:FOLDER", "file:PATH", "file:PATH#EOS")
 
 
 class Tokenizer(Protocol):
@@ -135,8 +137,8 @@ class BPE:
         found = self.inner.token_to_id(token)
         if found is None:
             raise BadInput(
-                f"tokenizer.json has no token {token}; name its first and last tokens as bos_token "
-                "and eos_token in a tokenizer_config.json beside it"
+                f"tokenizer.json has no token {token}; name the tokens at a document's ends as "
+                "bos_token and eos_token in a tokenizer_config.json beside it"
             )
         return found
 
@@ -181,8 +183,8 @@ class LlamaTokenizer:
 
 
 def from_name(name: str) -> Tokenizer | None:
-    """The tokenizer with a config's name for it: bytes, llama:PATH or run:FOLDER. None for bpe,
-    which is trained on a corpus. Raises BadInput for any other name."""
+    """The tokenizer with a config's name for it, one of NAMES. None for bpe, which is trained on a
+    corpus. Raises BadInput for any other name."""
     kind, _, where = name.partition(":")
     if name == "bytes":
         return ByteTokenizer()
@@ -192,7 +194,10 @@ def from_name(name: str) -> Tokenizer | None:
         return LlamaTokenizer(Path(where))
     if kind == "run" and where:
         return load(Path(where))
-    raise BadInput(f"unknown tokenizer {name!r}; choose one of: bytes, bpe, llama:PATH, run:FOLDER")
+    if kind == "file" and where:
+        path, _, eos = where.partition("#")
+        return load_file(Path(path).expanduser(), eos)
+    raise BadInput(f"unknown tokenizer {name!r}; choose one of: {', '.join(NAMES)}")
 
 
 def follow_tokenizer(config: TrainConfig, assignments: Iterable[str]) -> TrainConfig:
@@ -221,16 +226,30 @@ def load(folder: Path) -> Tokenizer:
     read."""
     if (folder / "tokenizer.model").exists():
         return LlamaTokenizer(folder / "tokenizer.model")
-    file = folder / "tokenizer.json"
+    if not (folder / "tokenizer.json").exists():
+        raise BadInput(
+            f"no tokenizer.json or tokenizer.model in {folder}; training saves it in a run's folder"
+        )
+    return _read(folder / "tokenizer.json")
+
+
+def load_file(path: Path, eos: str = "") -> Tokenizer:
+    """The tokenizer in a tokenizer.json, or in a folder that has one, as Hugging Face's programs
+    write it. `eos` names the token between documents, which is then bos as well; without it,
+    `_special_names` finds both. Raises BadInput if the file is missing or not a tokenizer."""
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise BadInput(f"tokenizer file:{path}: no such file, or a folder without tokenizer.json")
+    return _read(file, [eos, eos] if eos else None)
+
+
+def _read(file: Path, names: list[str] | None = None) -> Tokenizer:
     try:
         text = file.read_text()
         if json.loads(text)["model"]["type"] == "bytes":
             return ByteTokenizer()
-        return BPE(tokenizers.Tokenizer.from_str(text), *_special_names(folder))
-    except FileNotFoundError:
-        raise BadInput(
-            f"no tokenizer.json or tokenizer.model in {folder}; training saves it in a run's folder"
-        ) from None
+        inner = tokenizers.Tokenizer.from_str(text)
+        return BPE(inner, *(names or _special_names(file, inner)))
     except BadInput:
         raise
     except Exception as error:  # `tokenizers` raises bare Exception on a bad file
@@ -245,7 +264,7 @@ def load_if_any(folder: Path) -> Tokenizer | None:
 
 def names_a_path(name: str) -> bool:
     """Whether a config's name for a tokenizer is a path, where it may be gone one day."""
-    return name.startswith(("run:", "llama:"))
+    return name.startswith(("run:", "llama:", "file:"))
 
 
 def saved_name(tokenizer: Tokenizer, folder: Path) -> str:
@@ -264,13 +283,29 @@ def same_tokenizer(a: Tokenizer, b: Tokenizer) -> bool:
     return isinstance(a, ByteTokenizer) and isinstance(b, ByteTokenizer)
 
 
-def _special_names(folder: Path) -> list[str]:
-    """The names of bos and eos in tokenizer_config.json, or our own if there is no such file."""
-    file = folder / "tokenizer_config.json"
-    if not file.exists():
-        return [BPE.BOS, BPE.EOS]
-    names = [json.loads(file.read_text()).get(key) for key in ("bos_token", "eos_token")]
-    names = [name["content"] if isinstance(name, dict) else name for name in names]
-    if not all(isinstance(name, str) for name in names):
-        raise BadInput(f"{file} must name both bos_token and eos_token")
-    return names
+# Names of bos and eos that are looked for where no tokenizer_config.json names them: ours, Llama
+# 3's, GPT-2's, whose one token ends a document and begins the next, and Llama 2's.
+KNOWN_NAMES = (
+    (BPE.BOS, BPE.EOS),
+    ("<|begin_of_text|>", "<|end_of_text|>"),
+    ("<|endoftext|>", "<|endoftext|>"),
+    ("<s>", "</s>"),
+)
+
+
+def _special_names(file: Path, inner: tokenizers.Tokenizer) -> Sequence[str]:
+    """The names of bos and eos: as in the tokenizer_config.json beside `file`, where a missing bos
+    is the eos, or else the first of KNOWN_NAMES that the tokenizer has."""
+    config = file.with_name("tokenizer_config.json")
+    values = json.loads(config.read_text()) if config.exists() else {}
+    bos, eos = (values.get(key) for key in ("bos_token", "eos_token"))
+    bos, eos = (each["content"] if isinstance(each, dict) else each for each in (bos, eos))
+    if isinstance(eos, str):
+        return bos if isinstance(bos, str) else eos, eos
+    for names in KNOWN_NAMES:
+        if all(inner.token_to_id(name) is not None for name in names):
+            return names
+    raise BadInput(
+        f"{file} has none of the usual tokens at the ends of a document; name them as bos_token "
+        "and eos_token in a tokenizer_config.json beside it"
+    )

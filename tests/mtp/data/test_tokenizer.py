@@ -17,6 +17,7 @@ from mtp.data.tokenizer import (
     Tokenizer,
     from_name,
     load,
+    load_file,
     same_tokenizer,
 )
 from mtp.errors import BadInput
@@ -117,8 +118,59 @@ def test_names() -> None:
     assert isinstance(from_name("bytes"), ByteTokenizer)
     assert from_name("bpe") is None
     for name in ("gpt", "llama", "llama:", "bytes:x"):
-        with pytest.raises(BadInput, match="choose one of: bytes, bpe, llama:PATH, run:FOLDER"):
+        with pytest.raises(BadInput, match="choose one of: bytes, bpe, llama:PATH, run:"):
             from_name(name)
+
+
+def saved_with(bpe: BPE, folder: Path, *names: str, config: object = None) -> Path:
+    """A tokenizer.json as other programs write it, whose special tokens have these names."""
+    inner = tokenizers.Tokenizer.from_str(bpe.inner.to_str())
+    inner.add_special_tokens(list(names))
+    text = inner.to_str()
+    for own in (BPE.BOS, BPE.EOS):
+        text = text.replace(own, f"<old-{own}>".replace("|", ""))
+    folder.mkdir(exist_ok=True)
+    (folder / "tokenizer.json").write_text(text)
+    if config is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "config", "bos", "eos"),
+    [
+        (["<|endoftext|>"], {"model_max_length": 1024}, "<|endoftext|>", "<|endoftext|>"),  # GPT-2
+        (["<|begin_of_text|>", "<|end_of_text|>"], None, "<|begin_of_text|>", "<|end_of_text|>"),
+        (["<x>", "<y>"], {"bos_token": "<x>", "eos_token": {"content": "<y>"}}, "<x>", "<y>"),
+        (["<x>", "<y>"], {"bos_token": None, "eos_token": "<y>"}, "<y>", "<y>"),
+    ],
+)
+def test_files_of_other_programs(
+    bpe: BPE, tmp_path: Path, names: list[str], config: object, bos: str, eos: str
+) -> None:
+    folder = saved_with(bpe, tmp_path / "theirs", *names, config=config)
+    for name in (f"file:{folder}", f"file:{folder / 'tokenizer.json'}"):
+        found = from_name(name)
+        assert isinstance(found, BPE) and found.vocab_size == 600 + len(names)
+        assert [found.inner.id_to_token(i) for i in (found.bos, found.eos)] == [bos, eos]
+        assert found.encode("two words") == bpe.encode("two words")
+        assert found.decode([found.bos, *found.encode(f"a {eos}"), found.eos]) == f"a {eos}"
+    found.save(tmp_path)
+    assert same_tokenizer(load(tmp_path), found)
+
+
+def test_the_token_between_documents_can_be_named(bpe: BPE, tmp_path: Path) -> None:
+    """llm.c separates Llama 3's documents by the token that begins them."""
+    folder = saved_with(bpe, tmp_path / "theirs", "<|begin_of_text|>", "<|end_of_text|>")
+    found = from_name(f"file:{folder}#<|begin_of_text|>")
+    assert found and found.bos == found.eos == 600
+    with pytest.raises(BadInput, match=r"has no token <z>"):
+        from_name(f"file:{folder}#<z>")
+    unnamed = saved_with(bpe, tmp_path / "unnamed", "<x>")
+    with pytest.raises(BadInput, match=r"none of the usual tokens.*eos_token"):
+        load_file(unnamed)
+    with pytest.raises(BadInput, match=r"tokenizer file:.*nowhere: no such file"):
+        from_name(f"file:{tmp_path / 'nowhere'}")
 
 
 def test_bad_files(tmp_path: Path) -> None:
