@@ -28,6 +28,7 @@ from experiments.findings import mean_and_range
 from experiments.panels import caption, metric
 from experiments.results import Measure
 from experiments.study import Study
+from experiments.timed import timed
 from mtp.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def runs(scale: str) -> list[TrainConfig]:
 # what is measured
 
 
+@timed
 def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Every way of decoding side by side, per domain and batch size."""
     from evals.probes import speculation
