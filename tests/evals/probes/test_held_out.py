@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evals.probes import held_out
-from evals.probes.held_out import HeldOut, extent, measure
+from evals.probes.held_out import extent, measure
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.corpus import Corpus, build
 from mtp.errors import BadInput
