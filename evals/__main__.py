@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from evals.benchmarks.names import NAMES
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
-from mtp.command_line import add_out, new_parser, out_of
+from mtp.command_line import add_device, add_out, device_of, new_parser, out_of
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.files import locked, must_be_writable, write_atomically
-from mtp.hardware import default_device, device_name
+from mtp.hardware import device_name
 from mtp.records import commit, versions
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def parser(module: str) -> argparse.ArgumentParser:
     )
     say("--k", type=int, help=drafting)
     say("--seed", type=int, default=0)
-    say("--precision", default="float32", help="of the weights: float32 (default) or bf16")
+    add_device(made)
     say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
     return made
 
@@ -76,8 +76,8 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
         seed=args.seed,
         allow_unsandboxed=args.allow_unsandboxed,
     )
-    device = default_device()
-    candidates = [Candidate(folder, device, args.precision) for folder in args.checkpoint]
+    device, precision = device_of(args)
+    candidates = [Candidate(folder, device, precision) for folder in args.checkpoint]
     names = [candidate.name for candidate in candidates]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(f"two checkpoints are called {twice[0]}; rename a folder")
@@ -98,7 +98,7 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
             continue
         found += new
         # Written now: a later benchmark may fail.
-        rows = write(options.out / "results.csv", found, args.precision)
+        rows = write(options.out / "results.csv", found, precision, device)
     if found:
         print(table(rows[measured(rows, found)]))
     if unasked:
@@ -132,12 +132,14 @@ def temperatures(text: str | None) -> tuple[float, ...] | None:
         raise BadInput(f"--temperatures {text!r} are not numbers with commas between") from None
 
 
-def write(file: Path, found: Sequence[Measured], precision: str = "float32") -> pd.DataFrame:
+def write(
+    file: Path, found: Sequence[Measured], precision: str = "float32", device: str = ""
+) -> pd.DataFrame:
     """Write the numbers into a file as rows with their origin. They replace rows of the same
     benchmarks, variants and checkpoints. Returns all rows of the file."""
     import pandas as pd
 
-    origin = {"precision": precision, "device": device_name()}
+    origin = {"precision": precision, "device": device_name(device)}
     origin |= {"versions": versions(), "commit": commit()}
     rows = pd.DataFrame([dataclasses.asdict(row) | origin for row in found], columns=COLUMNS)
     must_be_writable(file)

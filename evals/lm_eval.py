@@ -14,13 +14,13 @@ from typing import Any
 
 from evals.harness.generation import completions
 from evals.harness.likelihood import Request, likelihoods, request, windows
-from mtp.command_line import new_parser
+from mtp.command_line import add_device, device_of, new_parser
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
 from mtp.decoding.sampling import Sampling
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.files import must_be_writable, write_atomically
-from mtp.hardware import default_device
+from mtp.hardware import dtype_of
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 
@@ -46,9 +46,9 @@ class MultiTokenLM(LM):
         self.model, self.text = model, text
 
     @classmethod
-    def of_run(cls, run: Path, device: str = "cpu") -> "MultiTokenLM":
+    def of_run(cls, run: Path, device: str = "cpu", precision: str = "float32") -> "MultiTokenLM":
         """The trained model of a run's folder."""
-        return cls(load_model(run, device), tokenizer.load(run))
+        return cls(load_model(run, device, dtype_of(precision)), tokenizer.load(run))
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         """ln p of each continuation after its context, and whether it is the greedy one."""
@@ -118,13 +118,15 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="documents of each task at most")
     parser.add_argument("--include-path", help="a folder with yaml files of more tasks")
     parser.add_argument("--output", type=Path, help="write results, versions and settings here")
+    add_device(parser)
     args = parser.parse_args()
+    place = device_of(args)
     if args.output:
         must_be_writable(args.output)
     from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
     from lm_eval.utils import make_table  # pyright: ignore[reportMissingImports]
 
-    model = MultiTokenLM.of_run(args.checkpoint, default_device())
+    model = MultiTokenLM.of_run(args.checkpoint, *place)
     manager = TaskManager(include_path=args.include_path)
     tasks = args.tasks.split(",")
     if unknown := set(tasks) - set(manager.all_tasks):

@@ -31,7 +31,8 @@ from evals.harness.journal import Journal
 from evals.harness.problems import add_source, source_of
 from experiments import figures, results
 from experiments.decoding_speed import ways_of
-from mtp.command_line import add_out, new_parser, out_of
+from experiments.timed import alone_on
+from mtp.command_line import add_out, default_precision, new_parser, out_of
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data import tokenizer
 from mtp.errors import BadInput, choose, exit_cleanly
@@ -131,7 +132,8 @@ def decoding(candidate: Candidate, scale: Scale, out: Path, data: Path) -> list[
         journal.check("decoding speeds", is_speeds)
         if not journal.records:
             ways = ways_of(candidate.model(), scale.new, range(1, candidate.config.n + 1))
-            found = side_by_side(ways, prompts, min(scale.batch, len(prompts)), scale.repeats)
+            with alone_on(candidate.device):
+                found = side_by_side(ways, prompts, min(scale.batch, len(prompts)), scale.repeats)
             values = dict[str, float]()
             for k, speed in enumerate(found.values(), 1):
                 values[f"tokens per forward, k={k}"] = speed.tokens_per_forward
@@ -176,7 +178,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
     )
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     device = default_device()
-    precision = "bf16" if device == "cuda" else "float32"
+    precision = default_precision(device, timed=True)
     folders = {
         name: imported(args.checkpoints, name, args.runs)
         for pair in NAMES.values()
@@ -187,10 +189,10 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         candidates = [Candidate(folders[name], device, precision) for name in pair]
         for (benchmark, protocol), problems in zip(wanted, data, strict=True):
             found += benchmark.measure(candidates, problems, protocol, options)
-            rows = write(file, found, precision)
+            rows = write(file, found, precision, device)
         if DECODING in pair:
             found += decoding(candidates[1], scale, options.out, args.data)
-            rows = write(file, found, precision)
+            rows = write(file, found, precision, device)
     return rows
 
 

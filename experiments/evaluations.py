@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.results import Measure
+from experiments.timed import timed
 from mtp.errors import BadInput
 
 if TYPE_CHECKING:
@@ -12,13 +14,21 @@ if TYPE_CHECKING:
     from mtp.model.model import MultiTokenTransformer
 
 
-def likelihood(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
-    """Loss and accuracy per head, and bits per byte, on the whole validation split."""
+LIMIT = {"gpu": 4_000_000, "paper": 4_000_000}  # tokens by scale; elsewhere all
+
+
+def likelihood(
+    model: MultiTokenTransformer, corpus: Corpus, scale: str, keep: Path | None = None
+) -> list[Measure]:
+    """Loss and accuracy per head, and bits per byte, on the validation split, at the larger scales
+    on its first documents. `keep` is a file for the sums so far."""
     from evals.probes import held_out
 
-    return [Measure(*row) for row in held_out.measure(model, corpus).rows()]
+    found = held_out.measure(model, corpus, limit=LIMIT.get(scale), keep=keep)
+    return [Measure(*row) for row in found.rows()]
 
 
+@timed
 def decoding(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Greedy self-speculation with all n heads against the same model with k=1 (section 3.2)."""
     from evals.probes import speculation

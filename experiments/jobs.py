@@ -1,6 +1,7 @@
 """The work of one job: train a run, then evaluate it; every evaluation is recorded once."""
 
 import contextlib
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,15 @@ import torch
 
 from experiments import study
 from experiments.provenance import precision_of
+from experiments.timed import precision_for
 from mtp import checkpoint, records
 from mtp.config import TrainConfig
 from mtp.data.corpus import build
 from mtp.errors import BadInput
 from mtp.files import locked, write_atomically
-from mtp.hardware import default_device, device_name
+from mtp.hardware import default_device, device_name, dtype_of, free_memory
 from mtp.model import loading
+from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import from_dict
 from mtp.training import failures
 from mtp.training.progress import read_status
@@ -65,7 +68,9 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, data: Path) -> None:
-    """Make the records that are missing, with the run's last checkpoint, in float32."""
+    """Make the records that are missing, with the run's last checkpoint: in float32, or as
+    experiments/timed.py says. Evaluations with a parameter `keep` get a file for partial results.
+    """
     todo = study.missing_evaluations(which, folder)
     if not todo:
         return
@@ -76,15 +81,24 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
             f"{step}; run again with --retry to train from there"
         )
     device = default_device()
-    model = loading.load_model(folder, device)
+    last = LastModel(folder, device)
     corpus = build(config.data, data, saved_tokenizer=saved_tokenizer(folder))
     check_corpus(folder, corpus)
     python = f" of Python {corpus.manifest['python']}" if config.data.source == "stdlib" else ""
     for name in todo:
         print(f"evaluating {name}", flush=True)
+        precision = precision_of(folder)
         if name in which.evaluations:
-            measures = [vars(m) for m in which.evaluations[name](model, corpus, scale)]
+            evaluation = which.evaluations[name]
+            has_keep = "keep" in inspect.signature(evaluation).parameters
+            keep = {"keep": folder / "evals" / f".{name}.partial"} if has_keep else {}
+            model = last.load(precision_for(evaluation, device))
+            measures = [vars(m) for m in evaluation(model, corpus, scale, **keep)]
+            if last.precision != "float32":
+                precision += f", decoded in {last.precision}"
+            del model  # so that the next one can replace it
         else:
+            last.free()
             measures = []
             for at in sorted({*range(config.keep_every, step + 1, config.keep_every), step}):
                 try:
@@ -97,12 +111,32 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
             "measures": measures,
             "data": f"{config.data.source}{python}, {corpus.tokenizer.name}",
             "step": step,
-            "precision": precision_of(folder),
+            "precision": precision,
             "device": device_and_threads(),
             "versions": records.versions(),
             "commit": records.commit(),
         }
         write_atomically(study.record_file(folder, name), json.dumps(record, indent=1).encode())
+
+
+class LastModel:
+    """A run's model, in memory in one precision at a time."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self.folder, self.device = folder, device
+        self.model: MultiTokenTransformer | None = None
+        self.precision = ""
+
+    def load(self, precision: str) -> MultiTokenTransformer:
+        if self.model is None or precision != self.precision:
+            self.free()
+            self.precision = precision
+            self.model = loading.load_model(self.folder, self.device, dtype_of(precision))
+        return self.model
+
+    def free(self) -> None:
+        self.model = None
+        free_memory(self.device)
 
 
 def device_and_threads() -> str:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from mtp.data.corpus import Corpus
-    from mtp.model.model import MultiTokenTransformer
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 STUDIES = (  # experiments/studies/NAME.py, with _ for -
@@ -47,7 +45,8 @@ STUDIES = (  # experiments/studies/NAME.py, with _ for -
     "synthetic-induction-heads",
 )
 
-Evaluation = Callable[["MultiTokenTransformer", "Corpus", str], list[Measure]]
+# f(model, corpus, scale); one with a parameter `keep` also gets a file for partial results
+Evaluation = Callable[..., list[Measure]]
 
 
 def no_rows(paper: pd.DataFrame) -> pd.DataFrame:

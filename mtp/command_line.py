@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from mtp.errors import choose
+from mtp.hardware import PRECISIONS, default_device, use_device
+
 COMMITTED = Path("results")
 MINE = Path("results/mine")  # a user's own rows and figures; git ignores it
 
@@ -48,3 +51,26 @@ def add_out(parser: argparse.ArgumentParser, name: str) -> None:
 def out_of(args: argparse.Namespace) -> Path:
     """The folder that a command writes its rows to."""
     return args.out or (COMMITTED if args.renew else MINE) / args.name
+
+
+def add_device(parser: argparse.ArgumentParser, timed: bool = False) -> None:
+    """--device and --precision, for `device_of`. Where something is timed, a GPU's default is bf16,
+    in which models are decoded in practice."""
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda if there is a GPU)")
+    default = "bf16 on a GPU, else float32" if timed else "float32"
+    parser.add_argument("--precision", help=f"float32 or bf16, of the weights (default: {default})")
+    parser.set_defaults(timed=timed)
+
+
+def device_of(args: argparse.Namespace) -> tuple[str, str]:
+    """The device and the precision to compute in. Raises BadInput for what is not here."""
+    if args.precision:
+        choose("precision", args.precision, PRECISIONS)
+    device = use_device(args.device) if args.device else default_device()
+    return device, args.precision or default_precision(device, args.timed)
+
+
+def default_precision(device: str, timed: bool) -> str:
+    """Where speed is measured, that of decoding in practice; where likelihoods are, the exact one.
+    float32 is IEEE's: TF32 stays off, as is torch's default."""
+    return "bf16" if timed and device != "cpu" else "float32"

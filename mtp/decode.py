@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from mtp.checkpoint import run_config
-from mtp.command_line import new_parser
+from mtp.command_line import add_device, device_of, new_parser
 from mtp.data.tokenizer import load
 from mtp.errors import BadInput, exit_cleanly
 
@@ -28,15 +28,18 @@ def main() -> None:
     parser.add_argument("--top-k", type=int, default=0, help="sample from the k best; 0: all")
     parser.add_argument("--top-p", type=float, default=1.0, help="sample from the nucleus")
     parser.add_argument("--seed", type=int, default=0)
+    add_device(parser, timed=True)
     args = parser.parse_args()
     run_config(args.checkpoint)  # a missing run is reported before torch is imported
+    device, precision = device_of(args)
     from mtp.decoding.generate import stream
     from mtp.decoding.sampling import Sampling
-    from mtp.hardware import default_device
+    from mtp.hardware import dtype_of
     from mtp.model.loading import load_model
 
     sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed)
-    model, tokenizer = load_model(args.checkpoint, default_device()), load(args.checkpoint)
+    model = load_model(args.checkpoint, device, dtype_of(precision))
+    tokenizer = load(args.checkpoint)
     try:
         text = sys.stdin.read() if args.prompt == "-" else args.prompt
         text.encode()

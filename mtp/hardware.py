@@ -3,12 +3,18 @@
 torch takes a second to import, so each function that asks it does so itself.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
-from mtp.errors import choose
+from mtp.errors import BadInput, choose
+
+if TYPE_CHECKING:
+    import torch
 
 # Files of the drivers of NVIDIA, Jetson, AMD, and Windows's Linux.
 DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/kfd", "/dev/dxg")
@@ -36,6 +42,7 @@ GPU_MEMORY = {  # bytes, by the same names; of parts that come in two sizes the 
     "GH200": 96e9, "B200": 180e9, "A100": 80e9, "L40S": 48e9, "L4": 24e9, "A10": 24e9,
     "RTX-4090": 24e9,
 }  # fmt: skip
+PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}  # of weights: torch's names
 GPU_SHARE = 0.4  # of its peak that training is expected to reach
 
 
@@ -53,9 +60,35 @@ def default_device() -> str:
     return "cuda" if has_gpu() else "cpu"
 
 
-def device_name() -> str:
-    """The name of the accelerator, or of the processor if there is none."""
-    if has_gpu():
+def use_device(name: str) -> str:
+    """`name` (cpu, cuda or cuda:N), where cuda:N becomes the GPU that torch means by "cuda". Raises
+    BadInput for any other name and for a GPU that is not here."""
+    if name == "cpu":
+        return name
+    if not (found := re.fullmatch(r"cuda(?::(\d{1,4}))?", name)):
+        raise BadInput(f"unknown device {name!r}; choose one of: cpu, cuda, cuda:N")
+    if not has_gpu():
+        raise BadInput(f"there is no {name}: torch sees no GPU here; choose cpu")
+    import torch
+
+    if found[1]:
+        if int(found[1]) >= (count := torch.cuda.device_count()):
+            raise BadInput(f"there is no {name}; the last of the {count} GPUs is cuda:{count - 1}")
+        torch.cuda.set_device(int(found[1]))
+    return name
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """torch's type for float32 or bf16; BadInput for anything else."""
+    choose("precision", precision, PRECISIONS)
+    import torch
+
+    return getattr(torch, PRECISIONS[precision])
+
+
+def device_name(device: str = "") -> str:
+    """The name of a device, by default of the accelerator, or of the processor if there is none."""
+    if has_gpu() and device != "cpu":
         import torch
 
         return torch.cuda.get_device_name()
@@ -81,6 +114,17 @@ def synchronize(device: str) -> None:
 
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def free_memory(device: str) -> None:
+    """Give back what Python objects that are gone still hold of the device's memory."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.empty_cache()
 
 
 def gpu_part(name: str) -> str | None:

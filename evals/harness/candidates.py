@@ -17,13 +17,13 @@ from mtp.checkpoint import kept_file, kept_step, must_be_saved, run_config
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput, choose
+from mtp.hardware import PRECISIONS, dtype_of
 
 if TYPE_CHECKING:
     import torch
 
     from mtp.model.model import MultiTokenTransformer
 
-PRECISIONS = {"float32": "float32", "bf16": "bfloat16"}  # torch's names
 HELD = 2  # models kept in memory: a pair to be compared, benchmark after benchmark
 _held: dict[Hashable, tuple[MultiTokenTransformer, str]] = {}
 
@@ -34,8 +34,8 @@ class Candidate:
     weights."""
 
     def __init__(self, place: Path, device: str = "cpu", precision: str = "float32") -> None:
-        choose("precision", precision, PRECISIONS)
         self.device, self.precision = device, precision
+        choose("precision", precision, PRECISIONS)
         self.step = kept_step(place)
         self.folder = place if self.step is None else place.absolute().parent.parent
         self.name = self.folder.resolve().name + (f"-{place.stem}" if self.step is not None else "")
@@ -53,8 +53,6 @@ class Candidate:
     def _loaded(self) -> tuple[MultiTokenTransformer, str]:
         """The model and its hash, read once for all benchmarks of a command while the files stay
         the same."""
-        import torch
-
         from mtp.model.loading import load_kept, load_model
 
         if self.step is None:
@@ -67,7 +65,7 @@ class Candidate:
         if key not in _held:
             while len(_held) >= HELD:
                 del _held[next(iter(_held))]  # before the next one needs its room
-            to = self.device, getattr(torch, PRECISIONS[self.precision])
+            to = self.device, dtype_of(self.precision)
             if self.step is None:
                 model = load_model(self.folder, *to)
             else:

@@ -1,27 +1,39 @@
 """Held-out likelihood: loss per head, bits per byte and accuracy on the validation split.
 
     python -m evals.probes.held_out --checkpoint runs/first
+    python -m evals.probes.held_out --checkpoint runs/large --limit-tokens 4e6
 
-prints them for a run, on the text that its corpus holds out, and keeps them in
-RUN/evals/held-out.json, where `python -m experiments compare` finds them.
+prints them for a run, on the text that its corpus holds out or on its first documents, and keeps
+them in RUN/evals/held-out.json, where `python -m experiments compare` finds them. A killed
+measurement continues where it was.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtp.checkpoint import run_config
-from mtp.command_line import new_parser
+from mtp.command_line import add_device, device_of, new_parser
 from mtp.errors import BadInput, exit_cleanly
-from mtp.files import write_atomically
+from mtp.files import parse_json, write_atomically
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mtp.data.corpus import Corpus
+    from mtp.data.shards import Split
+    from mtp.data.tokenizer import Tokenizer
     from mtp.model.model import MultiTokenTransformer
+
+BATCH_TOKENS = 16_384  # of a batch at most, unless a single row has more
+SAVE_SECONDS = 30.0  # between two notes of the partial sums
+SAME = 1e-5  # two computations of one batch's nats differ by at most this share of them
 
 
 @dataclass(frozen=True)
@@ -44,28 +56,137 @@ class HeldOut:
         return rows
 
 
-def measure(model: MultiTokenTransformer, corpus: Corpus, batch: int = 16) -> HeldOut:
+def measure(
+    model: MultiTokenTransformer,
+    corpus: Corpus,
+    batch: int = 16,
+    limit: int | None = None,
+    keep: Path | None = None,
+) -> HeldOut:
     """Score every token of the validation split once, each with up to `context` tokens before it:
     the split is cut into windows of that length. Of pairs (mtp/data/pairs.py), only completions are
-    scored."""
+    scored.
+
+    batch  windows at once, at most; fewer if they have more than BATCH_TOKENS tokens
+    limit  stop at the first end of a document (of pairs, of a record) at or after so many tokens
+    keep   a file for the sums so far. If it holds those of a measurement of the same weights and
+           text that was killed, this one goes on from there. It is removed at the end.
+
+    Raises BadInput if the split is empty or the limit is not positive.
+    """
     import torch
 
     from mtp.data.batches import evaluation_batches
     from mtp.objective.cross_entropy import score
 
+    if limit is not None and limit < 1:
+        raise BadInput(f"the limit is {limit} tokens; it must be at least 1")
     model.eval()
     config, split = model.config, corpus.validation
-    device = model.embedding.weight.device
-    sums = torch.zeros(3, config.n, dtype=torch.float64)
-    for x, y in evaluation_batches(split, batch, config.context, config.n):
-        sums += score(model, x.to(device), y.to(device))
+    weight = model.embedding.weight
+    tokens, text_bytes = extent(split, corpus.tokenizer, limit)
+    rows = max(1, min(batch, BATCH_TOKENS // config.context))
+    batches = evaluation_batches(split, rows, config.context, config.n, tokens)
+    sums, done, begin = torch.zeros(3, config.n, dtype=torch.float64), 0, time.monotonic()
+    partial = Partial(keep, f"{corpus.folder.name} {tokens} {rows} {config} {weight.dtype}")
+    for number, (x, y) in enumerate(batches):
+        if 0 < number < done:
+            continue
+        found = score(model, x.to(weight.device), y.to(weight.device))
+        if number == 0:
+            done, sums = partial.resume(found) or (1, found)
+            continue
+        sums += found
+        if keep and time.monotonic() - begin > SAVE_SECONDS:
+            partial.save(number + 1, sums)
+            begin = time.monotonic()
+    partial.remove()
     nats, targets, correct = sums
     return HeldOut(
         loss=(nats / targets).tolist(),
         accuracy=(correct / targets).tolist(),
         targets=[int(t) for t in targets],
-        bits_per_byte=float(nats[0]) / math.log(2) / split.bytes,
+        bits_per_byte=float(nats[0]) / math.log(2) / text_bytes,
     )
+
+
+def extent(split: Split, tokenizer: Tokenizer, limit: int | None) -> tuple[int, int]:
+    """How many tokens of a split a limit admits, whole documents or records, and the UTF-8 bytes of
+    their text (of pairs, of the completions)."""
+    from mtp.data.pairs import Pairs
+
+    if limit is None or limit >= split.tokens:
+        return split.tokens, split.bytes
+    tokens = text_bytes = 0
+    if isinstance(split, Pairs):
+        for whole, before, _ in split.lengths.tolist():
+            completion = split.read(tokens + before, tokens + whole)
+            text_bytes += len(tokenizer.decode(completion.tolist()).encode())
+            tokens += whole
+            if tokens >= limit:
+                break
+        return tokens, text_bytes
+    for document in split.documents():
+        text_bytes += len(tokenizer.decode(document.tolist()).encode())
+        tokens += len(document)
+        if tokens >= limit:
+            break
+    return tokens, text_bytes
+
+
+class Partial:
+    """The sums over the first batches, in a file.
+
+    what  the text and how it is cut and computed
+
+    The weights are recognised by what they give for the first batch, which is scored again: other
+    weights, such as those of another training step, give other nats.
+    """
+
+    def __init__(self, file: Path | None, what: str) -> None:
+        self.file, self.what = file, what
+        self.first: list[list[float]] = []
+
+    def resume(self, first: Tensor) -> tuple[int, Tensor] | None:
+        """How many batches are done, and their sums (3, n). None if nothing is kept of these
+        weights and this text. `first`: the sums of the first batch."""
+        import torch
+
+        self.first = first.tolist()
+        if self.file is None:
+            return None
+        try:
+            kept = parse_json(self.file.read_bytes())
+            if kept["what"] != self.what:
+                return None
+            before, sums = (
+                torch.tensor(kept[name], dtype=first.dtype) for name in ("first", "sums")
+            )
+            done = int(kept["done"])
+        except (OSError, ValueError, TypeError, KeyError):  # there is none, or it is torn
+            return None
+        if before.shape != first.shape or sums.shape != first.shape:
+            return None
+        same = torch.allclose(before[0], first[0], rtol=SAME, atol=0)
+        return (done, sums) if same else None
+
+    def save(self, done: int, sums: Tensor) -> None:
+        assert self.file
+        kept: dict[str, Any] = {"what": self.what, "first": self.first}
+        kept |= {"done": done, "sums": sums.tolist()}
+        write_atomically(self.file, json.dumps(kept).encode())
+
+    def remove(self) -> None:
+        if self.file:
+            self.file.unlink(missing_ok=True)
+
+
+def whole_tokens(text: str) -> int:
+    """An argument such as 4000000 or 4e6."""
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens") from None
 
 
 @exit_cleanly
@@ -73,10 +194,14 @@ def main() -> None:
     parser = new_parser("evals.probes.held_out", __doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a run's folder")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where corpora are (data)")
+    few = "score the first documents of so many tokens (default: all)"
+    parser.add_argument("--limit-tokens", type=whole_tokens, metavar="N", help=few)
+    add_device(parser)
     args = parser.parse_args()
     config = run_config(args.checkpoint)
+    device, precision = device_of(args)
     from mtp.data.corpus import build
-    from mtp.hardware import default_device
+    from mtp.hardware import dtype_of
     from mtp.model.loading import load_model
     from mtp.training.run import check_corpus, saved_tokenizer
 
@@ -84,7 +209,9 @@ def main() -> None:
     check_corpus(args.checkpoint, corpus)
     if not corpus.validation.tokens:
         raise BadInput(f"the corpus of {args.checkpoint} holds out no text; see data.validation")
-    rows = measure(load_model(args.checkpoint, default_device()), corpus).rows()
+    model = load_model(args.checkpoint, device, dtype_of(precision))
+    keep = args.checkpoint / "evals" / ".held-out.partial"
+    rows = measure(model, corpus, limit=args.limit_tokens, keep=keep).rows()
     for metric, value, count in rows:
         print(f"{metric:24} {value:10.4f}  of {count:,} targets")
     kept = [{"metric": metric, "value": value, "count": count} for metric, value, count in rows]

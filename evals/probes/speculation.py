@@ -1,6 +1,7 @@
 """What self-speculative decoding saves: the measures of Table S2 (and S3, for byte models)."""
 
 import copy
+import dataclasses
 import itertools
 import math
 import statistics
@@ -17,6 +18,7 @@ from torch import Tensor
 from mtp.decoding.generate import Generation, check_arguments, generate, stream
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
+from mtp.model.loading import with_weights
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.transformer import Block
 
@@ -161,6 +163,33 @@ def ranks(
     return found
 
 
+def with_shared_weights(model: MultiTokenTransformer) -> MultiTokenTransformer:
+    """Another model of the same weights: modules of its own around the same tensors."""
+    shared: dict[int, Tensor] = {}
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.prepare()  # else each would lay out the weights anew in its turn
+        own = (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
+        shared |= {id(each): each for each in own if isinstance(each, Tensor)}
+    return copy.deepcopy(model, shared)  # pyright: ignore[reportArgumentType]
+
+
+def with_one_head(model: MultiTokenTransformer) -> MultiTokenTransformer:
+    """An n=1 model of equal size that has the layers of `model`, its heads' too, in one trunk. It
+    shares their weights, so it needs no memory; its text means nothing, but a pass takes as long as
+    that of a trained n=1 model."""
+    with torch.device("meta"):
+        single = MultiTokenTransformer(dataclasses.replace(model.config, n=1))
+    layers = [part for part in (*model.trunk, *model.heads) if isinstance(part, Block)]
+    for name in ("embedding", "rope", "norm"):
+        setattr(single, name, getattr(model, name))
+    single.unembeddings = torch.nn.ModuleList([model.unembeddings[0]])
+    single.trunk = torch.nn.ModuleList(layers[: len(single.trunk)])
+    last = layers[len(single.trunk) :]  # head 1, if it is a layer
+    single.heads = torch.nn.ModuleList(last or [model.heads[0]])
+    return single
+
+
 def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
     """The same next-token model, whose draft i is made for the place after its own: it is what head
     i + 1 predicts, and what head 2 predicts in place of the last. Raises BadInput for fewer than
@@ -170,7 +199,7 @@ def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
             f"drafts of {model.config.n} {model.config.head} heads cannot be shifted; it "
             "takes three that do not read one another"
         )
-    wrong = copy.deepcopy(model)
+    wrong = with_shared_weights(model)
     one, two, *rest = wrong.heads
     wrong.heads = torch.nn.ModuleList([one, *rest, two])
     if len(wrong.unembeddings) > 1:
@@ -187,7 +216,7 @@ def exchanged(model: MultiTokenTransformer) -> MultiTokenTransformer:
             f"drafts of {model.config.n} {model.config.head} heads cannot be exchanged; it "
             "takes two that do not read one another"
         )
-    wrong = copy.deepcopy(model)
+    wrong = with_shared_weights(model)
     for head in list(wrong.heads)[1:]:
         made = "extend" if isinstance(head, Block) else "forward"
         setattr(head, made, partial(_rolled, getattr(head, made)))
@@ -276,4 +305,5 @@ def divergences(
 
 def in_bf16(model: MultiTokenTransformer) -> MultiTokenTransformer:
     """A copy with bf16 weights, whose outputs need not be equal."""
-    return copy.deepcopy(model).bfloat16()
+    state = {name: weight.detach() for name, weight in model.state_dict().items()}
+    return with_weights(model.config, {name: w.to(torch.bfloat16) for name, w in state.items()})

@@ -2,8 +2,8 @@
 
 Varied: the heads used (k), the batch size and the kind of text, for the greedy chain that the paper
 measures, and for what it mentions or leaves out: a tree of candidates, and sampling. The speedup is
-over the same model with k=1, as in the paper. An untrained n=1 model of equal size is timed beside
-it. Its speed is not that of k=1, which skips the layers of heads 2 to n.
+over the same model with k=1, as in the paper. An n=1 model of equal size, made of the same layers,
+is timed beside it. Its speed is not that of k=1, which skips the layers of heads 2 to n.
 
 At `cpu` scale the models are trained longer than those of `sweep-n`, so that more drafts are
 accepted, and are deeper, so that the layers of three heads are a smaller part of them (in the
@@ -28,6 +28,7 @@ from experiments.findings import mean_and_range
 from experiments.panels import caption, metric
 from experiments.results import Measure
 from experiments.study import Study
+from experiments.timed import timed
 from mtp.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ SETTINGS = {
     "gpu": Setting(256, 256, (1, 4, 16, 64), 2, 16),
     "paper": Setting(512, 512, (1, 8, 16, 32, 42), 3, 32),
 }
+CHECKED = {"paper": 16}  # prompts of `checks` at most, by scale: in float32, 42 would not fit
 
 
 def runs(scale: str) -> list[TrainConfig]:
@@ -58,6 +60,7 @@ def runs(scale: str) -> list[TrainConfig]:
 # what is measured
 
 
+@timed
 def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Every way of decoding side by side, per domain and batch size."""
     from evals.probes import speculation
@@ -65,7 +68,6 @@ def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Mea
     from mtp.decoding.generate import generate
     from mtp.decoding.sampling import Sampling
     from mtp.decoding.trees import best_tree
-    from mtp.model.model import MultiTokenTransformer
 
     setting, n = SETTINGS[scale], model.config.n
     rows: list[Measure] = []
@@ -82,8 +84,7 @@ def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Mea
         for k in (1, n):
             sampling = Sampling(TEMPERATURE)
             ways[f"T={TEMPERATURE}, k={k}"] = partial(decode, k=k, sampling=sampling)
-        single = MultiTokenTransformer(dataclasses.replace(model.config, n=1))
-        single.to(model.embedding.weight)
+        single = speculation.with_one_head(model)
         ways["n=1 model"] = partial(generate, single, max_new=setting.new)
         for batch in setting.batches:
             found = speculation.side_by_side(ways, prompts[: max(8, batch)], batch, setting.repeats)
@@ -102,8 +103,8 @@ def checks(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Mea
     from mtp.decoding.generate import generate
 
     setting, n = SETTINGS[scale], model.config.n
-    rows = []
-    for domain, prompts in domains(corpus, setting.prompt, max(8, *setting.batches)).items():
+    rows, most = [], CHECKED.get(scale, max(8, *setting.batches))
+    for domain, prompts in domains(corpus, setting.prompt, most).items():
         right = generate(model, prompts, setting.new, 1)
         count = sum(map(len, right.tokens))
 

@@ -16,6 +16,7 @@ from experiments.decoding_speed import Setting, speed_rows, split_metric, ways_o
 from experiments.panels import caption
 from experiments.results import Measure
 from experiments.study import Study
+from experiments.timed import timed
 from mtp.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def runs(scale: str) -> list[TrainConfig]:
     return found
 
 
+@timed
 def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Chains of every k up to n, per batch size, on the first domain (code where there is any)."""
     from evals.probes import speculation

@@ -1,6 +1,7 @@
 """The measures of self-speculative decoding, on a model whose drafts are right by construction."""
 
 import copy
+import dataclasses
 import math
 from functools import partial
 
@@ -22,10 +23,13 @@ from evals.probes.speculation import (
     ranks,
     shifted,
     side_by_side,
+    with_one_head,
+    with_shared_weights,
 )
 from mtp.decoding.generate import Generation, generate, stream
 from mtp.decoding.trees import Tree, best_tree, chain
 from mtp.errors import BadInput
+from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer
 from tests.mtp.decoding.helpers import clockwork, trained
 
@@ -341,6 +345,25 @@ def test_tied_logits_have_no_gap() -> None:
     assert found == Divergence(2, 0.0)
     (other,) = divergences(model, [[1]], [[2, 3, 4, 5]], [[2, 4, 4, 5]])
     assert other.position == 1 and other.gap > 0
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_other_arrangements_of_a_model_share_its_weights(head: str) -> None:
+    model = copy.deepcopy(trained(head))
+    mine = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    tokens = generate(model, PROMPTS, 8).tokens
+    one = with_one_head(model)
+    for other in (with_shared_weights(model), one):
+        made = generate(other, PROMPTS, 8, 1)
+        assert other is one or made.tokens == tokens
+        after = {weight.untyped_storage().data_ptr() for weight in other.parameters()}
+        assert after <= {w.untyped_storage().data_ptr() for w in model.parameters()}
+    assert len(mine) >= len({w.untyped_storage().data_ptr() for w in model.parameters()})
+    assert generate(model, PROMPTS, 8).tokens == tokens
+    counts = (sum(p.numel() for p in each.parameters()) for each in (one, model))
+    plain = MultiTokenTransformer(dataclasses.replace(model.config, n=1))
+    assert next(counts) == sum(p.numel() for p in plain.parameters()) <= next(counts)
+    assert dict(one.named_parameters()).keys() == dict(plain.named_parameters()).keys()
 
 
 def test_in_bf16_is_a_rounded_copy() -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from experiments import results
 from experiments.status import count_of
 from experiments.studies import decoding, decoding_bytes
 from experiments.study import find, plan
+from mtp.decoding.passes import WINDOW
+from mtp.model.model import MultiTokenTransformer
 from tests.conftest import Cli, Result
 
 Made = Callable[..., Result]
@@ -231,3 +234,24 @@ def test_the_summary_has_our_numbers_and_where_they_are(
     again = run("run", study, "--launcher", "debug")
     assert again.code == 0 and f"{count_of(count)}, {count} finished" in again.out
     assert "to run by" not in again.out
+
+
+def test_the_paper_scale_fits_a_gpu_of_80_gb() -> None:
+    """Weights and caches; the copies that are measured share their weights."""
+    (config,) = decoding.runs("paper")
+    setting = decoding.SETTINGS["paper"]
+    slots = setting.prompt + setting.new + setting.nodes + WINDOW
+
+    def gigabytes(dtype: torch.dtype, rows: int) -> float:
+        with torch.device("meta"):
+            model = MultiTokenTransformer(config.model).to(dtype)
+        caches = model.new_caches(rows, slots, config.model.n)
+        held = [*model.parameters(), *(t for cache in caches for t in (cache.k, cache.v))]
+        return sum(each.numel() * each.element_size() for each in held) / 1e9
+
+    assert 13 < gigabytes(torch.bfloat16, 0) < 14
+    assert gigabytes(torch.bfloat16, max(setting.batches)) < 40  # of `speeds`
+    few = decoding.CHECKED["paper"]
+    assert gigabytes(torch.float32, few) < 50  # of `checks`, at first
+    assert gigabytes(torch.float32, 0) + gigabytes(torch.bfloat16, few) < 55  # and then
+    assert gigabytes(torch.float32, max(setting.batches)) > 75  # why its prompts are fewer
