@@ -1,8 +1,8 @@
 """The work of one job: train a run, then evaluate it; every evaluation is recorded once."""
 
 import contextlib
+import gc
 import json
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from mtp.files import locked, write_atomically
 from mtp.hardware import default_device, device_name
 from mtp.model import loading
 from mtp.overrides import from_dict
-from mtp.training.progress import read_status, write_status
+from mtp.training.failures import clear_failure, record_failure
+from mtp.training.progress import is_trained, read_status, write_status
 from mtp.training.rank import is_first_rank
 from mtp.training.run import check_corpus, saved_tokenizer, train
 
@@ -31,21 +32,26 @@ def work(
     data: Path,
     threads: int = 0,
     precision: str = "",
+    part: str = "both",
 ) -> None:
     """Train, evaluate, and write into status.json how it ended. Failures are recorded and raised.
 
     threads    for torch; 0: its own choice
     precision  for a config that says "auto"; "": this machine's
+    part       train | evaluate | both. Several processes may train; one of them evaluates
     """
     if threads:
         torch.set_num_threads(threads)
     which = study.find(study_name)  # a file of the user's may add head types that the config names
     config = from_dict(TrainConfig, json.loads(config_json))
     with lock_run(folder):
+        if is_first_rank():
+            clear_failure(folder)
         try:
-            if read_status(folder).get("state") != "finished":
+            if part != "evaluate" and not is_trained(folder):
                 train(config, folder, data, precision)
-            if is_first_rank():
+                free_memory()
+            if part != "train" and is_first_rank():
                 evaluate(which, scale, config, folder, data)
         except Exception as error:
             with contextlib.suppress(OSError):  # a full disk; `error` says so already
@@ -63,36 +69,36 @@ def lock_run(folder: Path) -> Iterator[None]:
         yield
 
 
-def record_failure(folder: Path, error: Exception) -> None:
-    """The error in one line in status.json, and whole in error.txt; by the first rank alone."""
-    if not is_first_rank():
-        return
-    kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
-    status = read_status(folder)
-    write_status(
-        folder,
-        state="failed",
-        step=status.get("step", 0),
-        steps=status.get("steps", 0),
-        error=" ".join(f"{kind}{error}".split()),
-    )
-    whole = "".join(traceback.format_exception(error))
-    write_atomically(folder / "error.txt", whole.encode())
+def free_memory() -> None:
+    """Free what the training has left behind (its parts refer to each other in circles)."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, data: Path) -> None:
     """Make the records that are missing, with the run's last checkpoint, in float32."""
+    if not is_trained(folder):
+        raise BadInput(f"{folder} is not trained; run it again")
+    status = read_status(folder)
+    done = status["steps"]
+    if status["state"] == "failed":  # an evaluation of an earlier job
+        write_status(folder, state="finished", step=done, steps=done)
     todo = study.missing_evaluations(which, folder)
     if not todo:
         return
-    step, done = checkpoint.newest_whole_step(folder / "checkpoint"), read_status(folder)["steps"]
-    if step != done:
+    found = checkpoint.load(folder / "checkpoint", weights_only=True)
+    step = found.step if found else 0
+    if not found or step != done:
+        write_status(folder, state="interrupted", step=step, steps=done)
         raise BadInput(
             f"{folder} was trained to step {done}, but its last whole checkpoint is of step "
             f"{step}; run again with --retry to train from there"
         )
     device = default_device()
-    model = loading.load_model(folder, device)
+    where = folder / "checkpoint"
+    model = loading.with_weights(config.model, found.model, where).to(device)
+    del found
     corpus = build(config.data, data, saved_tokenizer=saved_tokenizer(folder))
     check_corpus(folder, corpus)
     python = f" of Python {corpus.manifest['python']}" if config.data.source == "stdlib" else ""

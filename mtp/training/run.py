@@ -4,13 +4,14 @@
     RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
     RUN/engine.json     how it was executed       RUN/kept/          weights of earlier steps
     RUN/start           sha256 of its init        RUN/corpus         the corpus's folder
+    RUN/error.txt       why it failed
 
 A run that was interrupted or killed continues with the same config; only the fields that say how it
 is executed may differ.
 """
 
+import contextlib
 import dataclasses
-from contextlib import nullcontext
 from pathlib import Path
 
 from mtp import checkpoint
@@ -20,6 +21,7 @@ from mtp.data.tokenizer import Tokenizer, load_if_any, same_tokenizer
 from mtp.errors import BadInput
 from mtp.files import locked, parse_json, write_atomically
 from mtp.overrides import differences, execution, from_dict, same_run, to_json
+from mtp.training.failures import clear_failure, record_failure
 from mtp.training.rank import is_first_rank
 
 
@@ -42,9 +44,10 @@ def train(
         raise BadInput(f"{folder} cannot be the run's folder: {error.strerror}") from None
     first = is_first_rank()
     lock = locked(folder / ".lock", f"another process is training in {folder}")
-    with lock if first else nullcontext():
+    with lock if first else contextlib.nullcontext():
         if first:
             check_config(folder, config)
+            clear_failure(folder)
         saved = saved_tokenizer(folder)
         corpus = build(config.data, data, saved_tokenizer=saved)
         check_corpus(folder, corpus)
@@ -61,7 +64,12 @@ def train(
                 write_atomically(folder / "corpus", corpus.folder.name.encode())
             write_atomically(folder / "config.json", to_json(config).encode())
             trainer.record_execution()
-        trainer.run()
+        try:
+            trainer.run()
+        except Exception as error:
+            with contextlib.suppress(OSError):  # a full disk; `error` says so already
+                record_failure(folder, error)
+            raise
 
 
 def saved_tokenizer(folder: Path) -> Tokenizer | None:
