@@ -67,7 +67,7 @@ def plans(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None
 
 
 def states(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:
-    from experiments.launch.slurm import Queue
+    from experiments.launch.squeue import Queue
     from experiments.status import show_status
 
     queue = Queue()
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     started.add_argument("--launcher", default="local", help="local, debug, slurm (default: local)")
     started.add_argument(
         "--slurm", action="append", default=[], metavar="FIELD=VALUE",
-        help="partition, account, hours, nodes, gpus, cpus, memory_gb, ...; also from slurm.toml",
+        help="partition, hours, gpus, .., setup=LINE, extra.NAME=VALUE; also from slurm.toml",
     )  # fmt: skip
     started.add_argument("--retry", action="store_true", help="run failed runs again")
     compared = commands.add_parser(

@@ -12,7 +12,8 @@ from experiments import study
 from experiments.provenance import precision_of
 from experiments.timed import precision_for
 from mtp import checkpoint, records
-from mtp.config import TrainConfig
+from mtp.checkpoint import Saved
+from mtp.config import ModelConfig, TrainConfig
 from mtp.data.corpus import build
 from mtp.errors import BadInput
 from mtp.files import locked, write_atomically
@@ -20,8 +21,8 @@ from mtp.hardware import default_device, device_name, dtype_of, free_memory
 from mtp.model import loading
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import from_dict
-from mtp.training import failures
-from mtp.training.progress import read_status
+from mtp.training.failures import clear_failure, record_failure
+from mtp.training.progress import is_trained, read_status, write_status
 from mtp.training.rank import is_first_rank
 from mtp.training.run import check_corpus, saved_tokenizer, train
 
@@ -34,11 +35,13 @@ def work(
     data: Path,
     threads: int = 0,
     precision: str = "",
+    part: str = "both",
 ) -> None:
     """Train, evaluate, and write into status.json how it ended. Failures are recorded and raised.
 
     threads    for torch; 0: its own choice
     precision  for a config that says "auto"; "": this machine's
+    part       train | evaluate | both. Several processes may train; one of them evaluates
     """
     if threads:
         torch.set_num_threads(threads)
@@ -46,14 +49,16 @@ def work(
     config = from_dict(TrainConfig, json.loads(config_json))
     with lock_run(folder):
         if is_first_rank():
-            failures.clear(folder)
+            clear_failure(folder)
         try:
-            if read_status(folder).get("state") != "finished":
+            if part != "evaluate" and not is_trained(folder):
                 train(config, folder, data, precision)
-            if is_first_rank():
+                free_memory(default_device())
+            if part != "train" and is_first_rank():
                 evaluate(which, scale, config, folder, data)
         except Exception as error:
-            failures.record(folder, error)
+            with contextlib.suppress(OSError):  # a full disk; `error` says so already
+                record_failure(folder, error)
             raise
 
 
@@ -71,17 +76,25 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
     """Make the records that are missing, with the run's last checkpoint: in float32, or as
     experiments/timed.py says. Evaluations with a parameter `keep` get a file for partial results.
     """
+    if not is_trained(folder):
+        raise BadInput(f"{folder} is not trained; run it again")
+    status = read_status(folder)
+    done = status["steps"]
+    if status["state"] == "failed":  # an evaluation of an earlier job
+        write_status(folder, state="finished", step=done, steps=done)
     todo = study.missing_evaluations(which, folder)
     if not todo:
         return
-    step, done = checkpoint.newest_whole_step(folder / "checkpoint"), read_status(folder)["steps"]
-    if step != done:
+    found = checkpoint.newest(folder / "checkpoint", weights_only=True)
+    step = found.step if found else 0
+    if not found or step != done:
+        write_status(folder, state="interrupted", step=step, steps=done)
         raise BadInput(
             f"{folder} was trained to step {done}, but its last whole checkpoint is of step "
             f"{step}; run again with --retry to train from there"
         )
     device = default_device()
-    last = LastModel(folder, device)
+    last = LastModel(config.model, found, device)
     corpus = build(config.data, data, saved_tokenizer=saved_tokenizer(folder))
     check_corpus(folder, corpus)
     python = f" of Python {corpus.manifest['python']}" if config.data.source == "stdlib" else ""
@@ -120,10 +133,10 @@ def evaluate(which: study.Study, scale: str, config: TrainConfig, folder: Path, 
 
 
 class LastModel:
-    """A run's model, in memory in one precision at a time."""
+    """A run's model, in memory in one precision at a time, from a checkpoint that is verified."""
 
-    def __init__(self, folder: Path, device: str) -> None:
-        self.folder, self.device = folder, device
+    def __init__(self, config: ModelConfig, saved: Saved, device: str) -> None:
+        self.config, self.saved, self.device = config, saved, device
         self.model: MultiTokenTransformer | None = None
         self.precision = ""
 
@@ -131,7 +144,9 @@ class LastModel:
         if self.model is None or precision != self.precision:
             self.free()
             self.precision = precision
-            self.model = loading.load_model(self.folder, self.device, dtype_of(precision))
+            self.model = loading.from_checkpoint(
+                self.config, self.saved, self.device, dtype_of(precision)
+            )
         return self.model
 
     def free(self) -> None:

@@ -10,14 +10,16 @@ from experiments import index, results
 from experiments.arms import arm_names
 from experiments.launch.base import Job, make_job
 from experiments.launch.launchers import check_launcher, launch
-from experiments.launch.slurm import Queue, SlurmOptions, slurm_options
-from experiments.status import count_of, is_trained, minutes, state_of
+from experiments.launch.slurm_options import SlurmOptions, slurm_options
+from experiments.launch.squeue import Queue
+from experiments.status import count_of, minutes, state_of
 from experiments.study import Study, collect, missing_evaluations, run_folder, run_name
 from mtp.config import TrainConfig
 from mtp.data.sources import SOURCES, open_source
 from mtp.errors import BadInput
 from mtp.hardware import default_device, expected_flops
 from mtp.model.sizes import flops_per_token
+from mtp.training.progress import is_trained
 
 
 @dataclass

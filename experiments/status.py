@@ -6,7 +6,7 @@ from typing import Literal
 
 from experiments.arms import arm_names
 from experiments.launch.base import is_held
-from experiments.launch.slurm import Queue
+from experiments.launch.squeue import Queue
 from experiments.study import Study, missing_evaluations, run_folder
 from mtp.config import TrainConfig
 from mtp.training.progress import read_status
@@ -32,7 +32,7 @@ def state_of(study: Study, folder: Path, queue: Queue) -> tuple[State, str]:
         pid = f" in process {status['pid']}" if "pid" in status else ""
         return "active", f"running{pid}{at}"
     if state != "failed" and queue.has(folder):
-        return "active", f"queued{at}"
+        return "active", "queued, to be evaluated" if state == "finished" else f"queued{at}"
     if state == "failed":
         return "failed", f"FAILED at step {status.get('step')}: {status.get('error')}"
     if state == "finished":
@@ -47,10 +47,6 @@ def is_done(study: Study, folder: Path, status: dict[str, object]) -> bool:
     if status.get("state") == "finished":
         return not missing_evaluations(study, folder)
     return status.get("state") == "failed"
-
-
-def is_trained(folder: Path) -> bool:
-    return read_status(folder).get("state") == "finished"
 
 
 def count_of(runs: int) -> str:

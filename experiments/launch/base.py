@@ -21,7 +21,8 @@ from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.files import is_locked
 from mtp.overrides import to_json
-from mtp.training.progress import read_status, write_status
+from mtp.training.failures import first_failure, mark_failed
+from mtp.training.progress import read_status
 from mtp.training.signals import Interrupted
 
 WARNINGS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -31,6 +32,7 @@ WARNINGS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 class Job:
     """Train one run and evaluate it; this is what submitit pickles. Paths are absolute.
 
+    part       train | evaluate | both
     precision  for a config that leaves it to the device; "": the job decides
     gpu        the one to use, as CUDA_VISIBLE_DEVICES names it; "": what the launcher gives
     """
@@ -43,6 +45,7 @@ class Job:
     threads: int = 0
     precision: str = ""
     gpu: str = ""
+    part: str = "both"
 
     def __call__(self) -> None:
         # Heavy imports wait: a signal that arrives before the handlers are set is fatal.
@@ -56,23 +59,24 @@ class Job:
             slurm_job.join_ranks()
             work(
                 self.study, self.scale, self.config, Path(self.folder), Path(self.data),
-                self.threads, self.precision,
+                self.threads, self.precision, self.part,
             )  # fmt: skip
         except Interrupted as stopped:
             print(f"{stopped}; the same command continues", file=sys.stderr)
-            leave(stopped.signum)
+            leave(stopped.signum, Path(self.folder))
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
     raise Interrupted(signum)
 
 
-def leave(signum: int) -> NoReturn:
-    """End a job that has saved; under Slurm, after it has been queued again. By SystemExit, because
-    submitit would record an Exception as the job's result."""
+def leave(signum: int, folder: Path) -> NoReturn:
+    """End a job that has saved; under Slurm, after it has been queued again, unless the signal came
+    because another rank has failed. By SystemExit, because submitit would record an Exception as
+    the job's result."""
     for warning in WARNINGS:  # the requeue itself sends SIGTERM
         signal.signal(warning, signal.SIG_IGN)
-    if slurm_job.is_job():
+    if slurm_job.is_job() and not first_failure(folder):
         slurm_job.requeue()
     sys.exit(128 + signum)
 
@@ -130,16 +134,17 @@ def is_held(folder: Path) -> bool:
 
     A job takes .job first and keeps it.
     """
-    return is_locked(folder / ".job") or is_locked(folder / ".lock")
+    return any(is_locked(folder / name) for name in (".job", ".lock"))
 
 
-def note_death(folder: Path, log: str = "") -> None:
+def note_death(folder: Path, log: str = "", state: str = "") -> None:
     """Mark the run of a job that ended without a message (killed, out of memory) as failed, unless
-    the job ended because another process has the run."""
-    if is_held(folder):
+    the job ended because another process has the run. A reason in its error.txt goes first.
+
+    state  how Slurm says that the job ended
+    """
+    if is_held(folder) or (read_status(folder) or {"state": "running"})["state"] != "running":
         return
-    status = read_status(folder) or {"state": "running"}
-    if status.get("state") == "running":
-        see = f"; see {log}" if log else ""
-        status |= {"state": "failed", "error": f"the process died without a message{see}"}
-        write_status(folder, **{k: v for k, v in status.items() if k not in ("pid", "time")})
+    how = f" (Slurm's state: {state})" if state not in ("", "COMPLETED") else ""
+    see = f"; see {log}" if log else ""
+    mark_failed(folder, f"the process died without a message{how}{see}")

@@ -2,16 +2,17 @@
 
 debug   one job after the other in this process
 local   processes on this machine, side by side
-slurm   an array job on a cluster
+slurm   array jobs on a cluster
 """
 
 from pathlib import Path
 
-from experiments.launch import slurm
+from experiments.launch import squeue
 from experiments.launch.base import Job, Launcher
 from experiments.launch.debug import Debug
 from experiments.launch.local import Local
-from experiments.launch.slurm import Slurm, SlurmOptions
+from experiments.launch.slurm import Slurm
+from experiments.launch.slurm_options import SlurmOptions
 from mtp.errors import choose
 
 LAUNCHERS = ("local", "debug", "slurm")
@@ -21,7 +22,7 @@ def check_launcher(name: str) -> None:
     """Raise BadInput for an unknown launcher, or for Slurm's on a machine without Slurm."""
     choose("launcher", name, LAUNCHERS)
     if name == "slurm":
-        slurm.check_installed()
+        squeue.check_installed()
 
 
 def launch(name: str, jobs: list[Job], logs: Path, options: SlurmOptions, planned: int) -> Launcher:

@@ -1,16 +1,14 @@
-"""All that speaks to Slurm: an array job for a study's runs, asked about with squeue.
+"""A study's runs as array jobs of Slurm.
 
-A job that is preempted or out of time saves, requeues itself and continues.
+A job that is preempted or out of time saves, requeues itself and continues. Where preemption
+cancels jobs instead, the launcher submits them again while it follows them. Runs that several
+processes train get two jobs: one trains, and one of a single process evaluates after it.
 """
 
 import contextlib
-import functools
+import dataclasses
 import io
-import shutil
-import subprocess
 import sys
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,50 +16,20 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from experiments.launch.base import Job, Launcher, note_death
+from experiments.launch.needs import configs_of, evaluation_memory_gb, memory_gb, warning_seconds
+from experiments.launch.slurm_options import SlurmOptions, of_one_process, sbatch_options
+from experiments.launch.squeue import (
+    ACTIVE_STATES,
+    max_array_size,
+    queued,
+    was_preempted,
+    write_job_ids,
+)
 from mtp.errors import BadInput
-from mtp.files import write_atomically
-from mtp.overrides import from_dict, override
+from mtp.training.failures import first_failure
+from mtp.training.progress import is_trained, read_status
 
-ACTIVE_STATES = (
-    "PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SIGNALING", "REQUEUED", "REQUEUE_HOLD",
-    "REQUEUE_FED", "RESIZING", "SUSPENDED", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SlurmOptions:
-    """What a Slurm job asks for. From slurm.toml in the working folder, then --slurm field=value.
-
-    parallel      how many of the study's runs at a time
-    warn_seconds  seconds before the time limit at which Slurm warns the job, so that it saves and
-                  requeues
-    """
-
-    partition: str = ""
-    account: str = ""
-    hours: float = 24.0
-    nodes: int = 1
-    gpus: int = 1
-    cpus: int = 8
-    memory_gb: int = 64
-    parallel: int = 64
-    warn_seconds: int = 120
-
-
-def slurm_options(assignments: list[str], file: Path = Path("slurm.toml")) -> SlurmOptions:
-    """The options of the file, with "field=value" assignments applied."""
-    try:
-        values = tomllib.loads(file.read_text()) if file.exists() else {}
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{file} cannot be read: {error}") from None
-    return override(from_dict(SlurmOptions, values, f"{file}: "), assignments)
-
-
-def check_installed() -> None:
-    """BadInput on a machine without Slurm's commands."""
-    for tool in ("sbatch", "srun", "squeue"):
-        if shutil.which(tool) is None:
-            raise BadInput(f"{tool} is not here; the slurm launcher needs a cluster's node")
+SUBMITITS_OWN = ("partition", "account", "qos", "constraint", "gres", "exclude")
 
 
 class Slurm(Launcher):
@@ -69,10 +37,13 @@ class Slurm(Launcher):
 
     def __init__(self, jobs: list[Job], logs: Path, options: SlurmOptions) -> None:
         super().__init__(jobs, logs)
-        self.job_ids: dict[str, str] = {}  # folder -> Slurm's id
+        self.options = options
+        self.job_ids: dict[str, list[str]] = {}  # folder -> Slurm's ids, the last to run last
         self.slots = options.parallel
         self.with_threads(options.cpus)
-        self.submit(options)
+        self.jobs = {job.folder: job for job in self.waiting}
+        self.submit(self.waiting)
+        self.waiting = []
 
     def step(self) -> bool:
         try:
@@ -80,80 +51,127 @@ class Slurm(Launcher):
         except BadInput as error:  # a controller that restarts takes no job with it
             print(f"{error}; asking again", file=sys.stderr)
             return True
-        for folder, job_id in list(self.job_ids.items()):
-            if known.get(job_id) not in ACTIVE_STATES:
-                note_death(Path(folder))
-                del self.job_ids[folder]
+        again = list[Job]()
+        for folder, ids in list(self.job_ids.items()):
+            states = {job: known.get(job, "") for job in ids}
+            if any(state in ACTIVE_STATES for state in states.values()):
+                continue
+            del self.job_ids[folder]
+            if self._is_to_continue(Path(folder), states):
+                again.append(self.jobs[folder])
+            else:
+                job, state = next(iter(states.items()))
+                note_death(Path(folder), str(self._log(job)), state)
+        if again:
+            print(f"{len(again)} preempted, submitted again", file=sys.stderr)
+            try:
+                self.submit(again)
+            except BadInput as error:
+                print(f"{error}; the same command continues them", file=sys.stderr)
         return bool(self.job_ids)
+
+    def _is_to_continue(self, folder: Path, states: dict[str, str]) -> bool:
+        """Whether a run, whose jobs have ended, was preempted before it was done."""
+        if first_failure(folder) or read_status(folder).get("state") == "failed":
+            return False
+        return any(
+            state != "COMPLETED" and was_preempted(job, state) for job, state in states.items()
+        )
+
+    def _log(self, job: str) -> Path:
+        return self.logs / f"{job}_0_log.out"
 
     def stop(self) -> str:
         return "Slurm's jobs continue by themselves"
 
-    def submit(self, options: SlurmOptions) -> None:
+    # ----------------------------------------------------------------------------------------------
+    # submitting
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Submit arrays of these jobs, as large as the cluster allows and as equal as can be. They
+        run side by side and share `parallel`; each runs at least one job at a time."""
+        alone = self.options.world == 1
+        trained = [job for job in jobs if not alone and is_trained(Path(job.folder))]
+        new = [job for job in jobs if job not in trained]
+        arrays = [(part, "both" if alone else "train") for part in equal_parts(new)]
+        arrays += [(part, "evaluate") for part in equal_parts(trained)]
+        parallel = max(1, self.options.parallel // max(1, len(arrays)))
+        for part, what in arrays:
+            ids = [[job] for job in self._submit_array(part, what, parallel)]
+            if what == "train":
+                array = ids[0][0].partition("_")[0]
+                later = self._submit_array(part, "evaluate", parallel, after=array)
+                ids = [[*first, second] for first, second in zip(ids, later, strict=True)]
+            for job, own in zip(part, ids, strict=True):
+                self.job_ids[job.folder] = own
+                write_job_ids(Path(job.folder), own)
+
+    def _submit_array(
+        self, jobs: list[Job], part: str, parallel: int, after: str = ""
+    ) -> list[str]:
+        """Submit an array that does a part of these jobs' work; returns Slurm's ids. `after`: each
+        member starts once its fellow in that array has succeeded."""
         executor = submitit.SlurmExecutor(folder=self.logs)
-        executor.update_parameters(**parameters(self.waiting[0].study, options))
+        executor.update_parameters(**parameters(jobs, part, self.options, parallel, after))
         try:
             quiet = contextlib.redirect_stderr(io.StringIO())  # the error repeats all of it
             with quiet, submitit.helpers.clean_env():
-                jobs = executor.submit_array(self.waiting)
+                given = executor.submit_array([dataclasses.replace(j, part=part) for j in jobs])
         except FailedJobError as error:
             lines = str(error).replace("sbatch: error: ", "").splitlines()
             raise BadInput(f"sbatch refused the jobs: {'; '.join(lines)}") from None
-        for mine, job in zip(self.waiting, jobs, strict=True):
-            self.job_ids[mine.folder] = job.job_id
-            write_atomically(Path(mine.folder) / "slurm-job", job.job_id.encode())
-        self.waiting = []
+        return [job.job_id for job in given]
 
 
-def parameters(name: str, options: SlurmOptions) -> dict[str, Any]:
-    """submitit's parameters for an array job."""
+def equal_parts(jobs: list[Job]) -> list[list[Job]]:
+    """The jobs in as few parts of nearly equal size as Slurm's MaxArraySize allows."""
+    if not jobs:
+        return []
+    count = -(-len(jobs) // max_array_size())
+    size = -(-len(jobs) // count)
+    return [jobs[i : i + size] for i in range(0, len(jobs), size)]
+
+
+def parameters(
+    jobs: list[Job], part: str, options: SlurmOptions, parallel: int, after: str = ""
+) -> dict[str, Any]:
+    """submitit's parameters for an array that does a part of these jobs' work."""
+    configs = configs_of([job.config for job in jobs])
+    gpu = bool(options.gpus)
+    need = [] if part == "evaluate" else [
+        memory_gb(configs, options.nodes, options.tasks_per_node, gpu)
+    ]  # fmt: skip
+    need += [] if part == "train" else [evaluation_memory_gb(configs, gpu)]
+    warning = options.warn_seconds or warning_seconds(
+        [] if part == "evaluate" else configs,
+        [] if part == "evaluate" else [Path(job.folder) for job in jobs],
+        options.world,
+        60.0 * options.minutes,
+    )
+    if part == "evaluate":
+        options = of_one_process(options)
     wanted: dict[str, Any] = {
-        "job_name": name,
-        "time": max(5, round(60 * options.hours)),
+        "job_name": jobs[0].study + ("-evaluation" if part == "evaluate" else ""),
+        "time": options.minutes,
         "nodes": options.nodes,
-        "ntasks_per_node": max(1, options.gpus),
+        "ntasks_per_node": options.tasks_per_node,
         "cpus_per_task": options.cpus,
-        "mem": f"{options.memory_gb}GB",
-        "signal_delay_s": options.warn_seconds,
-        "array_parallelism": options.parallel,
+        "mem": f"{options.memory_gb or max(need)}GB",
+        "signal_delay_s": warning,
+        "array_parallelism": parallel,
         "stderr_to_stdout": True,
-        "additional_parameters": {"requeue": True},
+        # srun does not take over --cpus-per-task from sbatch since Slurm 22.05. A process that
+        # fails alone would leave the others waiting for it in a collective call.
+        "srun_args": [f"--cpus-per-task={options.cpus}", "--kill-on-bad-exit=1"],
     }
-    if options.gpus:
+    additional: dict[str, str | bool] = {"requeue": True} | options.extra
+    if after:
+        additional |= {"dependency": f"aftercorr:{after}", "kill-on-invalid-dep": "yes"}
+    additional |= sbatch_options(options, ["reservation"])
+    wanted |= sbatch_options(options, SUBMITITS_OWN)
+    wanted["additional_parameters"] = additional
+    if options.gpus and "gpu" not in options.gres:
         wanted["gpus_per_node"] = options.gpus
-    if options.partition:
-        wanted["partition"] = options.partition
-    if options.account:
-        wanted["account"] = options.account
+    if options.setup:
+        wanted["setup"] = list(options.setup)
     return wanted
-
-
-# --------------------------------------------------------------------------------------------------
-# what Slurm knows
-
-
-def queued() -> dict[str, str]:
-    """Slurm's state of each of my jobs it still knows, by id; needs no accounting."""
-    command = ["squeue", "-h", "-r", "--me", "-t", "all", "-o", "%i|%T"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    except FileNotFoundError:
-        raise BadInput("squeue is not here; the slurm launcher needs a cluster's node") from None
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        message = " ".join(str(error.stderr or error).split())
-        raise BadInput(f"squeue does not answer: {message}") from None
-    return dict(line.split("|", 1) for line in done.stdout.splitlines())
-
-
-class Queue:
-    """What Slurm knows of the jobs of earlier launches, asked at most once."""
-
-    def has(self, folder: Path) -> bool:
-        """Whether a Slurm job for this run is still active. On a machine without Slurm, none is.
-        Raises BadInput if Slurm does not answer: a job may be active then."""
-        file = folder / "slurm-job"
-        return file.exists() and self._states.get(file.read_text()) in ACTIVE_STATES
-
-    @functools.cached_property
-    def _states(self) -> dict[str, str]:
-        return queued() if shutil.which("squeue") else {}

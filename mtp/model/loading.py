@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtp.checkpoint import kept_file, newest_of, run_config
+from mtp.checkpoint import Saved, kept_file, newest_of, run_config
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
@@ -19,8 +19,18 @@ def load_model(
     run: Path, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> MultiTokenTransformer:
     """The trained model of a run's folder. Raises BadInput if there is none."""
-    weights = newest_of(run).weights()
-    return with_weights(run_config(run).model, _moved(weights, device, dtype), run)
+    return from_checkpoint(run_config(run).model, newest_of(run), device, dtype, run)
+
+
+def from_checkpoint(
+    config: ModelConfig,
+    saved: Saved,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    where: object = "the checkpoint",
+) -> MultiTokenTransformer:
+    """The model of a checkpoint that has been verified. Raises BadInput as `with_weights` does."""
+    return with_weights(config, _moved(saved.weights(), device, dtype), where)
 
 
 def load_kept(

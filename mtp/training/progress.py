@@ -127,6 +127,14 @@ def read_status(folder: Path) -> dict[str, object]:
     return {}
 
 
+def is_trained(folder: Path) -> bool:
+    """Whether a run has made its last step and saved it, even if something failed afterwards."""
+    status = read_status(folder)
+    if status.get("state") == "failed":
+        return bool(status.get("steps")) and status.get("step") == status.get("steps")
+    return status.get("state") == "finished"
+
+
 def _line(row: dict[str, Any], steps: int) -> str:
     """One plain log line."""
     if "validation_loss" in row:

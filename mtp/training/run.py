@@ -4,13 +4,14 @@
     RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
     RUN/engine.json     how it was executed       RUN/kept/          weights of earlier steps
     RUN/start           sha256 of its init        RUN/corpus         the corpus's folder
+    RUN/error.txt       why it failed
 
 A run that was interrupted or killed continues with the same config; only the fields that say how it
 is executed may differ.
 """
 
+import contextlib
 import dataclasses
-from contextlib import nullcontext
 from pathlib import Path
 
 from mtp import checkpoint
@@ -20,7 +21,7 @@ from mtp.data.tokenizer import Tokenizer, load_if_any, same_tokenizer
 from mtp.errors import BadInput
 from mtp.files import locked, parse_json, write_atomically
 from mtp.overrides import differences, execution, from_dict, same_run, to_json
-from mtp.training import failures
+from mtp.training.failures import clear_failure, record_failure
 from mtp.training.rank import is_first_rank
 
 
@@ -41,11 +42,12 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder} cannot be the run's folder: {error.strerror}") from None
-    first = is_first_rank()
+    first, begun = is_first_rank(), False
     lock = locked(folder / ".lock", f"another process is training in {folder}")
-    with lock if first else nullcontext():
+    with lock if first else contextlib.nullcontext():
         if first:
             check_config(folder, config)
+            clear_failure(folder)
         saved = saved_tokenizer(folder)
         corpus = build(config.data, data, saved_tokenizer=saved)
         check_corpus(folder, corpus)
@@ -56,23 +58,19 @@ def train(
             )
         try:
             trainer = Trainer(config, corpus, folder, precision)
-        except BadInput:
-            raise  # a refusal changes nothing
-        except Exception as error:
-            failures.record(folder, error)
-            raise
-        try:
             if first:  # now that nothing is left to refuse
-                failures.clear(folder)
                 if not saved:
                     corpus.tokenizer.save(folder)  # for decoding from the run's folder
                 if not (folder / "corpus").exists():
                     write_atomically(folder / "corpus", corpus.folder.name.encode())
                 write_atomically(folder / "config.json", to_json(config).encode())
                 trainer.record_execution()
+            begun = True
             trainer.run()
         except Exception as error:
-            failures.record(folder, error)
+            if begun or not isinstance(error, BadInput):  # a refusal changes nothing
+                with contextlib.suppress(OSError):  # a full disk; `error` says so already
+                    record_failure(folder, error)
             raise
 
 

@@ -317,7 +317,7 @@ class Trainer:
         """Whether the job's time limit leaves just enough to finish a step and save."""
         left = time_limit.seconds_left()
         step = clock.mean(self.step) or 0.0
-        return left is not None and left < 2 * self.saver.seconds + 3 * step + 30
+        return left is not None and left < time_limit.margin(self.saver.seconds, step)
 
     def _record_timings(self, clock: Clock) -> None:
         """What a step and a save took, for the launcher's next time limit."""

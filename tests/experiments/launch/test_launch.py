@@ -19,12 +19,14 @@ import torch
 from evals.probes import speculation
 from experiments import results
 from experiments.jobs import read_status
-from experiments.launch import local, slurm
+from experiments.launch import local
 from experiments.launch.base import Job
 from experiments.launch.debug import Debug
 from experiments.launch.launchers import launch
 from experiments.launch.local import Local, side_by_side
-from experiments.launch.slurm import Slurm, SlurmOptions, slurm_options
+from experiments.launch.slurm import Slurm
+from experiments.launch.slurm_options import SlurmOptions, slurm_options
+from experiments.launch.squeue import Queue
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.overrides import to_json
@@ -391,15 +393,15 @@ def test_slurm_that_falls_silent_loses_no_job(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(Slurm, "submit", lambda *_: None)
     it = Slurm([], tmp_path / "logs", SlurmOptions())
-    it.job_ids = {str(tmp_path): "7_0"}
+    it.job_ids = {str(tmp_path): ["7_0"]}
     assert it.step() and it.job_ids
     assert "squeue does not answer: slurm_load_jobs error: down" in capsys.readouterr().err
     (tmp_path / "slurm-job").write_text("7_0")
     with pytest.raises(BadInput, match="squeue does not answer"):  # the job may be active
-        slurm.Queue().has(tmp_path)
+        Queue().has(tmp_path)
     (tmp_path / "squeue").write_text("#!/bin/sh\necho '7_0|REQUEUED'\n")
-    assert it.step() and slurm.Queue().has(tmp_path)
+    assert it.step() and Queue().has(tmp_path)
     (tmp_path / "squeue").write_text("#!/bin/sh\necho '7_0|COMPLETED'\n")
-    assert not slurm.Queue().has(tmp_path) and not it.step()
+    assert not Queue().has(tmp_path) and not it.step()
     (tmp_path / "squeue").unlink()  # on a machine without Slurm
-    assert not slurm.Queue().has(tmp_path)
+    assert not Queue().has(tmp_path)

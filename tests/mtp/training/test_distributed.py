@@ -229,14 +229,14 @@ def test_the_rank_that_failed_first_gives_the_reason(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
-    failures.record(tmp_path, MemoryError("no memory\nfor 8 GB"))
+    failures.record_failure(tmp_path, MemoryError("no memory\nfor 8 GB"))
     monkeypatch.setenv("RANK", "0")
-    failures.record(tmp_path, RuntimeError("connection closed by peer"))
+    failures.record_failure(tmp_path, RuntimeError("connection closed by peer"))
     assert status(tmp_path)["error"] == "rank 3: MemoryError: no memory for 8 GB"
     assert "connection" not in (tmp_path / "error.txt").read_text()
-    failures.clear(tmp_path)
+    failures.clear_failure(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "1")
-    failures.record(tmp_path, BadInput("lr is -1"))
+    failures.record_failure(tmp_path, BadInput("lr is -1"))
     assert status(tmp_path)["error"] == "lr is -1"
 
 
