@@ -12,9 +12,11 @@ import dataclasses
 import hashlib
 import json
 import platform
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from mtp.data.documents import SPLITS, Documents, bar, log
 from mtp.data.pairs import RECORD_BYTES, Pairs, PairsWriter, from_text, read_lengths
 from mtp.data.shards import Shard, ShardWriter, Split
 from mtp.data.sources import Source, open_source
+from mtp.data.spool import Spool
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, from_name, load, names_a_path
 from mtp.errors import BadInput, exit_cleanly
 from mtp.files import FULL, atomic_folder, file_sha256, locked
@@ -179,12 +182,25 @@ def _build(
             manifest["tokenizer"] = _save_tokenizer(tokenizer, half)
             _write_manifest(half, manifest, config, source)
             return
-        with (half / "texts").open("w+b") as texts:
-            documents = Documents(texts)
+        with _spool(folder, source) as spool:
+            documents = Documents(spool)
             documents.collect(source, config, progress)
-            (half / "texts").unlink()  # the open file stays readable
             manifest = _tokenize(documents, half, config, tokenizer, source.pairs, progress)
         _write_manifest(half, manifest, config, source)
+
+
+@contextmanager
+def _spool(folder: Path, source: Source) -> Iterator[Spool]:
+    """The spool of the corpus in `folder`, removed afterwards. If the process is killed or
+    interrupted it stays, for the next build to go on from."""
+    where = folder.with_name(f".spool-{folder.name}")
+    try:
+        with closing(Spool(where, resume=source.files is not None)) as spool:
+            yield spool
+    except Exception:
+        shutil.rmtree(where, ignore_errors=True)
+        raise
+    shutil.rmtree(where)
 
 
 def _write_manifest(

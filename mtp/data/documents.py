@@ -1,16 +1,13 @@
-"""The documents of a source, spooled to a file so that they can be read in the order of their hash.
-
-Each costs 44 bytes of memory: its hash, its place in the file and its length.
-"""
+"""The documents of a source: filtered, spooled (mtp/data/spool.py), and assigned to the splits by
+their hash."""
 
 import hashlib
-import os
 import sys
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +15,7 @@ from tqdm import tqdm
 from mtp.command_line import has_terminal
 from mtp.config import CorpusConfig
 from mtp.data.sources import Document, Source, pieces, reason_to_drop
+from mtp.data.spool import Spool
 from mtp.errors import BadInput
 
 SPLITS = ("train", "validation")
@@ -35,40 +33,51 @@ BATCH_BYTES = 4_000_000
 class Documents:
     """The documents that pass the filters.
 
-    chosen  split -> the numbers of its documents, in hash order
+    chosen  split -> the numbers of its documents in the spool, in hash order
     """
 
-    def __init__(self, texts: BinaryIO) -> None:
-        self.texts = texts
-        self.hashes = bytearray()  # 32 bytes for each document
-        self.lengths = array("I")
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
         self.counts = Counter(seen=0, duplicates=0)  # and why others are left out
+        self.counts.update(spool.state)
         self.chosen = {name: np.empty(0, dtype=np.int64) for name in SPLITS}
-        self.starts = np.empty(0, dtype=np.int64)  # of the documents in `texts`
 
     def collect(self, source: Source, config: CorpusConfig, progress: bool) -> None:
-        end = 0
+        """Read the source, from the first file on that is not in the spool."""
+        done = self.spool.files
+        if done:
+            log(f"going on after {done} files that were read before", progress)
         with bar(f"reading {source.name}", 0, progress) as shown:
-            for document in self._pieces(source, shown):
-                self.counts["seen"] += 1
-                if reason := reason_to_drop(document):
-                    self.counts[reason] += 1
-                    continue
-                key = hashlib.sha256(document.content).digest()
-                if document.group is not None:  # the group decides whether it is held out
-                    key = key[:-8] + hashlib.sha256(document.group).digest()[-8:]
-                self.texts.write(document.content)
-                self.hashes += key
-                self.lengths.append(len(document.content))
-                end += len(document.content)
-                if source.streamed and config.max_mb and end >= config.max_mb * 1e6:
+            shown.update(self.spool.bytes)
+            files = source.files() if source.files else iter([source.documents()])
+            for number, documents in enumerate(islice(files, done, None), done + 1):
+                if self._add(documents, source, config, shown):
                     break
-        self.texts.flush()
+                self.spool.commit(number, self.counts)
+                done = number
+        self.spool.commit(done, self.counts, at_once=True)
         self._split(config)
         self._report(config, progress)
 
-    def _pieces(self, source: Source, shown: Any) -> Iterator[Document]:
-        for document in source.documents():
+    def _add(
+        self, documents: Iterator[Document], source: Source, config: CorpusConfig, shown: Any
+    ) -> bool:
+        """Spool the documents that pass; returns whether there are enough of them."""
+        for document in self._pieces(documents, shown):
+            self.counts["seen"] += 1
+            if reason := reason_to_drop(document):
+                self.counts[reason] += 1
+                continue
+            key = hashlib.sha256(document.content).digest()
+            if document.group is not None:  # the group decides whether it is held out
+                key = key[:-8] + hashlib.sha256(document.group).digest()[-8:]
+            self.spool.add(key, document.content)
+            if source.streamed and config.max_mb and self.spool.bytes >= config.max_mb * 1e6:
+                return True
+        return False
+
+    def _pieces(self, documents: Iterator[Document], shown: Any) -> Iterator[Document]:
+        for document in documents:
             shown.update(len(document.content))
             parts = 0
             for piece in pieces(document):
@@ -101,35 +110,32 @@ class Documents:
     def _split(self, config: CorpusConfig) -> None:
         """Assign documents to train or validation, in hash order, up to max_mb. Of few documents
         the share of `validation` may be none; then the one that is nearest to it is held out."""
-        words = np.frombuffer(bytes(self.hashes), dtype=">u8").reshape(-1, 4)
-        lengths = np.frombuffer(self.lengths, dtype=np.uint32).astype(np.int64)
-        self.starts = np.cumsum(lengths) - lengths
-        order = np.lexsort(words.T[::-1])  # equal ones in the order of the source
-        same = (words[order[1:]] == words[order[:-1]]).all(1) if len(order) else np.empty(0, bool)
-        kept = order[np.concatenate([[True], ~same])] if len(order) else order
-        self.counts["duplicates"] = len(order) - len(kept)
+        kept = self.spool.in_key_order()
+        self.counts["duplicates"] = self.spool.count - len(kept)
         if config.max_mb:
-            within = np.cumsum(lengths[kept]) <= config.max_mb * 1e6
-            self.counts["beyond_max_mb"] = int((~within).sum())
-            kept = kept[within]
+            total = np.cumsum(self._lengths(kept), dtype=np.int64)
+            within = int(np.searchsorted(total, config.max_mb * 1e6, side="right"))
+            self.counts["beyond_max_mb"] = len(kept) - within
+            kept = kept[:within]
         # the end of the hash decides, since its front decides what max_mb keeps
-        ends = words[kept, 3].astype(np.uint64)
-        held_out = ends < np.uint64(min(config.validation * 2**64, 2**64 - 1))
+        last = self.spool.index()["last"][kept]
+        held_out = last < np.uint64(min(config.validation * 2**64, 2**64 - 1))
         if config.validation and len(kept) > 1 and not held_out.any():
-            held_out[ends.argmin()] = True
+            held_out[last.argmin()] = True
         self.chosen = {"train": kept[~held_out], "validation": kept[held_out]}
 
+    def _lengths(self, numbers: np.ndarray) -> np.ndarray:
+        return self.spool.index()["length"][numbers]
+
     def bytes(self, split: str) -> int:
-        lengths = np.frombuffer(self.lengths, dtype=np.uint32)
-        return int(lengths[self.chosen[split]].sum(dtype=np.int64))
+        return int(self._lengths(self.chosen[split]).sum(dtype=np.int64))
 
     def read(self, split: str, limit: int | None = None) -> Iterator[list[str]]:
         """The texts of a split, in batches of a few megabytes, up to `limit` bytes in all."""
         batch, size, total = [], 0, 0
-        for number in self.chosen[split]:
-            start, length = int(self.starts[number]), self.lengths[number]
-            batch.append(os.pread(self.texts.fileno(), length, start).decode())
-            size, total = size + length, total + length
+        for content in self.spool.read(self.chosen[split]):
+            batch.append(content.decode())
+            size, total = size + len(content), total + len(content)
             if size >= BATCH_BYTES:
                 yield batch
                 batch, size = [], 0

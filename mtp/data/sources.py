@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -69,6 +70,7 @@ class Source:
     streamed  may be too long to read to the end if only max_mb of it are wanted
     pairs     its documents are prompts with completions (mtp/data/pairs.py)
     tokens    files of tokens that others have made; such a source has no documents
+    files     if set, its documents file by file, so that reading can go on after any file
     """
 
     name: str
@@ -77,6 +79,7 @@ class Source:
     streamed: bool = False
     pairs: bool = False
     tokens: tuple[TokenFile, ...] = ()
+    files: Callable[[], Iterator[Iterator[Document]]] | None = None
 
 
 def open_source(source: str, skip: Path) -> Source:
@@ -199,20 +202,27 @@ def _download(folder: Path) -> None:
 def _files(path: Path, skip: Path) -> Source:
     """A text file, a file of records (mtp/data/records.py), or a folder of them."""
 
-    def documents() -> Iterator[Document]:
-        for file in _walk(path, skip):
-            try:
-                if records.is_known(file):
-                    for text in records.texts(file):
-                        yield Document(text.encode(errors="surrogatepass"), code=False)
-                else:
-                    yield Document(file.read_bytes(), code=file.suffix.lower() in CODE)
-            except OSError as error:
-                raise BadInput(f"cannot read {file}: {error.strerror}") from None
+    def read(file: Path) -> Iterator[Document]:
+        try:
+            if records.is_known(file):
+                for text in records.texts(file):
+                    yield Document(text.encode(errors="surrogatepass"), code=False)
+            else:
+                yield Document(file.read_bytes(), code=file.suffix.lower() in CODE)
+        except OSError as error:
+            raise BadInput(f"cannot read {file}: {error.strerror}") from None
 
     if not path.exists():
         raise BadInput(f"source files:{path}: no such file or folder")
-    return Source(f"files-{_slug(path.resolve().name)}", _listing(path, skip), documents)
+
+    def files() -> Iterator[Iterator[Document]]:
+        return map(read, _walk(path, skip))
+
+    def documents() -> Iterator[Document]:
+        return chain.from_iterable(files())
+
+    name = f"files-{_slug(path.resolve().name)}"
+    return Source(name, _listing(path, skip), documents, files=files)
 
 
 def _shards(path: Path, skip: Path) -> Source:
