@@ -92,19 +92,25 @@ class Report:
 
     def finish(self) -> None:
         """Write the rows, and print a summary in one line of JSON."""
-        common = {
+        self.write()
+        seconds = round(time.monotonic() - self.start, 1)
+        print(json.dumps(self._common() | {"seconds": seconds, "ratios": self.ratios}))
+
+    def write(self) -> None:
+        """Write the rows so far."""
+        common, text = self._common(), io.StringIO()
+        rows = [common | row for row in self.rows]
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(text, index=False, lineterminator="\n")
+        write_atomically(self.out / f"{self.bench}.csv", text.getvalue().encode())
+
+    def _common(self) -> dict[str, Any]:
+        return {
             "bench": self.bench,
             "device": device_name(),
             "threads": torch.get_num_threads(),
             "versions": records.versions() + self.extra,
             "commit": records.commit(),
         }
-        text = io.StringIO()
-        rows = [common | row for row in self.rows]
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(text, index=False, lineterminator="\n")
-        write_atomically(self.out / f"{self.bench}.csv", text.getvalue().encode())
-        seconds = round(time.monotonic() - self.start, 1)
-        print(json.dumps(common | {"seconds": seconds, "ratios": self.ratios}))
 
 
 # --------------------------------------------------------------------------------------------------

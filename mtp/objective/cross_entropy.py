@@ -157,10 +157,11 @@ def set_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b, where low-precision products are summed in total's float32."""
-    if a.dtype == total.dtype:
+    """total += a @ b, where low-precision products are summed in total's float32. Under autocast
+    the three types may differ."""
+    if a.dtype == b.dtype == total.dtype:
         total.addmm_(a, b)
-    elif total.is_cuda:  # one kernel, which rounds no product to bf16
+    elif total.is_cuda and a.dtype == b.dtype:  # one kernel, which rounds no product to bf16
         torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
     else:
         total += a @ b

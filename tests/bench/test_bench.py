@@ -92,21 +92,48 @@ def test_heads(run: Run) -> None:
 
 
 def test_gpu_check_at_toy_size(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = gpu_check.step_seconds
-
-    def failing(config: TrainConfig, seconds: float) -> float:
-        if config.model.n == 4:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return steps(config, seconds)
-
     summary, rows = run(gpu_check)
     assert not (rows.metric == "failed").any()
-    assert {"toy, n=4, plain", "toy, n=4, fused", "toy, batch 32, k=4"} <= set(rows.case)
-    assert summary["ratios"]["toy, batch 1, k=4: pass over k=1"]["expected"] == "<= 1.176"
+    assert {"toy, n=4, plain", "toy, n=4, fused", "toy, eager, batch 32, k=4"} <= set(rows.case)
+    share = summary["ratios"]["toy, eager, batch 1, k=4: speedup over tokens per forward"]
+    assert share["expected"] == ">= 0.85" and share["value"] < 1.5
+
+
+def test_gpu_check_goes_on_when_memory_or_time_is_used_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(config: TrainConfig, seconds: float) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
     monkeypatch.setattr(gpu_check, "step_seconds", failing)
     _, rows = run(gpu_check)
-    assert rows[rows.metric == "failed"].case.tolist() == ["toy"], "the other parts go on"
-    assert "toy, batch 32, k=4" in set(rows.case)
+    failed = rows[rows.metric == "failed"]
+    assert failed.case.tolist() == ["toy"] and failed.unit.tolist() == ["out of memory"]
+    assert "toy, eager, batch 32, k=4" in set(rows.case)
+    monkeypatch.setattr(gpu_check, "LAST_BEGIN", -1.0)
+    _, rows = run(gpu_check)
+    assert set(rows.metric) == {"failed"} and set(rows.unit) == {"no time left"}
+
+
+def test_gpu_check_halves_micro_until_both_steps_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def small_memory(config: TrainConfig, seconds: float) -> float:
+        tried.append((config.model.n, config.micro))
+        if config.micro * config.model.n > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return float(config.model.n)
+
+    monkeypatch.setattr(gpu_check, "step_seconds", small_memory)
+    report = common.Report("gpu-check", tmp_path)
+    config = TrainConfig(model=gpu_check.TOY, batch=8, micro=4, tokens=1e6)
+    gpu_check.steps(report, "toy", config, 0.1)
+    assert tried == [(4, 4), (4, 2), (4, 1), (1, 1)]
+    assert {row["case"]: row["value"] for row in report.rows if row["metric"] == "ms"} == {
+        "toy, n=1": 1000.0, "toy, n=4": 4000.0,
+    }  # fmt: skip
 
 
 def test_decode(run: Run) -> None:
