@@ -69,7 +69,8 @@ class GraphedVerify:
         given = block, fed, noise
         if window not in self.graphs:
             held = block.clone(), fed.clone(), None if noise is None else noise.clone()
-            self.graphs[window] = held, *self.record(partial(cached.verify, *held))
+            with torch.cuda.device_of(block):  # else the current GPU's launches are recorded
+                self.graphs[window] = held, *self.record(partial(cached.verify, *held))
         held, replay, outputs = self.graphs[window]
         for target, source in zip(held, given, strict=True):
             if target is not None and source is not None:

@@ -14,7 +14,6 @@ from mtp.decoding.graphs import GraphedVerify, Outputs
 from mtp.decoding.passes import CachedModel
 from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.decoding.trees import Nodes, Tree, chain
-from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer
 from tests.mtp.decoding.helpers import clockwork, trained
 
@@ -64,7 +63,7 @@ def same(model: MultiTokenTransformer, max_new: int, **options: Any) -> int:
 
 @pytest.mark.parametrize("tree", [chain(1), chain(4), FORK], ids=["k=1", "chain", "tree"])
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8)], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["parallel", "anticausal"])
 def test_replayed_passes_decode_the_same(
     head: str, sampling: Sampling, tree: Tree, recorder: Recorder
 ) -> None:
