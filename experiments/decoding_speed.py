@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evals.probes.speculation import Speed, Way
+    from mtp.decoding.generate import Generation
     from mtp.model.model import MultiTokenTransformer
 
 TEMPERATURE = 0.8
@@ -32,9 +33,15 @@ class Setting:
 
 def ways_of(model: MultiTokenTransformer, new: int, heads: Sequence[int]) -> dict[str, Way]:
     """The greedy chain of k heads, for each k."""
+    return {f"chain, k={k}": partial(decoder(model, new), k=k) for k in heads}
+
+
+def decoder(model: MultiTokenTransformer, new: int) -> Callable[..., Generation]:
+    """`generate`, with CUDA graphs on a GPU: else launches, not passes, would be timed there."""
     from mtp.decoding.generate import generate
 
-    return {f"chain, k={k}": partial(generate, model, max_new=new, k=k) for k in heads}
+    on_gpu = model.embedding.weight.is_cuda
+    return partial(generate, model, max_new=new, compiled=on_gpu)
 
 
 def speed_rows(found: dict[str, Speed], domain: str, batch: int, count: int) -> list[Measure]:

@@ -117,8 +117,9 @@ def measure(
     tokens and the heads' layers cost relatively more. BadInput as in `generate`.
     """
     check_arguments(model, prompts, max_new, eos)
+    on_gpu = model.embedding.weight.is_cuda  # with CUDA graphs: else launches would be timed
     ways = {
-        name: partial(generate, model, max_new=max_new, k=heads, eos=eos)
+        name: partial(generate, model, max_new=max_new, k=heads, eos=eos, compiled=on_gpu)
         for name, heads in (("one", 1), ("all", k))  # both are timed if k is 1 too
     }
     found = side_by_side(ways, prompts, batch, repeats)

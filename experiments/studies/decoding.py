@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.bases import base, with_model
-from experiments.decoding_speed import TEMPERATURE, Setting, speed_rows, split_metric, ways_of
+from experiments.decoding_speed import (
+    TEMPERATURE,
+    Setting,
+    decoder,
+    speed_rows,
+    split_metric,
+    ways_of,
+)
 from experiments.findings import mean_and_range
 from experiments.panels import caption, metric
 from experiments.results import Measure
@@ -79,13 +86,13 @@ def speeds(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Mea
         outputs = generate(model, others, setting.new).tokens
         tree = best_tree(speculation.ranks(model, others, outputs, n), n, setting.nodes)
         ways = ways_of(model, setting.new, range(1, n + 1))
-        decode = partial(generate, model, max_new=setting.new)
+        decode = decoder(model, setting.new)
         ways[f"tree of {setting.nodes}, k={n}"] = partial(decode, tree=tree)
         for k in (1, n):
             sampling = Sampling(TEMPERATURE)
             ways[f"T={TEMPERATURE}, k={k}"] = partial(decode, k=k, sampling=sampling)
         single = speculation.with_one_head(model)
-        ways["n=1 model"] = partial(generate, single, max_new=setting.new)
+        ways["n=1 model"] = decoder(single, setting.new)
         for batch in setting.batches:
             found = speculation.side_by_side(ways, prompts[: max(8, batch)], batch, setting.repeats)
             rows += speed_rows(found, domain, batch, min(timed, max(8, batch)))

@@ -32,6 +32,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mtp.decoding.graphs import GRAPH_WINDOW, GraphedVerify
 from mtp.decoding.passes import WINDOW, CachedModel, compiled_verify
 from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.decoding.trees import Nodes, Tree, chain
@@ -99,8 +100,10 @@ def generate(
     equal up to rounding, rounding decides); sampled tokens have the model's distribution. Raises
     BadInput for an unusable argument; a prompt with its max_new tokens must fit in the context.
 
-    `compiled` passes go through torch.compile: a model, tree or shape that is new to the process
-    takes seconds to a minute longer, and later passes are faster (make bench-decode).
+    `compiled` passes launch less. On a CPU they go through torch.compile: a model, tree or shape
+    that is new to the process takes seconds to a minute longer, and later passes are faster (make
+    bench-decode). On a GPU they are replayed as CUDA graphs (mtp/decoding/graphs.py), which takes
+    each call a few passes' time.
     """
     tokens: list[list[int]] = [[] for _ in prompts]
     row_forwards, forwards = [0] * len(prompts), 0
@@ -144,7 +147,11 @@ def stream(
     slots = longest + max_new + size
     slots += -slots % WINDOW
     cached = CachedModel(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
-    verify = compiled_verify() if compiled else CachedModel.verify
+    verify, step = CachedModel.verify, WINDOW
+    if compiled and device.type == "cuda":
+        verify, step = GraphedVerify(), GRAPH_WINDOW
+    elif compiled:
+        verify = compiled_verify()
 
     # Prefill: all prompts in one pass, padded to the longest.
     padded = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
@@ -170,7 +177,7 @@ def stream(
             cached.select_rows(index)
 
         used = max(lengths[row] + max_new - left[row] for row in rows if left[row]) + size
-        cached.window = min(slots, used + -used % WINDOW)
+        cached.window = min(slots, used + -used % step)
         answers, block, fed = verify(cached, block, fed, cached.noise(block))
         gains = []
         for row, (accepted, *path) in zip(rows, answers.tolist(), strict=True):

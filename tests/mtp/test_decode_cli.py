@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 import torch
 
-from mtp import decode
+from mtp import decode, hardware
+from mtp.command_line import default_precision
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import load
 from mtp.decoding.generate import Gain, Generation, generate, stream
 from mtp.decoding.sampling import Sampling
+from mtp.errors import BadInput
+from mtp.model import loading
 from mtp.model.loading import load_model
+from mtp.model.model import MultiTokenTransformer
 from mtp.training.run import train
 from tests.conftest import Result
 from tests.mtp.helpers import start_command
@@ -49,6 +53,7 @@ def run_decode(
 
     def call(*args: str, prompt: str = PROMPT, checkpoint: Path = run, terminal: bool = False):
         common = ["--checkpoint", str(checkpoint), "--prompt", prompt, "--max-new", str(NEW)]
+        common += ["--precision", "float32"]  # a GPU's default is another
         monkeypatch.setattr(sys, "argv", ["decode", *common, *args])
         monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
         capsys.readouterr()
@@ -301,3 +306,40 @@ def test_as_a_process_errors_have_no_traceback(
     process.join()
     one_line(Result(process.exitcode or 0, "", err.read_text()), str(tmp_path), "is not a run")
     assert out.read_text() == ""
+
+
+def test_device_and_precision_are_chosen(
+    run_decode: RunDecode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[torch.dtype] = []
+
+    def watched(run: Path, device: str, dtype: torch.dtype) -> MultiTokenTransformer:
+        loaded.append(dtype)
+        return load_model(run, device, dtype)
+
+    monkeypatch.setattr(loading, "load_model", watched)
+    for options in (["--device", "cpu"], ["--device", "cpu", "--precision", "bf16"]):
+        assert run_decode(*options).code == 0
+    assert loaded == [torch.float32, torch.bfloat16]
+    for options, said in (
+        (["--device", "tpu"], "unknown device 'tpu'; choose one of: cpu, cuda, cuda:N"),
+        (["--precision", "int4"], "unknown precision 'int4'; choose one of: float32, bf16"),
+    ):
+        result = run_decode(*options)
+        assert (result.code, result.err) == (2, f"error: {said}\n")
+
+
+@pytest.mark.parametrize(("count", "name", "current"), [(2, "cuda", None), (2, "cuda:1", 1)])
+def test_a_gpu_is_made_the_current_one(
+    count: int, name: str, current: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert hardware.use_device(name) == name
+    assert chosen == ([] if current is None else [current])
+    with pytest.raises(BadInput, match="no cuda:2; the last of the 2 GPUs is cuda:1"):
+        hardware.use_device("cuda:2")
+    assert default_precision("cuda:1", timed=True) == "bf16"
+    assert default_precision("cuda", timed=False) == default_precision("cpu", timed=True)
