@@ -243,12 +243,6 @@ def any_saved(folder: Path) -> bool:
     return bool(saved(folder))
 
 
-def newest_whole_step(folder: Path) -> int:
-    """The step of the checkpoint that `newest` would take; 0 if there is none."""
-    found = newest(folder, weights_only=True)
-    return found.step if found else 0
-
-
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, damaged or not, the newest last."""
     return sorted(folder.glob("step-*"))

@@ -35,11 +35,11 @@ def save(
     final: Path,
     tensors: dict[str, Tensor],
     state: dict[str, Any],
-    group: dist.ProcessGroup | None = None,
+    group: dist.ProcessGroup,
 ) -> None:
     """Write a checkpoint; every rank calls it with its shards. `final` appears at the end, whole.
 
-    group  of the collectives (default: the process group); its backend must work on the CPU
+    group  of the collectives; its backend must work on the CPU
 
     Raises OSError or an error of torch.distributed.checkpoint, on all ranks, if a rank cannot
     write; the checkpoints that are there stay.

@@ -44,7 +44,7 @@ def training_bytes(
     counts = parameter_counts(m)
     total, one_layer = counts["total"], sum(block(m))
     layers = m.trunk_layers + (m.n if HEADS[m.head].is_layer else 0)
-    sequences = config.batch // world
+    sequences = max(1, config.batch // world)
     tokens = (config.micro or sequences) * m.context
 
     # of a layer, for each token: the stream and its norm twice, q, k, v, what attention gives, and
@@ -64,7 +64,9 @@ def training_bytes(
     if config.scheme != "fused":
         positions = tokens * (m.n if config.scheme == "plain" else 1)
     logits = positions * m.vocab * (8.0 if size == 4 else 10.0)
-    logits = max(logits, layer if recomputed else 0) + (4 + size % 4) * counts["unembedding"]
+    logits = (
+        max(logits, layer if recomputed else 0) + (4 if size == 4 else 6) * counts["unembedding"]
+    )
 
     if world == 1:
         shards, gathered = 1, 0.0
@@ -88,9 +90,11 @@ def training_bytes(
     }
 
 
-def needed(config: TrainConfig, precision: str, world: int, device: str = "cuda") -> float:
-    """Bytes that a device must have for the run."""
-    parts = training_bytes(config, precision, world, device)
+def needed(
+    config: TrainConfig, precision: str, world: int, device: str = "cuda", whole: bool = False
+) -> float:
+    """Bytes that a device must have for the run; `whole` as in `training_bytes`."""
+    parts = training_bytes(config, precision, world, device, whole)
     return sum(parts.values()) + (0 if device == "cpu" else CUDA_BYTES)
 
 
@@ -100,8 +104,7 @@ def whole_gradients_fit(
     """Whether a sharded run may leave gradients whole between accumulation steps."""
     if world == 1 or not config.micro or config.micro * world >= config.batch:
         return False
-    parts = training_bytes(config, precision, world, device, whole=True)
-    return sum(parts.values()) + (0 if device == "cpu" else CUDA_BYTES) < 0.9 * have
+    return needed(config, precision, world, device, whole=True) < 0.9 * have
 
 
 def check_memory(config: TrainConfig, precision: str, world: int, have: float, device: str) -> None:

@@ -68,12 +68,10 @@ def true_on_any_rank(flag: bool) -> bool:
     return bool(either.item())
 
 
-def first_of_ranks(message: str) -> str:
-    """The message of the first rank that has one, on every rank; "" if none has."""
-    if not dist.is_initialized():
-        return message
-    messages: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(messages, message, group=new_cpu_group())
+def first_of_ranks(message: str, group: dist.ProcessGroup | None) -> str:
+    """The message of the first rank that has one, on every rank of the group; "" if none has."""
+    messages: list[str] = [""] * dist.get_world_size(group)
+    dist.all_gather_object(messages, message, group=group)
     return next(filter(None, messages), "")
 
 

@@ -19,30 +19,30 @@ from mtp.checkpoint import Checkpoint, Saved
 from mtp.training import distributed
 
 
-def newest(folder: Path) -> Saved | None:
-    """The newest checkpoint that all ranks find undamaged, each having verified its share of the
-    files; they see the folder that the first rank sees. As checkpoint.newest otherwise."""
-    if not dist.is_initialized():
-        return checkpoint.newest(folder)
-    rank, world = dist.get_rank(), dist.get_world_size()
-
-    def check(path: Path, weights_only: bool) -> str:
-        return distributed.first_of_ranks(checkpoint.damage(path, weights_only, rank, world))
-
-    paths = distributed.from_first_rank(checkpoint.saved(folder))
-    return checkpoint.newest(folder, check=check, paths=paths)
-
-
 class Saver:
-    """Writes a run's checkpoints into `folder`. All ranks make one and call it alike."""
+    """Reads and writes a run's checkpoints in `folder`. All ranks make one and call it alike."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.thread: threading.Thread | None = None
         self.error: Exception | None = None
-        self.group = distributed.new_cpu_group()  # of this thread alone
+        self.group = distributed.new_cpu_group()  # for the thread
         self.meshes: dict[DeviceMesh, DeviceMesh] = {}
         self.seconds = 0.0  # that the last save took, from its call to its end
+
+    def newest(self) -> Saved | None:
+        """The newest checkpoint that all ranks find undamaged, each having verified its share of
+        the files; they see the folder that the first rank sees. As checkpoint.newest otherwise."""
+        if self.group is None:
+            return checkpoint.newest(self.folder)
+        rank, world = dist.get_rank(), dist.get_world_size()
+
+        def check(path: Path, weights_only: bool) -> str:
+            own = checkpoint.damage(path, weights_only, rank, world)
+            return distributed.first_of_ranks(own, self.group)
+
+        paths = distributed.from_first_rank(checkpoint.saved(self.folder))
+        return checkpoint.newest(self.folder, check=check, paths=paths)
 
     def save(
         self, weights: dict[str, Tensor], moments: dict[str, Tensor], state: dict[str, Any]
@@ -74,6 +74,7 @@ class Saver:
 
     def _write(self, tensors: dict[str, Tensor], state: dict[str, Any], began: float) -> None:
         first = dist.get_rank() == 0
+        assert self.group is not None
         try:
             if first:
                 checkpoint.prepare(self.folder)

@@ -22,12 +22,13 @@ from mtp.model.memory import check_memory, whole_gradients_fit
 from mtp.model.sizes import flops_per_token
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.overrides import execution
-from mtp.training import distributed, finetune, saving, sinks, time_limit
+from mtp.training import distributed, finetune, sinks, time_limit
 from mtp.training.clock import Clock
 from mtp.training.engine import choose_engine
 from mtp.training.executions import record_execution
 from mtp.training.optimizer import clip_gradients, learning_rate, new_optimizer
 from mtp.training.progress import Progress
+from mtp.training.saving import Saver
 from mtp.training.signals import Interrupted, catch_signals
 from mtp.training.stream import Stream
 from mtp.training.trainable import Trainable
@@ -85,7 +86,8 @@ class Trainer:
             if self.rank == 0:
                 self.notes.append(finetune.save_start_weights(config, corpus.tokenizer, folder))
             distributed.wait_for_all()
-        saved = saving.newest(folder / "checkpoint")
+        self.saver = Saver(folder / "checkpoint")
+        saved = self.saver.newest()
         in_tokens = dataclasses.replace(
             config, epochs=0.0, tokens=self.steps * self.tokens_per_step
         )
@@ -99,7 +101,6 @@ class Trainer:
         self.optimizer = new_optimizer(config, self.trainable.weights())
         self.stream = Stream(self.batches, device, ahead=device != "cpu")
         self.whole_gradients = whole_gradients_fit(config, *where)
-        self.saver = saving.Saver(folder / "checkpoint")
         # Sums since the last log, and the first step without a finite loss: on the device, where
         # adding to them waits for nothing.
         self.loss_sums = torch.zeros(config.model.n, dtype=torch.float64, device=device)
@@ -156,8 +157,10 @@ class Trainer:
 
     def mean_losses(self) -> list[float]:
         """The mean loss of each head since the last log, over all ranks."""
-        sums = distributed.sum_over_ranks(self.loss_sums.clone()) / self.world
-        return (sums / max(1, self.loss_steps)).tolist()
+        return [each / max(1, self.loss_steps) for each in self._sums()]
+
+    def _sums(self) -> list[float]:
+        return (distributed.sum_over_ranks(self.loss_sums.clone()) / self.world).tolist()
 
     def _check_finite(self) -> None:
         if step := int(self.first_bad):
@@ -197,11 +200,10 @@ class Trainer:
             for name, w in self.trainable.weights().items()
             for key in MOMENTS
         }
-        sums = distributed.sum_over_ranks(self.loss_sums.clone()) / self.world
         state = {
             "step": self.step,
             "data": self.batches.state(),
-            "loss_sums": sums.tolist(),
+            "loss_sums": self._sums(),
             "loss_steps": self.loss_steps,
             "engine": vars(self.engine),
         }

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from mtp import checkpoint, sharded
 from mtp.errors import BadInput
 from mtp.training import distributed
-from mtp.training.saving import Saver, newest
+from mtp.training.saving import Saver
 from tests.conftest import load_checkpoint
 from tests.mtp.test_checkpoint import DAMAGES
 from tests.mtp.training.allocations import Allocations
@@ -58,7 +58,7 @@ def write(rank: int, world: int, port: int, folder: Path) -> None:
         weights, moments = tensors_of(step), tensors_of(step, "m")
         saver.save(sharded_tensors(weights), sharded_tensors(moments), {"step": step})
     saver.wait()
-    found = newest(folder)
+    found = Saver(folder).newest()
     assert found is not None and found.step == 15
     assert_read(found)
 
@@ -77,7 +77,7 @@ def assert_read(found: checkpoint.Saved) -> None:
 
 def read(rank: int, world: int, port: int, folder: Path, step: int) -> None:
     join(rank, world, port)
-    found = newest(folder)
+    found = Saver(folder).newest()
     assert found is not None and found.step == step, found
     assert_read(found)
 
@@ -100,7 +100,7 @@ def measured(rank: int, world: int, port: int, folder: Path) -> None:
     saver = Saver(folder)
     saver.save(weights, moments, {"step": 20})
     saver.wait()
-    found = newest(folder)
+    found = Saver(folder).newest()
     assert found is not None
     with Allocations() as counted:
         found.read_into(weights, moments)

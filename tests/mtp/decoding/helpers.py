@@ -33,7 +33,7 @@ def trained(head: str) -> MultiTokenTransformer:
     )
     model = MultiTokenTransformer(config)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(40):
+    for _ in range(35):
         text = words[torch.randint(3, (16, 5))].flatten(1)  # (B, T)
         logits = model(text[:, :-4])
         losses = [

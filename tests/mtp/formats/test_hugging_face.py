@@ -207,22 +207,22 @@ def test_auto_tokenizer_gives_the_same_ids(
 
 def test_a_tokenizer_whose_specials_have_other_names(tmp_path: Path) -> None:
     inner = BPE.train([Path(__file__).read_text()], 600).inner.to_str()
-    inner = inner.replace("<|bos|>", "<|begin_of_text|>").replace("<|eos|>", "<|end_of_text|>")
+    inner = inner.replace("<|bos|>", "<first>").replace("<|eos|>", "<last>")
     (tmp_path / "tokenizer.json").write_text(inner)
-    with refused("no token <|bos|>", "tokenizer_config.json"):
+    with refused("none of the usual tokens", "tokenizer_config.json"):
         load(tmp_path)
     names = tmp_path / "tokenizer_config.json"
-    names.write_text('{"eos_token": "<|end_of_text|>", "bos_token": null}')
-    with refused("tokenizer_config.json", "bos_token"):
+    names.write_text('{"eos_token": "<last>", "bos_token": "<none>"}')
+    with refused("no token <none>", "tokenizer_config.json"):
         load(tmp_path)
-    bos = {"content": "<|begin_of_text|>", "lstrip": False}
-    names.write_text(json.dumps({"eos_token": "<|end_of_text|>", "bos_token": bos}))
+    bos = {"content": "<first>", "lstrip": False}
+    names.write_text(json.dumps({"eos_token": "<last>", "bos_token": bos}))
     found = load(tmp_path)
     assert (found.bos, found.eos) == (0, 1)
     (tmp_path / "copy").mkdir()
     found.save(tmp_path / "copy")
     copy = load(tmp_path / "copy")
-    for text in [*TEXTS, "<|end_of_text|>"]:
+    for text in [*TEXTS, "<last>"]:
         assert copy.encode(text) == found.encode(text)
         assert not {0, 1} & set(copy.encode(text))
         assert copy.decode([0, *copy.encode(text), 1]) == text

@@ -345,7 +345,8 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
     save_start_weights(config, ByteTokenizer(), folder)
     shutil.rmtree(folder / "checkpoint")  # the pin alone is written
     save_start_weights(config, ByteTokenizer(), folder)
-    assert checkpoint.newest_whole_step(folder / "checkpoint") == 0
+    found = checkpoint.newest(folder / "checkpoint")
+    assert found is not None and found.step == 0
     assert checkpoint.any_saved(folder / "checkpoint")
     shutil.rmtree(folder / "checkpoint")
     shutil.rmtree(start)
