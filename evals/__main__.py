@@ -22,8 +22,9 @@ from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
 from mtp.command_line import add_device, add_out, device_of, new_parser, out_of
 from mtp.errors import BadInput, choose, exit_cleanly
-from mtp.files import locked, must_be_writable, write_atomically
+from mtp.files import must_be_writable, write_atomically
 from mtp.hardware import device_name
+from mtp.locks import locked
 from mtp.records import commit, versions
 
 if TYPE_CHECKING:

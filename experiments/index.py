@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from mtp.errors import BadInput
-from mtp.files import locked, write_atomically
+from mtp.files import write_atomically
+from mtp.locks import locked
 
 HEADER = "run\tstudy\tscale\tarm"
 

@@ -16,8 +16,9 @@ from mtp.checkpoint import Saved
 from mtp.config import ModelConfig, TrainConfig
 from mtp.data.corpus import build
 from mtp.errors import BadInput
-from mtp.files import locked, write_atomically
+from mtp.files import write_atomically
 from mtp.hardware import default_device, device_name, dtype_of, free_memory
+from mtp.locks import locked
 from mtp.model import loading
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import from_dict

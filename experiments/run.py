@@ -19,7 +19,8 @@ from mtp.data.sources import SOURCES, open_source
 from mtp.errors import BadInput
 from mtp.hardware import default_device, expected_flops
 from mtp.model.sizes import flops_per_token
-from mtp.training.progress import is_trained
+from mtp.training.failures import clear_failure
+from mtp.training.progress import is_trained, read_status, write_status
 
 
 @dataclass
@@ -82,9 +83,19 @@ def look(study: Study, configs: list[TrainConfig], args: argparse.Namespace) -> 
             left.failed.append(f"{folder.name}: {text}")
         elif state != "finished":
             if state == "failed":
-                (folder / "status.json").unlink()
+                forgive(folder)
             left.todo.append(config)
     return left
+
+
+def forgive(folder: Path) -> None:
+    """Forget that a run has failed. If it has been trained, only its evaluations are left to do."""
+    if is_trained(folder):
+        steps = read_status(folder)["steps"]
+        write_status(folder, state="finished", step=steps, steps=steps)
+    else:
+        (folder / "status.json").unlink()
+    clear_failure(folder)
 
 
 def announce(study: Study, label: str, configs: list[TrainConfig], left: Left) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from experiments.results import Measure
 from mtp.command_line import default_precision
-from mtp.files import locked
+from mtp.locks import locked
 
 if TYPE_CHECKING:
     from mtp.data.corpus import Corpus

@@ -1,19 +1,17 @@
-"""Atomic writes, locks, checksums, and JSON from untrusted files. The project does each of these
-here and nowhere else."""
+"""Atomic writes, checksums, and JSON from untrusted files. The project does each of these here and
+nowhere else."""
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mtp.errors import BadInput
 
@@ -123,55 +121,3 @@ def write_atomically(file: Path, content: bytes) -> None:
         if error.errno in FULL:
             raise OSError(error.errno, error.strerror, str(file)) from None
         raise BadInput(f"{file} cannot be written: {error.strerror}") from None
-
-
-# --------------------------------------------------------------------------------------------------
-# locks
-
-
-@contextlib.contextmanager
-def locked(
-    file: Path, busy: str | None = None, waiting: Callable[[], None] | None = None
-) -> Iterator[None]:
-    """Hold the lock `file`; the system frees it when this process ends, however it ends.
-
-    If another process holds it, raises BadInput with the message `busy`; without a message, calls
-    `waiting` and then waits. Also raises BadInput if the file system has no locks.
-    """
-    with file.open("w") as stream:
-        if not _take(stream, file):
-            if busy is not None:
-                raise BadInput(busy)
-            if waiting is not None:
-                waiting()
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-def _take(stream: IO[str], file: Path) -> bool:
-    """Take the lock if it is free. Tries for a moment, since `is_locked` holds it for an instant
-    while it looks."""
-    for patience in (0.05, 0.1, 0.2, 0.4, 0.0):
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(patience)
-        except OSError as error:
-            raise BadInput(f"{file} cannot be locked: {error.strerror}") from None
-    return False
-
-
-def is_locked(file: Path) -> bool:
-    """Whether another process holds the lock `file`. Asks for a shared lock: a file opened for
-    reading can get one on NFS as well, and several processes can ask at once."""
-    try:
-        stream = file.open("r")
-    except OSError:  # nobody holds a file that does not exist
-        return False
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno in (errno.EAGAIN, errno.EACCES)
-    return False

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mtp.errors import BadInput
-from mtp.files import locked, parse_json
+from mtp.files import parse_json
+from mtp.locks import locked
 
 
 def header(file: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import NoReturn
 from experiments.launch import slurm_job
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
-from mtp.files import is_locked
+from mtp.locks import is_locked
 from mtp.overrides import to_json
 from mtp.training.failures import first_failure, mark_failed
 from mtp.training.progress import read_status

@@ -33,7 +33,8 @@ from mtp.data.sources import Source, open_source
 from mtp.data.spool import Spool
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer, from_name, load, names_a_path
 from mtp.errors import BadInput, exit_cleanly
-from mtp.files import FULL, atomic_folder, file_sha256, locked
+from mtp.files import FULL, atomic_folder, file_sha256
+from mtp.locks import locked
 
 FORMAT = 3  # version of the folder's format, which is part of its name
 BPE_SAMPLE = 20_000_000  # bytes of training text that a BPE is trained on

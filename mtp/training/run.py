@@ -19,7 +19,8 @@ from mtp.config import TrainConfig
 from mtp.data.corpus import Corpus, build
 from mtp.data.tokenizer import Tokenizer, load_if_any, same_tokenizer
 from mtp.errors import BadInput
-from mtp.files import locked, parse_json, write_atomically
+from mtp.files import parse_json, write_atomically
+from mtp.locks import locked
 from mtp.overrides import differences, execution, from_dict, same_run, to_json
 from mtp.training.failures import clear_failure, record_failure
 from mtp.training.rank import is_first_rank

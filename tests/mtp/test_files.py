@@ -1,8 +1,7 @@
-"""Atomic writes leave all of a file or nothing, and locks exclude each other."""
+"""Atomic writes leave all of a file or nothing."""
 
 import errno
 import os
-import threading
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -14,8 +13,6 @@ from mtp.errors import BadInput
 from mtp.files import (
     atomic_folder,
     atomic_path,
-    is_locked,
-    locked,
     must_be_writable,
     parse_json,
     write_atomically,
@@ -116,85 +113,6 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
     for impossible in (tmp_path, tmp_path / "file" / "below"):
         with pytest.raises(BadInput, match=f"{impossible} cannot be written"):
             must_be_writable(impossible)
-
-
-# --------------------------------------------------------------------------------------------------
-# locks
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever wants a lock does not pause between attempts."""
-    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_lock_is_held_by_one_and_freed_at_the_end(tmp_path: Path) -> None:
-    file = tmp_path / ".lock"
-    assert not is_locked(file)  # there is no such file
-    for _ in range(2):
-        with locked(file, "busy"):
-            assert is_locked(file)
-            with pytest.raises(BadInput, match="busy"), locked(file, "busy"):
-                pytest.fail("two hold the lock")
-            assert is_locked(file)
-        assert not is_locked(file)
-    with pytest.raises(RuntimeError), locked(file):
-        raise RuntimeError
-    assert not is_locked(file)
-
-
-def hold_until_killed(file: Path) -> None:
-    with locked(file):
-        file.with_name("held").touch()
-        threading.Event().wait()
-
-
-def test_the_lock_of_a_killed_process_is_free(tmp_path: Path, processes: ForkServerContext) -> None:
-    file = tmp_path / ".lock"
-    holder = processes.Process(target=hold_until_killed, args=(file,))
-    holder.start()
-    while not (tmp_path / "held").exists():
-        assert holder.is_alive()
-    assert is_locked(file)
-    holder.kill()
-    holder.join()
-    assert not is_locked(file)
-
-
-@pytest.mark.usefixtures("impatient")
-def test_a_lock_is_waited_for(tmp_path: Path) -> None:
-    file, order = tmp_path / ".lock", list[str]()
-    waits = threading.Event()
-
-    def waiting() -> None:
-        order.append("waits")
-        waits.set()
-
-    def second() -> None:
-        with locked(file, waiting=waiting):
-            order.append("has it")
-
-    thread = threading.Thread(target=second)
-    with locked(file):
-        thread.start()
-        assert waits.wait(10)
-        order.append("frees it")
-    thread.join()
-    assert order == ["waits", "frees it", "has it"]
-
-
-def test_a_file_system_without_locks_is_bad_input(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def flock(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(files.fcntl, "flock", flock)
-    message = r"\.lock cannot be locked: No locks available"
-    with pytest.raises(BadInput, match=message), locked(tmp_path / ".lock", "busy"):
-        pytest.fail("locked")
-    assert not is_locked(tmp_path / ".lock")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from evals.probes import speculation
-from experiments import results
+from experiments import jobs, results
 from experiments.jobs import read_status
 from experiments.launch import local
 from experiments.launch.base import Job
@@ -238,6 +238,7 @@ def test_a_failed_run_is_listed_and_left_until_it_is_retried_and_the_others_fini
     second = cli("run", *args)
     assert second.code == 2 and "no luck" in second.err and read_status(folder)["state"] == "failed"
     assert set(results.read(file).n) == {1, 4, 6, 8}
+    monkeypatch.setattr(jobs, "train", None)  # it has been trained
     third = cli("run", *args, "--retry")
     assert third.code == 0 and "5 runs, 4 finished" in third.out and "1 to run" in third.out
     assert set(results.read(file).n) == {1, 2, 4, 6, 8}

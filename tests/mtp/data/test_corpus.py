@@ -23,7 +23,7 @@ from mtp.data.corpus import Corpus, build, open_corpus
 from mtp.data.sources import Document
 from mtp.data.tokenizer import load
 from mtp.errors import BadInput
-from mtp.files import locked
+from mtp.locks import locked
 from tests.mtp.helpers import start_command
 
 WORDS = [f"word{i}" for i in range(400)]
