@@ -1,5 +1,5 @@
 """docs/first-day.md as a user would follow it: every command, in a clone, with nothing tracked
-changed."""
+changed. The runs are a tenth as long."""
 
 import os
 import re
@@ -54,6 +54,7 @@ def lived(clone: Path) -> str:
             if "experiments.evaluate" in line and not shutil.which("bwrap"):
                 continue  # programs need the sandbox
             command = line.replace(".venv/bin/python", sys.executable)
+            command = re.sub(r"(tokens=\d)e(\d)", lambda m: f"{m[1]}e{int(m[2]) - 1}", command)
             done = subprocess.run(
                 ["bash", "-c", command], cwd=clone, env=environment, capture_output=True, text=True
             )
@@ -99,5 +100,5 @@ def test_the_models_are_the_ones_asked_for(clone: Path, lived: str) -> None:
     )
     assert '"n": 1,' in (clone / "runs/tuned/config.json").read_text()
     (events,) = (clone / "runs" / "faster" / "tensorboard").iterdir()
-    assert events.stat().st_size > 1000 and not (clone / "runs/first/tensorboard").exists()
+    assert events.stat().st_size > 100 and not (clone / "runs/first/tensorboard").exists()
     assert (clone / "exported" / "model.safetensors").exists()

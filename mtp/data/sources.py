@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -158,10 +158,9 @@ def _stdlib() -> Source:
     root = Path(sysconfig.get_path("stdlib"))
 
     def documents() -> Iterator[Document]:
-        for file in _walk(root, skip=None):
-            folders = file.relative_to(root).parts[:-1]
-            outside = TESTS.union({"site-packages", "dist-packages"}).intersection(folders)
-            if file.suffix == ".py" and not outside:
+        outside = TESTS | {"site-packages", "dist-packages"}
+        for file in _walk(root, skip=None, ignored=outside):
+            if file.suffix == ".py":
                 yield Document(file.read_bytes(), code=True)
 
     version = f"{platform.python_implementation()} {platform.python_version()}"
@@ -373,15 +372,16 @@ def generator_options(source: str) -> tuple[str, dict[str, str]]:
     return module, options
 
 
-def _walk(path: Path, skip: Path | None) -> Iterator[Path]:
-    """The files in a folder, in a fixed order and without hidden ones; or the file itself."""
+def _walk(path: Path, skip: Path | None, ignored: Collection[str] = ()) -> Iterator[Path]:
+    """The files in a folder, in a fixed order, or the file itself. Leaves out hidden files, the
+    folder `skip`, and folders of the `ignored` names."""
     if path.is_file():
         yield path
         return
     for folder, folders, files in os.walk(path, onerror=_refuse):
         hidden = [name for name in folders if name.startswith(".")]
         outside = [name for name in folders if skip and (Path(folder) / name).resolve() == skip]
-        folders[:] = sorted(set(folders).difference(hidden, outside, ["__pycache__"]))
+        folders[:] = sorted(set(folders).difference(hidden, outside, ignored, ["__pycache__"]))
         for name in sorted(files):
             if not name.startswith(".") and (Path(folder) / name).is_file():
                 yield Path(folder) / name

@@ -1,14 +1,9 @@
 """Launchers: runs that are killed, interrupted, started twice or that fail, for real; and slots."""
 
-import contextlib
 import json
 import os
-import random
 import signal
-import sys
-import time
-from collections.abc import Callable, Iterator
-from multiprocessing.context import ForkServerContext
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,96 +26,19 @@ from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.overrides import to_json
 from tests.conftest import Cli, newest_step
+from tests.experiments.launch.helpers import (
+    Started,
+    folders,
+    steps_logged,
+    wait_for_step,
+    wait_until,
+)
 
 # Runs of `sweep-n`, each of some seconds: two of them, or one.
-LONG = ["--set=tokens=38_400", "--set=save_every=50", "--set=log_every=1"]  # 300 steps
+LONG = ["--set=tokens=19_200", "--set=save_every=30", "--set=log_every=1"]  # 150 steps
 LONG += ["--set=precision=float32", "--set=compile=off"]
 ONE = [*LONG, "--set=model.n=2"]
 TWO = [*LONG, "--set=model.head=parallel", "--set=model.extra_layers=0"]  # of sweep-heads
-
-
-def one_core() -> None:
-    """A single run would get all cores, and wait for the busiest."""
-    os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})
-
-
-def command(folder: Path, output: Path, study: str, args: tuple[str, ...]) -> None:
-    """`python -m experiments run`, in a forked process that leads a session of its own."""
-    os.setsid()
-    os.chdir(folder)
-    for number, suffix in ((1, ".out"), (2, ".err")):
-        os.dup2(os.open(output.with_suffix(suffix), os.O_WRONLY | os.O_CREAT), number)
-    if study == "sweep-n":
-        one_core()
-    from experiments.__main__ import main
-
-    sys.argv = ["experiments", "run", study, "--scale", "smoke", *args]
-    main()
-
-
-class Started:
-    """A command in the background, as a terminal starts it."""
-
-    def __init__(self, processes: ForkServerContext, output: Path, study: str, *args: str) -> None:
-        self.output = output
-        where = (Path.cwd(), output, study, args)
-        self.process = processes.Process(target=command, args=where)
-        self.process.start()
-        assert self.process.pid
-        self.pid = self.process.pid
-
-    def end(self) -> tuple[int | None, str, str]:
-        self.process.join(timeout=240)
-        out, err = (self.output.with_suffix(s).read_text() for s in (".out", ".err"))
-        return self.process.exitcode, out, err
-
-
-@pytest.fixture
-def start(
-    cli: Cli, processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Started]]:
-    """Starts commands in tmp_path and kills what they leave behind at the end."""
-    # Ignored if another test has started the server; then each command imports the last one itself.
-    processes.set_forkserver_preload(["mtp.train", "torch._dynamo", "experiments.__main__"])
-    outputs, started = tmp_path_factory.mktemp("outputs"), list[Started]()
-
-    def begin(study: str, *args: str) -> Started:
-        started.append(Started(processes, outputs / str(len(started)), study, *args))
-        return started[-1]
-
-    yield begin
-    for each in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(each.pid, signal.SIGKILL)
-        each.process.join()
-
-
-def folders() -> list[Path]:
-    return sorted(p for p in Path("runs").glob("*-s0-*") if p.is_dir())
-
-
-def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
-
-
-def wait_for_step(count: int = 1, step: int = 5) -> None:
-    """Until `count` runs have trained some steps."""
-
-    def at_work() -> bool:
-        return len(folders()) == count and all(
-            (f / "metrics.jsonl").exists() and (f / "metrics.jsonl").read_text().count("\n") > step
-            for f in folders()
-        )
-
-    wait_until(at_work)
-
-
-def steps_logged(folder: Path) -> list[int]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["step"] for line in lines]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -132,7 +50,7 @@ def test_a_run_whose_parent_is_killed_goes_on_is_not_started_twice_and_survives_
 ) -> None:
     args = ("sweep-n", "--scale", "smoke", *small, *ONE)
     parent = start("sweep-n", *small, *ONE)
-    wait_for_step(step=60)  # a checkpoint lies behind it
+    wait_for_step(step=40)  # a checkpoint lies behind it
     parent.process.kill()
     parent.process.join()
     (folder,) = folders()

@@ -1,28 +1,40 @@
-"""A two-run study on a real Slurm: one run is preempted, and ends with the same weights.
+"""Studies on a real Slurm: runs that are preempted or reach their time limit end with the weights
+of undisturbed ones.
 
 tests/experiments/launch/slurm/start.sh starts a one-node Slurm; without one these tests are
 skipped.
 """
 
+import json
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
 from experiments import results
 from experiments.jobs import read_status
-from experiments.launch.slurm import queued
+from experiments.launch.squeue import queued, read_job_ids
+from mtp.config import TrainConfig
+from mtp.overrides import from_dict
 from tests.conftest import Cli, newest_step
+from tests.experiments.launch.helpers import (
+    Started,
+    folders,
+    steps_logged,
+    wait_for_step,
+    wait_until,
+)
+from tests.mtp.training.helpers import on_ranks
 
 ROOT = Path(__file__).parents[3]
 # Two runs of sweep-heads, n=1 and n=4, of some seconds each.
 TWO = [
-    "model.head=parallel", "model.extra_layers=0", "tokens=51_200", "log_every=1",
+    "model.head=parallel", "model.extra_layers=0", "tokens=25_600", "log_every=1",
     "precision=float32", "compile=off",
 ]  # fmt: skip
 CPU = ["--slurm gpus=0", "--slurm cpus=1", "--slurm memory_gb=2", "--slurm hours=0.2"]
@@ -62,18 +74,11 @@ def cancel() -> Iterator[Callable[[Path], None]]:
         subprocess.run(["scancel", *jobs], check=False)
 
 
-def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < end, "nothing happened"
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-
-
 def weights(folder: Path) -> dict[str, bytes]:
     """The newest checkpoint's weights and optimizer, byte for byte."""
     newest = folder / "checkpoint" / f"step-{newest_step(folder / 'checkpoint'):08}"
-    return {f.name: f.read_bytes() for f in newest.glob("*.safetensors")}
+    files = [*newest.glob("*.safetensors"), *newest.glob("**/*.distcp")]
+    return {str(f.relative_to(newest)): f.read_bytes() for f in files}
 
 
 def test_a_preempted_member_of_an_array_ends_with_the_weights_of_an_undisturbed_run(
@@ -92,14 +97,10 @@ def test_a_preempted_member_of_an_array_ends_with_the_weights_of_an_undisturbed_
     command += ["SCALE=smoke", "LAUNCHER=slurm", f"ARGS={' '.join(arguments)}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def logged(folder: Path) -> int:
-        file = folder / "metrics.jsonl"
-        return file.read_text().count("\n") if file.exists() else 0
-
     def training() -> list[Path]:
-        return [f for f in runs.glob("parallel-n4-*") if logged(f) > 10]
+        return [f for f in runs.glob("parallel-n4-*") if len(steps_logged(f)) > 10]
 
-    wait_until(training, process)
+    wait_until(lambda: training() or process.poll() is not None)
     (folder,) = training()
     job = (folder / "slurm-job").read_text()
     assert re.fullmatch(r"\d+_[01]", job) and queued()[job] == "RUNNING"
@@ -107,11 +108,11 @@ def test_a_preempted_member_of_an_array_ends_with_the_weights_of_an_undisturbed_
     assert again.code == 0 and f"{folder.name}, " in again.out and "already under way" in again.out
 
     subprocess.run(["scontrol", "requeue", job], check=True)
-    wait_until(lambda: read_status(folder)["state"] == "interrupted", process)
+    wait_until(lambda: read_status(folder)["state"] == "interrupted")
     saved = int(str(read_status(folder)["step"]))
     assert 0 < saved == newest_step(folder / "checkpoint")
     result = cli("status", "sweep-heads", "--scale", "smoke", *sets, *places).out
-    assert re.search(rf"  queued, step {saved}/400\n +\S*{folder.name}\n", result)
+    assert re.search(rf"  queued, step {saved}/200\n +\S*{folder.name}\n", result)
 
     out, err = process.communicate(timeout=180)
     assert process.returncode == 0, (out, err)
@@ -131,6 +132,48 @@ def test_a_preempted_member_of_an_array_ends_with_the_weights_of_an_undisturbed_
     )
     for run in sorted(undisturbed.glob("parallel-*")):
         assert weights(run) and weights(run) == weights(runs / run.name), run.name
+
+
+RANKS = [  # one run on two ranks, 80 steps of a tenth of a second
+    "--set=model.n=2", "--set=tokens=10_240", "--set=log_every=1", "--set=precision=float32",
+    "--set=compile=off", "--slurm=tasks=2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("partition", ["main", "cancelled"])
+def test_two_ranks_that_an_urgent_job_preempts_end_with_the_weights_of_undisturbed_ones(
+    partition: str, start: Callable[..., Started], small: list[str], data: Path,
+    processes: ForkServerContext, cancel: Callable[[Path], None],
+) -> None:  # fmt: skip
+    """main requeues what is preempted; cancelled cancels it, and the launcher submits it again. In
+    main, the first job also meets its time limit: it leaves less than a run keeps for its last
+    save, so that the job stops after a step."""
+    cancel(Path("runs"))
+    options = [f"--slurm=partition={partition}", *RANKS, *(word for o in CPU for word in o.split())]
+    if partition == "main":
+        limit = "export SLURM_JOB_END_TIME=$(($(date +%s) + 25))"
+        options.append(f'--slurm=setup=test "$SLURM_RESTART_COUNT" || {limit}')
+    command = start("sweep-n", "--launcher=slurm", *options, *small, "--data", str(data))
+    wait_for_step(1, 10)
+    (folder,) = folders()
+    jobs = read_job_ids(folder)
+    urgent = ["sbatch", "--partition=urgent", "--ntasks=2", "--wrap", "sleep 1"]
+    subprocess.run([*urgent, "--output=/dev/null"], check=True, capture_output=True)
+    wait_until(lambda: read_status(folder)["state"] == "interrupted")
+    saved = int(str(read_status(folder)["step"]))
+    assert 10 < saved == newest_step(folder / "checkpoint") < 80
+
+    code, out, err = command.end()
+    assert code == 0 and "Traceback" not in err, (out, err)
+    again = "1 preempted, submitted again" in err
+    assert again == (partition == "cancelled") == (read_job_ids(folder) != jobs)
+    starts = sum(log.read_text().count("engine:") for log in Path("runs/logs").rglob("*.out"))
+    assert starts == (3 if partition == "main" else 2)
+    assert steps_logged(folder) == list(range(1, 81))
+
+    config = from_dict(TrainConfig, json.loads((folder / "config.json").read_text()))
+    assert on_ranks(processes, 2, [(config, Path("undisturbed"))], data) == [0, 0]
+    assert weights(folder) == weights(Path("undisturbed"))
 
 
 def test_slurm_toml_is_obeyed_and_a_refusal_is_one_line(
