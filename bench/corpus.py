@@ -90,7 +90,7 @@ def main() -> None:
         folder = Path(name)
         megabytes = write_texts(folder, 0.3 if args.quick else args.seconds / 4, args.quick)
         rounds = 1 if args.quick else 2
-        for count in sorted({1, min(2, cores())}):
+        for count in [1] if args.quick else sorted({1, min(2, cores())}):
             where = f"{count} core{'s' * (count > 1)}"
             times = {
                 case: min(seconds(case, folder, count) for _ in range(rounds))

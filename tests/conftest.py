@@ -109,9 +109,9 @@ def make_config(texts: Path) -> Callable[..., TrainConfig]:
 
 @pytest.fixture(scope="session")
 def processes() -> ForkServerContext:
-    """multiprocessing whose children start with mtp.train imported, in a few milliseconds."""
+    """multiprocessing whose children start with the trainer imported, in a few milliseconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["mtp.train", "torch._dynamo"])  # AdamW imports the latter
+    context.set_forkserver_preload(["mtp.training.trainer", "torch._dynamo"])  # AdamW imports it
     return context
 
 
