@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from mtp.model.model import MultiTokenTransformer
 
 
-LIMIT = {"gpu": 4_000_000, "paper": 4_000_000}  # tokens by scale; elsewhere all
+LIMIT = {"smoke": 10_000, "gpu": 4_000_000, "paper": 4_000_000}  # tokens by scale; elsewhere all
 
 
 def likelihood(
     model: MultiTokenTransformer, corpus: Corpus, scale: str, keep: Path | None = None
 ) -> list[Measure]:
-    """Loss and accuracy per head, and bits per byte, on the validation split, at the larger scales
+    """Loss and accuracy per head, and bits per byte, on the validation split, at most scales
     on its first documents. `keep` is a file for the sums so far."""
     from evals.probes import held_out
 

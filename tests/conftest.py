@@ -40,6 +40,21 @@ BENCHMARK_DATA = Path(
     os.environ.get("BENCHMARK_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
 
+# Files of tests that take a minute or more, longest first. They begin first, so that none of them
+# is left for a single worker at the end; those of Slurm mostly wait.
+LONG = (
+    "experiments/launch/test_slurm.py", "test_first_day.py", "bench/test_bench.py",
+    "experiments/launch/test_launch.py", "experiments/test_study.py",
+    "mtp/training/test_distributed.py", "experiments/studies/test_synthetic_studies.py",
+    "evals/sandbox/test_sandbox.py", "experiments/test_figures.py", "mtp/decoding/test_generate.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path, len(LONG)))  # stable
+
+
 # Lines in the formats of MBPP and GSM8K, with contents of our own.
 MBPP_LINES: list[dict[str, Any]] = [
     {

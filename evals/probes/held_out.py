@@ -59,7 +59,7 @@ class HeldOut:
 def measure(
     model: MultiTokenTransformer,
     corpus: Corpus,
-    batch: int = 16,
+    batch: int = 0,
     limit: int | None = None,
     keep: Path | None = None,
 ) -> HeldOut:
@@ -67,7 +67,8 @@ def measure(
     the split is cut into windows of that length. Of pairs (mtp/data/pairs.py), only completions are
     scored.
 
-    batch  windows at once, at most; fewer if they have more than BATCH_TOKENS tokens
+    batch  windows at once; 0: 16, or more if they are short; fewer if they have more than
+           BATCH_TOKENS tokens
     limit  stop at the first end of a document (of pairs, of a record) at or after so many tokens
     keep   a file for the sums so far. If it holds those of a measurement of the same weights and
            text that was killed, this one goes on from there. It is removed at the end.
@@ -85,7 +86,8 @@ def measure(
     config, split = model.config, corpus.validation
     weight = model.embedding.weight
     tokens, text_bytes = extent(split, corpus.tokenizer, limit)
-    rows = max(1, min(batch, BATCH_TOKENS // config.context))
+    rows = batch or max(16, 4096 // config.context)
+    rows = max(1, min(rows, BATCH_TOKENS // config.context))
     batches = evaluation_batches(split, rows, config.context, config.n, tokens)
     sums, done, begin = torch.zeros(3, config.n, dtype=torch.float64), 0, time.monotonic()
     partial = Partial(keep, f"{corpus.folder.name} {tokens} {rows} {config} {weight.dtype}")
