@@ -133,7 +133,7 @@ bench-cli: setup  ## how soon commands answer, and plan, status and rows of 500 
 
 test: setup  ## the test suite, with all extras
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,data,llama,bench,lm-eval,wandb,trackio]'
-	$(PY) -m pytest -n auto --dist loadfile
+	$(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 gpu-check: setup  ## ten minutes on one GPU: speed, memory and decoding, each beside its target
 	$(PY) -m bench.gpu_check $(ARGS)

@@ -27,6 +27,7 @@ import signal
 import sys
 from _json import encode_basestring_ascii as quoted  # pyright: ignore
 from _sitebuiltins import Quitter
+from _sitebuiltins import _Helper as Helper
 from _socket import CMSG_SPACE, socket
 from contextlib import suppress
 from typing import Any
@@ -44,7 +45,8 @@ exec(code, {"__name__": "inside", "settings": settings})
 """
 PRELOADED = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "typing")
 NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 1 << 27, 1 << 28, 1 << 29, 1 << 30
-NOSUID, NODEV = 2, 4
+NOSUID, NODEV, NOEXEC = 2, 4, 8
+INODES = 4096  # of each of a program's two folders in memory: each takes a kilobyte of the kernel's
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -120,31 +122,52 @@ def kill_children() -> None:
 
 
 def restrict(kind: str, settings: dict[str, Any]) -> None:
-    """Give up what this process may do. Root becomes user `uid`, since RLIMIT_NPROC does not bind
-    root."""
+    """Give up what this process may do. It becomes a user of its own, because some things belong to
+    users: root takes the number `uid`, and others a user namespace."""
     if kind != "limits":
         checked(libc.unshare(NEWIPC | NEWNS))
     if kind == "bubblewrap":
-        options = f"size={settings['file']},mode=1777".encode()
-        checked(libc.mount(b"none", settings["folder"].encode(), b"tmpfs", NOSUID | NODEV, options))
+        options = f"size={settings['file']},nr_inodes={INODES},mode=1777".encode()
+        for folder in (settings["folder"].encode(), b"/dev/shm"):
+            checked(libc.mount(b"none", folder, b"tmpfs", NOSUID | NODEV, options))
+        # It is for /dev/stdin and the like. Where it cannot be mounted (in some containers, before
+        # Linux 5.8), programs do without.
+        if libc.mount(b"proc", b"/proc", b"proc", NOSUID | NODEV | NOEXEC, b"subset=pid"):
+            checked(libc.mount(b"none", b"/proc", b"tmpfs", NOSUID | NODEV | NOEXEC, b"size=4096"))
     os.chdir(settings["folder"])
     if kind == "bubblewrap" and os.getuid() == 0:
         os.setgroups([])
         os.setresgid(*[settings["uid"]] * 3)
         os.setresuid(*[settings["uid"]] * 3)
+    elif kind != "limits":
+        checked(libc.unshare(NEWUSER))
     if kind != "limits":
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
         checked(libc.capset(header, (ctypes.c_uint32 * 6)()))  # no capabilities at all
     die_with_parent()  # forgotten when the user changes
+    if settings["filter"]:
+        apply_filter(settings["filter"])
     for name, value in (
         ("CPU", settings["cpu"]),
-        ("AS", settings["memory"]),
+        ("AS", 2 * settings["memory"]),  # a stack of the largest size, say, that is never filled
         ("NPROC", settings["processes"]),
         ("FSIZE", settings["file"]),
         ("NOFILE", 256),
         ("CORE", 0),
     ):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+
+class FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def apply_filter(instructions: bytes) -> None:
+    """Let the kernel refuse system calls, of this process and all it starts, for good
+    (evals/sandbox/syscalls.py)."""
+    filter = FilterProgram(len(instructions) // 8, instructions)
+    checked(libc.prctl(38, 1, 0, 0, 0))  # PR_SET_NO_NEW_PRIVS, without which root alone may
+    checked(libc.prctl(22, 2, ctypes.byref(filter), 0, 0))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 
 
 def receive(fd: int) -> Any:
@@ -266,6 +289,7 @@ def serve(settings: dict[str, Any]) -> None:
     module = type(sys)("solution")
     sys.modules["solution"] = module  # dataclasses and typing look a class's module up there
     space = module.__dict__
+    space["__file__"] = "program.py"
 
     def perform(request: Any) -> str:
         what, *rest = request
@@ -308,6 +332,7 @@ def serve(settings: dict[str, Any]) -> None:
 def script(settings: dict[str, Any]) -> None:
     """Run the program as a script that reads the rest of stdin and writes to stdout."""
     module = sys.modules["__main__"] = type(sys)("__main__")
+    module.__file__ = "program.py"
     sys.argv = ["program.py"]
     exec(compile(settings["program"], "<program>", "exec", dont_inherit=True), module.__dict__)
 
@@ -315,8 +340,9 @@ def script(settings: dict[str, Any]) -> None:
 def main(kind: str) -> None:
     for name in PRELOADED:  # what most programs import; more would make each fork slower
         __import__(name)
-    for name in ("exit", "quit"):  # `site` would have made them
+    for name in ("exit", "quit"):  # `site` would have made these
         setattr(builtins, name, Quitter(name, "Ctrl-D"))
+    builtins.help = Helper()  # pyright: ignore[reportAttributeAccessIssue]
     gc.collect()
     gc.freeze()  # so that collections after a fork do not copy all of it
     keep(kind)

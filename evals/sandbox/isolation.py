@@ -1,13 +1,15 @@
 """The walls around programs: bubblewrap, or what is left without it.
 
 bubblewrap   own namespaces of users, processes, network, IPC and host name; of files the Python
-             that runs it and the system's libraries, read-only, /dev/null, and an empty scratch
-             folder in memory; no /proc. All of it dies with whoever started it.
+             that runs it, the system's libraries and time zones, read-only, the devices that only
+             give zeros or chance, and an empty scratch folder and /dev/shm in memory; of /proc its
+             own processes. All of it dies with whoever started it.
 namespaces   own processes, network and IPC, but all files of the user
 limits       nothing but resource limits: it can do what the user can
 
-Within these each program gets a process, and but for the last kind namespaces, of its own
-(evals/sandbox/inside.py). Standard library only, as evals/sandbox/judge.py is.
+Within these each program gets a process, a filter of system calls (evals/sandbox/syscalls.py) and,
+but for the last kind, namespaces of its own (evals/sandbox/inside.py). Standard library only, as
+evals/sandbox/judge.py is.
 """
 
 import os
@@ -19,6 +21,7 @@ from pathlib import Path
 
 KINDS = ("bubblewrap", "namespaces", "limits")
 SCRATCH = "/tmp"  # the folder of a program in bubblewrap
+DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Walls:
 def candidates() -> Iterator[Walls]:
     """The walls that may work here, the best first."""
     if tool := shutil.which("bwrap"):
-        yield _bubblewrap(tool)
+        yield _bubblewrap(tool, ["--proc", "/proc"])
+        yield _bubblewrap(tool, _folder("/proc"))  # in a container that hides parts of /proc
     for kind in KINDS[1:]:
         yield Walls(kind, (), _python())
 
@@ -45,9 +49,11 @@ def command(walls: Walls, bootstrap: str) -> list[str]:
 
 def environment(walls: Walls) -> dict[str, str]:
     """The whole environment of a program. It has one malloc arena, since each new one would take 64
-    MB of RLIMIT_AS, and a fixed hash seed, so that no verdict depends on the order of a set."""
+    MB of RLIMIT_AS, a fixed hash seed, so that no verdict depends on the order of a set, and
+    integers of any length, as when the benchmarks were made."""
     own = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": SCRATCH, "MALLOC_ARENA_MAX": "1"}
     own |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    own |= {"PYTHONINTMAXSTRDIGITS": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     bare = walls.kind != "bubblewrap"
     return own | {
         "LD_LIBRARY_PATH": str(Path(_python()).parents[1] / "lib") if bare else "/python/lib"
@@ -65,8 +71,11 @@ def _folder(path: str) -> list[str]:
     return ["--perms", "0755", "--dir", path]
 
 
-def _bubblewrap(tool: str) -> Walls:
-    """A user namespace, except for root, who needs none. The capabilities are for making each
+def _bubblewrap(tool: str, proc: list[str]) -> Walls:
+    """proc: options for the folder /proc. The kernel lets a user namespace mount a program's own
+    only where another is in sight.
+
+    A user namespace, except for root, who needs none. The capabilities are for making each
     program's own namespaces and, of root, for making it another user and killing it; programs have
     none."""
     spaces = [
@@ -84,8 +93,9 @@ def _bubblewrap(tool: str) -> Walls:
         spaces.append("--unshare-user")
     for right in rights:
         spaces += ["--cap-add", right]
-    files = [*_folder("/python"), *_folder("/python/bin")]
-    for folder in ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64"):
+    files = [*_folder("/python"), *_folder("/python/bin"), *_folder("/usr"), *_folder("/usr/share")]
+    system = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64")
+    for folder in (*system, "/usr/share/zoneinfo"):
         if os.path.islink(folder):
             files += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
@@ -99,8 +109,12 @@ def _bubblewrap(tool: str) -> Walls:
     if (home / packages).is_dir():  # not even to be read
         files += ["--tmpfs", f"/python/{packages}"]
     inside = f"/python/bin/{python.name}"
-    files += ["--ro-bind", str(python), inside, *_folder("/dev")]
-    files += ["--dev-bind", "/dev/null", "/dev/null"]
+    files += ["--ro-bind", str(python), inside, *_folder("/dev"), *_folder("/dev/shm")]
+    for device in DEVICES:
+        files += ["--dev-bind-try", f"/dev/{device}", f"/dev/{device}"]
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        files += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
+    files += ["--symlink", "/proc/self/fd", "/dev/fd", *proc]
     files += [*_folder(SCRATCH), "--remount-ro", "/"]
     ends = ["--die-with-parent", "--new-session"]
     return Walls("bubblewrap", (tool, *spaces, *ends, *files, "--"), inside)

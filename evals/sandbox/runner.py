@@ -58,6 +58,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evals.sandbox import isolation
+from evals.sandbox.watch import Watch
 from mtp.errors import BadInput, choose
 
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from evals.sandbox.judge import main; main()"
@@ -68,19 +69,20 @@ class Limits:
     """Of one program; of a script, in each case.
 
     cpu        seconds of CPU time of each of its processes
-    wall       seconds; more than `cpu`, so that a busy machine does not make a program fail
-    memory     bytes of address space of each of its processes, and of memory that all map together
+    wall       seconds, without those for which it was ready to run and the machine was busy
+    memory     bytes that all its processes hold together; each may map twice as many
     processes  of them, and threads, at once: a ThreadPoolExecutor makes up to 32
-    file       bytes of each file, and of all in the scratch folder
-    output     bytes a script prints, or a function returns (as JSON)
+    file       bytes of each file, and of all in each of its folders, /tmp and /dev/shm
+    output     bytes a script prints, or a function returns (as JSON); of a script also twice as
+               many as it should print
     """
 
     cpu: int = 5
     wall: float = 10.0
     memory: int = 1 << 30
-    processes: int = 36
+    processes: int = 72
     file: int = 16 << 20
-    output: int = 8 << 20
+    output: int = 32 << 20
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -91,24 +93,28 @@ class Limits:
 @dataclass(frozen=True)
 class FunctionJob:
     """program: defines `names`, all that the tests take from it, be they also built-in. setup:
-    trusted code for the tests, run before them. tests: fail by raising anything."""
+    trusted code for the tests, run before them. tests: fail by raising anything. reference: a
+    program that passes; one that times out gets another try with three times its time."""
 
     program: str
     tests: str
     names: tuple[str, ...]
     setup: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True)
 class ScriptJob:
-    """cases: what the program reads, and what it must print: the same words, wherever lines end,
-    in capitals or not, numbers within 1e-5 of each other, as CodeContests' own tester has it (but
-    whole numbers exactly, however long). It must exit with 0. The first case it fails is the last.
-    cpu: seconds of CPU time of each case, and twice as much wall clock; None: as in the limits."""
+    """cases: what the program reads, and what it must print. The first case it fails is the last.
+    rule: how output is compared, one of evals.sandbox.compare.RULES. cpu: seconds of CPU time of
+    each case, and twice as much wall clock; None: as in the limits. reference: as of
+    FunctionJob."""
 
     program: str
     cases: tuple[tuple[str, str], ...]
+    rule: str = "codecontests"
     cpu: int | None = None
+    reference: str = ""
 
 
 Job = FunctionJob | ScriptJob
@@ -184,14 +190,20 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
     done: dict[int, Result] = {}
     taken = given = 0
     waiting: Job | None = None
+
+    def at_work() -> list[int]:
+        return [judge.process.pid for judge in list(judges) if judge.busy is not None]
+
+    watch = Watch(limits.memory, walls.kind, at_work)
     try:
-        with selectors.DefaultSelector() as selector:
+        with watch, selectors.DefaultSelector() as selector:
             selector.register(judge.out, selectors.EVENT_READ, judge)
             while True:
                 while taken - given < 16 * workers:
                     if (waiting := waiting or next(jobs, None)) is None:
                         break
                     if free := next((judge for judge in judges if judge.busy is None), None):
+                        watch.exceeded.discard(free.process.pid)
                         free.give(taken, waiting)
                         taken, waiting = taken + 1, None
                         continue
@@ -204,6 +216,9 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
                 for key, _ in selector.select():
                     judge = key.data
                     if result := judge.take():
+                        if judge.process.pid in watch.exceeded and not result.passed:
+                            held = f"its processes held more than {limits.memory >> 20} MiB"
+                            result = Result("out of memory", held, result.seconds)
                         done[judge.last] = result
                     if judge.gone:
                         selector.unregister(judge.out)
@@ -224,11 +239,14 @@ class _Judge:
         self.limits, self.walls = limits, walls
         root = Path(__file__).parents[2]
         bare = walls.kind != "bubblewrap"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        environment |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}  # as the programs have it
         self.scratch = tempfile.mkdtemp(prefix="programs-") if bare else None
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _START, str(root)],
+            [sys.executable, "-s", "-S", "-P", "-c", _START, str(root)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=environment,
             start_new_session=True,  # Ctrl-C is for the supervisor alone
         )
         assert self.process.stdin and self.process.stdout
@@ -263,7 +281,7 @@ class _Judge:
             if self.busy == -1:
                 raise RuntimeError("a judge ended before its first program")
             self.busy = None
-            if self.process.wait() == -signal.SIGALRM:
+            if self.process.wait() in (-signal.SIGPROF, -signal.SIGALRM):
                 return Result("timed out", "the tests did not come to an end on its answers", nan)
             return Result("tampered", "the judge was killed", nan)
         if not self.rest.endswith(b"\n"):

@@ -84,6 +84,14 @@ class ProgramObject:
     __hash__ = object.__hash__
 
 
+def line_of(text: str, most: int = 300) -> str:
+    """A text that a program may have chosen, as one line to print: without control characters, and
+    of `most` characters."""
+    text = text[: 8 * most].encode(errors="replace").decode()
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 STOP = object()  # what "next" gives at the end
 _MADE: dict[str, Callable[..., Any]] = {
     "list": list,

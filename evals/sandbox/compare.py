@@ -1,0 +1,95 @@
+"""Whether a script's output is what a benchmark expects, by the rules of its authors.
+
+codecontests  words, wherever lines end, in capitals or not; numbers within 1e-5 of each other. As
+              the tester that belongs to CodeContests does (Li et al. 2022; google-deepmind/
+              code_contests, execution/tester_sandboxer.cc). We compare whole numbers exactly,
+              however long: its floats skip some. The program must exit with 0.
+apps          lines of words, capitals included, with blanks around lines and empty lines at the end
+              left out; numbers are the same if numpy's allclose says so at its defaults, or if they
+              are when rounded to three decimals. As APPS's tester does (Hendrycks et al. 2021;
+              hendrycks/apps, eval/testing_util.py), which also passes the same words in another
+              order or number. We do not. How the program exits does not count.
+
+Standard library only, as evals/sandbox/judge.py is.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+
+
+def near(word: str, expected: str) -> bool:
+    """Whether two words are the same by CodeContests' rules. Whole numbers, in whatever form, are
+    compared exactly, and not as floats."""
+    if word.lower() == expected.lower():
+        return True
+    found = _numbers(word, expected)
+    if found is None:
+        return False
+    a, b = found
+    with suppress(ArithmeticError):
+        if a == a.to_integral_value() and b == b.to_integral_value():
+            return a == b
+        return abs(a - b) < Decimal("1e-5")
+    return False
+
+
+def close(word: str, expected: str) -> bool:
+    """Whether two words are the same by the rules of APPS."""
+    if word == expected:
+        return True
+    found = _numbers(word, expected)
+    if found is None:
+        return False
+    a, b = found
+    with suppress(ArithmeticError):
+        if abs(a - b) <= Decimal("1e-8") + Decimal("1e-5") * abs(b):
+            return True
+        return round(a, 3) == round(b, 3)
+    return False
+
+
+def _numbers(word: str, expected: str) -> tuple[Decimal, Decimal] | None:
+    """Both as numbers, if both are finite ones; "1_0" is a number in Python alone."""
+    if "_" in word or not word.isascii():
+        return None
+    with suppress(ArithmeticError):
+        a, b = Decimal(word), Decimal(expected)
+        if a.is_finite() and b.is_finite():
+            return a, b
+    return None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """same: compares two words. lines: whether it matters where they end. exit: whether the program
+    must exit with 0."""
+
+    same: Callable[[str, str], bool]
+    lines: bool
+    exit: bool
+
+
+RULES = {"codecontests": Rule(near, lines=False, exit=True), "apps": Rule(close, True, exit=False)}
+
+
+def difference(output: str, expected: str, rule: Rule) -> str:
+    """In what an output differs from the expected one, in a line; "" if it does not."""
+    if not rule.lines:
+        return _in_words(output.split(), expected.split(), rule, "")
+    got, wanted = ([line.split() for line in text.splitlines()] for text in (output, expected))
+    for lines in (got, wanted):
+        while lines and not lines[-1]:
+            lines.pop()
+    for number, (a, b) in enumerate(zip(got, wanted, strict=False), 1):
+        if found := _in_words(a, b, rule, f" of line {number}"):
+            return found
+    return "" if len(got) == len(wanted) else f"{len(got)} lines instead of {len(wanted)}"
+
+
+def _in_words(got: list[str], wanted: list[str], rule: Rule, where: str) -> str:
+    for number, (a, b) in enumerate(zip(got, wanted, strict=False), 1):
+        if not rule.same(a, b):
+            return f"word {number}{where} is {a[:80]!r} instead of {b[:80]!r}"
+    return "" if len(got) == len(wanted) else f"{len(got)} words{where} instead of {len(wanted)}"

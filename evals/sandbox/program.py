@@ -1,0 +1,289 @@
+"""A program behind walls, as the judge sees it: it starts, is asked, prints, and ends.
+
+`Sandbox` is the process inside the walls that forks programs (evals/sandbox/inside.py); `Program`
+is one of them. Nothing here waits for a program without an eye on its time. Its memory is watched
+by the supervisor (evals/sandbox/runner.py), since the judge may be busy with an answer.
+
+Standard library only, as evals/sandbox/judge.py is.
+"""
+
+import itertools
+import marshal
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from evals.sandbox import inside, isolation, processes, syscalls, values
+from evals.sandbox.values import Verdict
+
+START = 10.0  # seconds that a program may take to start, on a machine that is busy
+PATIENCE = 4  # how many times its wall-clock limit a program may take, waiting for cores included
+PROGRAMS = itertools.count()
+# What each request may be answered with, beside "error".
+KINDS = {"run": ("names",), "next": ("value", "stop")}
+
+
+class Gone(BaseException):
+    """The supervisor is gone."""
+
+
+class Broken(Exception):
+    """The walls do not work, which is no program's verdict."""
+
+
+class Sandbox:
+    """The process inside the walls that forks programs (evals/sandbox/inside.py). scratch: the
+    folder for their files; None in bubblewrap, which has its own."""
+
+    def __init__(self, walls: isolation.Walls, scratch: str | None) -> None:
+        self.walls, self.scratch = walls, scratch
+        ours, theirs = socket.socketpair()
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
+            isolation.command(walls, inside.BOOTSTRAP),
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=isolation.environment(walls),
+        )
+        theirs.close()
+        self.control = ours
+        source = Path(inside.__file__).read_text()
+        code = compile(source, "<inside>", "exec", dont_inherit=True)
+        with suppress(BrokenPipeError):  # `broken` will tell
+            ours.sendall(framed(marshal.dumps(walls.kind)) + framed(marshal.dumps(code)))
+
+    def broken(self, reason: str) -> NoReturn:
+        """Raise Broken with the last message of the walls."""
+        assert self.process.stderr
+        self.process.kill()
+        lines = self.process.stderr.read().decode(errors="replace").strip().splitlines()
+        raise Broken(f"{self.walls.kind} does not work here: {lines[-1] if lines else reason}")
+
+    def wait(self, fds: list[int], seconds: float, writable: tuple[int, ...] = ()) -> set[int]:
+        """Those that are ready within so many seconds. Raises Gone if the supervisor is gone, which
+        sends nothing while a job is under way."""
+        readable, written, _ = select.select([0, *fds], writable, [], max(0, seconds))
+        if 0 in readable:
+            raise Gone
+        return {*readable, *written}
+
+    def again(self) -> "Sandbox":
+        """A new sandbox in its place."""
+        self.close()
+        return Sandbox(self.walls, self.scratch)
+
+    def close(self) -> None:
+        self.control.close()  # the keeper leaves, and so does bwrap
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
+        self.process.kill()
+
+
+def framed(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+class Program:
+    """A program that has started. `job` and `limits` are as evals/sandbox/runner.py sends them."""
+
+    def __init__(self, sandbox: Sandbox, job: dict, limits: dict) -> None:
+        self.sandbox, self.limits, self.count = sandbox, limits, 0
+        self.final: Verdict | None = None
+        self.cpu = 0.0  # seconds that it has used, once it has ended
+        self.folder = tempfile.mkdtemp(dir=sandbox.scratch) if sandbox.scratch else None
+        into, self.into = os.pipe()
+        self.out, out = os.pipe()
+        self.errors, errors = os.pipe()
+        for fd in (into, out, errors):
+            os.fchmod(fd, 0o666)  # a program, another user, may open them as /dev/stdin
+        self.status, status = socket.socketpair()
+        with suppress(BrokenPipeError):  # `broken` will tell
+            socket.send_fds(sandbox.control, [b"x"], [into, out, errors, status.fileno()])
+        status.close()
+        for fd in (into, out, errors):
+            os.close(fd)
+        settings = {
+            "functions": "tests" in job,
+            "program": job["program"],
+            "folder": self.folder or isolation.SCRATCH,
+            # 8 bits count a judge's programs: none has the user of another that still ends
+            "uid": 1 << 30 | os.getpid() << 8 | next(PROGRAMS) % 256,
+            "filter": syscalls.program(),
+            **{name: limits[name] for name in ("cpu", "memory", "processes", "file")},
+        }
+        os.set_blocking(self.into, False)
+        self.begin, self.wall = time.monotonic(), START
+        sign = b""
+        with suppress(BrokenPipeError):
+            if self.send(framed(marshal.dumps(settings))) and self.ready([self.errors]):
+                sign = os.read(self.errors, 1)
+        if sign != b"\n":
+            sandbox.broken("no program starts")
+        self.begin, self.wall = time.monotonic(), limits["wall"]
+
+    def ready(self, fds: list[int], writable: tuple[int, ...] = ()) -> set[int]:
+        """Those that are ready, of which there is one unless the program's time is over. Its time
+        stands still while it waits for a core, so that a verdict does not depend on what else the
+        machine does."""
+        waited = 0.0
+        while True:
+            left = self.begin + self.wall + waited - time.monotonic()
+            if found := self.sandbox.wait(fds, left, writable):
+                return found
+            pids = processes.programs(os.getpid(), self.sandbox.walls.kind, processes.tree())
+            more = min(processes.waited(pids), (PATIENCE - 1) * self.wall)
+            if more <= waited + 0.05 * self.wall:  # it had the cores, or was asleep
+                return set()
+            waited = more
+
+    def send(self, data: bytes) -> bool:
+        """Write all of it to the program; False if its time is over before it has read it. Raises
+        BrokenPipeError if it does not read."""
+        left = memoryview(data)
+        while left:
+            if not self.ready([], (self.into,)):
+                return False
+            with suppress(BlockingIOError):
+                left = left[os.write(self.into, left[: 1 << 20]) :]
+        return True
+
+    def write(self, data: bytes) -> None:
+        try:
+            if not self.send(framed(data)):
+                self.end("timed out", f"it did not read an argument within {self.wall:g} s")
+        except BrokenPipeError:
+            self.ended()
+
+    def close(self) -> None:
+        """Kill it and remove its folder."""
+        for fd in filter(None, (self.into, self.out, self.errors)):
+            os.close(fd)
+        if self.folder:
+            self.status.shutdown(socket.SHUT_WR)
+            while self.status.recv(100):  # until the keeper is through with it
+                pass
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.status.close()
+
+    def finish(self) -> float:
+        """Let it leave, now that nothing more is asked of it; returns its seconds of CPU time."""
+        if self.into:
+            os.close(self.into)
+            self.into = 0
+        self.verdict_of_exit()
+        return self.cpu
+
+    def read(self, count: int) -> bytes:
+        """So many bytes of the program's answers, before the deadline."""
+        got = bytearray()
+        while len(got) < count:
+            if not self.ready([self.out]):
+                self.end("timed out", f"no answer within {self.wall:g} s")
+            got += os.read(self.out, min(count - len(got), 1 << 20)) or self.ended()
+        return bytes(got)
+
+    def speaks(self) -> bool:
+        """Whether it has written something, or left, by now."""
+        return bool(self.sandbox.wait([self.out], 0))
+
+    def ask(self, what: str, *rest: Any) -> Any:
+        """Send a request and wait for its answer: a decoded value, or `values.STOP`. Raises Verdict
+        if there will be no answer."""
+        if self.speaks():
+            self.end("tampered", "an answer came before it was asked for")
+        packed = [item if isinstance(item, str) else values.pack(item) for item in rest]
+        self.write(marshal.dumps((what, *packed)))
+        size = int.from_bytes(self.read(4), "big")
+        if size > self.limits["output"]:
+            self.end("failed", f"an answer of {size} bytes; {self.limits['output']} may be")
+        try:
+            number, how, value, changed = values.parse(self.read(size))
+            if number != self.count:
+                raise ValueError("an answer to another request")
+            self.count += 1
+            if how not in (*KINDS.get(what, ("value",)), "error"):
+                raise ValueError(f"{how} in answer to {what}")
+            if how == "error":
+                kind, message = map(str, value)
+                verdict = "out of memory" if kind == "MemoryError" else "failed"
+                self.end(verdict, f"{kind}: {message}" if message else kind)
+            if how == "names":
+                found = {name: values.decode(item, self) for name, item in value}
+                if not found.keys() <= {*rest[0]}:
+                    raise ValueError("names that were not asked for")
+                return found
+            if how == "stop":
+                return values.STOP
+            if changed is not None:
+                _, args, kwargs = rest
+                given = (*args, *kwargs.values())
+                for old, new in zip(given, values.decode(changed, self), strict=True):
+                    values.update(old, new)
+            return values.decode(value, self)
+        except RecursionError:
+            self.end("failed", "an answer nested too deep")
+        except (ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:
+            self.end("tampered", f"an answer that the harness does not give ({error})")
+
+    def end(self, verdict: str, reason: str) -> NoReturn:
+        self.final = self.final or Verdict(verdict, reason)
+        raise self.final
+
+    def ended(self) -> NoReturn:
+        """Raise the verdict on a program that is gone or has closed its descriptors."""
+        found = self.verdict_of_exit() or Verdict("failed", "it left before the tests were through")
+        self.end(found.verdict, found.reason)
+
+    def verdict_of_exit(self, stderr: str = "") -> Verdict | None:
+        """The verdict that follows from how it ended; `stderr` is the end of stderr. None if it
+        exited with 0."""
+        if not self.ready([self.status.fileno()]):
+            return Verdict("timed out", f"still running after {self.wall:g} s")
+        try:
+            status, self.cpu = marshal.loads(self.status.recv(100))
+        except (EOFError, ConnectionError):  # only possible without bubblewrap
+            return Verdict("tampered", "its keeper was killed")
+        code = os.waitstatus_to_exitcode(status)
+        # The limit is held against ticks, of which a machine that is busy may count too many.
+        if code == -signal.SIGKILL and self.cpu > 0.5 * self.limits["cpu"]:
+            return Verdict("timed out", f"used {self.limits['cpu']} s of CPU time")
+        if code < 0:
+            return Verdict("crashed", signal.strsignal(-code) or f"signal {-code}")
+        last = stderr.strip().splitlines()[-1][:300] if stderr.strip() else ""
+        if last.startswith("MemoryError"):
+            return Verdict("out of memory", last)
+        return Verdict("failed", last or f"exit code {code}") if code else None
+
+    def converse(self, text: bytes, most: int) -> tuple[bytes, str]:
+        """Write to stdin and read all of stdout, of `most` bytes, and the end of stderr."""
+        out, stderr, unread, left = bytearray(), b"", [self.out, self.errors], memoryview(text)
+        while unread:
+            if not left and self.into:
+                os.close(self.into)
+                self.into = 0
+            ready = self.ready(unread, (self.into,) if self.into else ())
+            if not ready:
+                self.end("timed out", f"still running after {self.wall:g} s")
+            if self.into in ready:
+                try:
+                    left = left[os.write(self.into, left[: 1 << 16]) :]
+                except BrokenPipeError:  # it does not want to read it
+                    left = memoryview(b"")
+            for fd in ready & {*unread}:
+                if not (new := os.read(fd, 1 << 16)):
+                    unread.remove(fd)
+                elif fd == self.errors:
+                    stderr = (stderr + new)[-4000:]
+                else:
+                    out += new
+            if len(out) > most:
+                self.end("failed", f"more than {most} bytes of output")
+        return bytes(out), stderr.decode(errors="replace")

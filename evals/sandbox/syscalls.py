@@ -1,0 +1,144 @@
+"""Which system calls a program may make: a filter that the kernel applies (seccomp, mode 2).
+
+The namespaces of evals/sandbox/isolation.py do not part everything. Keyrings belong to a user.
+AF_VSOCK sockets reach the host of a virtual machine. memfd, SysV IPC and inotify hold memory that
+no limit counts. Each call beyond what programs need may lead to a hole in the kernel. So a program
+may make the calls below; any other fails with ENOSYS, as on a kernel that does not know it. The
+filter needs no rights, works behind all kinds of walls, and holds for all that a program starts.
+
+It is a program for the kernel's classic BPF, which sees a call's number, architecture and
+arguments:
+
+    another architecture              kill the process
+    clone with new namespaces         EPERM
+    socket, but of Unix or internet   EAFNOSUPPORT
+    a number of CALLS                 allow
+    any other number                  ENOSYS
+
+`clone3` keeps its flags in memory, where a filter cannot read them. It is left out, and libc uses
+`clone` instead.
+
+Standard library only, as evals/sandbox/judge.py is.
+"""
+
+import errno
+import platform
+import re
+import struct
+from collections.abc import Iterator
+
+# Each call with its number on x86_64 and on aarch64; -: it has none there.
+CALLS = """
+    # files
+    read 0 63; write 1 64; close 3 57; lseek 8 62; readv 19 65; writev 20 66; pread64 17 67;
+    pwrite64 18 68; preadv 295 69; pwritev 296 70; preadv2 327 286; pwritev2 328 287;
+    sendfile 40 71; splice 275 76; copy_file_range 326 285; open 2 -; openat 257 56; creat 85 -;
+    access 21 -; faccessat 269 48; faccessat2 439 439; stat 4 -; fstat 5 80; lstat 6 -;
+    newfstatat 262 79; statx 332 291; statfs 137 43; fstatfs 138 44; readlink 89 -;
+    readlinkat 267 78; dup 32 23; dup2 33 -; dup3 292 24; fcntl 72 25; flock 73 32; ioctl 16 29;
+    fsync 74 82; fdatasync 75 83; truncate 76 45; ftruncate 77 46; fallocate 285 47;
+    fadvise64 221 223; close_range 436 436; getdents 78 -; getdents64 217 61; getcwd 79 17;
+    chdir 80 49; fchdir 81 50; rename 82 -; renameat 264 38; renameat2 316 276; mkdir 83 -;
+    mkdirat 258 34; rmdir 84 -; link 86 -; linkat 265 37; unlink 87 -; unlinkat 263 35;
+    symlink 88 -; symlinkat 266 36; mknod 133 -; mknodat 259 33; chmod 90 -; fchmod 91 52;
+    fchmodat 268 53; fchmodat2 452 452; chown 92 -; fchown 93 55; lchown 94 -; fchownat 260 54;
+    umask 95 166; utime 132 -; utimes 235 -; utimensat 280 88; futimesat 261 -; getxattr 191 8;
+    lgetxattr 192 9; fgetxattr 193 10; listxattr 194 11; llistxattr 195 12; flistxattr 196 13;
+    # waiting
+    pipe 22 -; pipe2 293 59; poll 7 -; ppoll 271 73; select 23 -; pselect6 270 72;
+    epoll_create 213 -; epoll_create1 291 20; epoll_ctl 233 21; epoll_wait 232 -;
+    epoll_pwait 281 22; epoll_pwait2 441 441; eventfd 284 -; eventfd2 290 19; signalfd 282 -;
+    signalfd4 289 74; timerfd_create 283 85; timerfd_settime 286 86; timerfd_gettime 287 87;
+    # memory
+    mmap 9 222; mprotect 10 226; munmap 11 215; mremap 25 216; msync 26 227; madvise 28 233;
+    brk 12 214; membarrier 324 283;
+    # processes, signals and time
+    fork 57 -; vfork 58 -; execve 59 221; execveat 322 281; exit 60 93; exit_group 231 94;
+    wait4 61 260; waitid 247 95; kill 62 129; tkill 200 130; tgkill 234 131; rt_sigaction 13 134;
+    rt_sigprocmask 14 135; rt_sigreturn 15 139; rt_sigpending 127 136; rt_sigtimedwait 128 137;
+    rt_sigqueueinfo 129 138; rt_tgsigqueueinfo 297 240; rt_sigsuspend 130 133;
+    sigaltstack 131 132; pause 34 -; restart_syscall 219 128; alarm 37 -; setitimer 38 103;
+    getitimer 36 102; timer_create 222 107; timer_settime 223 110; timer_gettime 224 108;
+    timer_getoverrun 225 109; timer_delete 226 111; getpid 39 172; getppid 110 173;
+    gettid 186 178; getuid 102 174; geteuid 107 175; getgid 104 176; getegid 108 177;
+    getresuid 118 148; getresgid 120 150; getgroups 115 158; setpgid 109 154; getpgid 121 155;
+    getpgrp 111 -; setsid 112 157; getsid 124 156; set_tid_address 218 96; set_robust_list 273 99;
+    get_robust_list 274 100; rseq 334 293; futex 202 98; futex_waitv 449 449; arch_prctl 158 -;
+    prctl 157 167; getcpu 309 168; sched_yield 24 124; sched_getaffinity 204 123;
+    sched_setaffinity 203 122; sched_getparam 143 121; sched_getscheduler 145 120;
+    sched_get_priority_max 146 125; sched_get_priority_min 147 126; getpriority 140 141;
+    setpriority 141 140; getrlimit 97 163; setrlimit 160 164; prlimit64 302 261; getrusage 98 165;
+    times 100 153; uname 63 160; time 201 -; gettimeofday 96 169; clock_gettime 228 113;
+    clock_getres 229 114; clock_nanosleep 230 115; nanosleep 35 101; getrandom 318 278;
+    # sockets
+    bind 49 200; connect 42 203; listen 50 201; accept 43 202; accept4 288 242;
+    getsockname 51 204; getpeername 52 205; sendto 44 206; recvfrom 45 207; sendmsg 46 211;
+    recvmsg 47 212; sendmmsg 307 269; recvmmsg 299 243; shutdown 48 210; setsockopt 54 208;
+    getsockopt 55 209;
+"""
+CHECKED = """
+    clone 56 220; socket 41 198; socketpair 53 199
+"""
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
+NAMESPACES = 0x7E02_0000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
+FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets of what a filter reads
+LOAD, RETURN = 0x20, 0x06
+IF_EQUAL, IF_GREATER, IF_AT_LEAST, IF_ANY_BIT = 0x15, 0x25, 0x35, 0x45
+ALLOW, KILL, FAIL = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
+
+Instruction = tuple[int, int, int, int]  # what to do, steps to skip if true, if false; a number
+
+
+def numbers(table: str, machine: str) -> dict[str, int]:
+    """The numbers of a table's calls on a machine, by name."""
+    column = list(ARCHITECTURES).index(machine)
+    found = re.findall(r"(\w+) (\d+|-) (\d+|-)", table)
+    return {name: int(n[column]) for name, *n in found if n[column] != "-"}
+
+
+def program(machine: str = "") -> bytes:
+    """The filter for a machine (platform.machine(); this one unless told) as the kernel takes it:
+    8 bytes for each instruction. Empty for a machine whose numbers are not known here."""
+    machine = machine or platform.machine()
+    if machine not in ARCHITECTURES:
+        return b""
+    return b"".join(struct.pack("=HBBI", *each) for each in _instructions(machine))
+
+
+def _instructions(machine: str) -> Iterator[Instruction]:
+    yield LOAD, 0, 0, ARCHITECTURE
+    yield IF_EQUAL, 1, 0, ARCHITECTURES[machine]
+    yield RETURN, 0, 0, KILL
+    yield LOAD, 0, 0, NUMBER
+    checked = numbers(CHECKED, machine)
+    yield IF_EQUAL, 0, 4, checked["clone"]
+    yield LOAD, 0, 0, FIRST_ARGUMENT
+    yield IF_ANY_BIT, 0, 1, NAMESPACES
+    yield RETURN, 0, 0, FAIL | errno.EPERM
+    yield RETURN, 0, 0, ALLOW
+    yield IF_EQUAL, 1, 0, checked["socket"]
+    yield IF_EQUAL, 0, 3 + len(FAMILIES), checked["socketpair"]
+    yield LOAD, 0, 0, FIRST_ARGUMENT
+    for i, family in enumerate(FAMILIES):
+        yield IF_EQUAL, len(FAMILIES) - i, 0, family
+    yield RETURN, 0, 0, FAIL | errno.EAFNOSUPPORT
+    yield RETURN, 0, 0, ALLOW
+    for low, high in _ranges(sorted(numbers(CALLS, machine).values())):
+        yield IF_AT_LEAST, 1, 0, low  # they are sorted: a number below is in none
+        yield RETURN, 0, 0, FAIL | errno.ENOSYS
+        yield IF_GREATER, 1, 0, high
+        yield RETURN, 0, 0, ALLOW
+    yield RETURN, 0, 0, FAIL | errno.ENOSYS
+
+
+def _ranges(values: list[int]) -> Iterator[tuple[int, int]]:
+    """The runs of consecutive numbers in a sorted list: their first and last."""
+    low = high = values[0]
+    for value in values[1:]:
+        if value > high + 1:
+            yield low, high
+            low = value
+        high = value
+    yield low, high

@@ -1,0 +1,41 @@
+"""A thread of the supervisor that watches the memory of programs, whatever their judges are busy
+with: a judge that decodes an answer, or runs a test on it, looks at nothing else."""
+
+import threading
+from collections.abc import Callable, Iterable
+
+from evals.sandbox import processes
+
+POLL = 0.25  # seconds between two looks
+KEEPER = 64 << 20  # bytes that a program may hold beyond its limit, much of which it shares
+
+
+class Watch:
+    """Kills programs that hold more than `limit` bytes together. judges: the pids of those at
+    work. Use it as a context; `exceeded` has the judges whose programs were killed."""
+
+    def __init__(self, limit: int, kind: str, judges: Callable[[], Iterable[int]]) -> None:
+        self.limit, self.kind, self.judges = limit, kind, judges
+        self.exceeded = set[int]()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="memory of programs", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _run(self) -> None:
+        while not self.over.wait(POLL):
+            self.look()
+
+    def look(self) -> None:
+        now = processes.tree()
+        for judge in list(self.judges()):
+            found = processes.programs(judge, self.kind, now)
+            if processes.memory(found) > self.limit + KEEPER:
+                self.exceeded.add(judge)
+                processes.kill(found)
