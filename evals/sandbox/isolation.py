@@ -12,34 +12,55 @@ but for the last kind, namespaces of its own (evals/sandbox/inside.py). Standard
 evals/sandbox/judge.py is.
 """
 
+import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtp.errors import BadInput
+
 KINDS = ("bubblewrap", "namespaces", "limits")
 SCRATCH = "/tmp"  # the folder of a program in bubblewrap
+PACKAGES = "/packages"  # where a program in bubblewrap finds what it may import
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
 @dataclass(frozen=True)
 class Walls:
-    """command: goes before the program's own; python: the interpreter, as the program sees it."""
+    """command: goes before the program's own; python: the interpreter, as the program sees it;
+    packages: what it may import beside the standard library, from the folders of `path`."""
 
     kind: str
     command: tuple[str, ...]
     python: str
+    packages: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
 
 
-def candidates() -> Iterator[Walls]:
+def candidates(packages: tuple[str, ...] = ()) -> Iterator[Walls]:
     """The walls that may work here, the best first."""
     if tool := shutil.which("bwrap"):
-        yield _bubblewrap(tool, ["--proc", "/proc"])
-        yield _bubblewrap(tool, _folder("/proc"))  # in a container that hides parts of /proc
+        yield _bubblewrap(tool, ["--proc", "/proc"], packages)
+        yield _bubblewrap(tool, _folder("/proc"), packages)  # in containers that hide parts of it
     for kind in KINDS[1:]:
-        yield Walls(kind, (), _python())
+        yield Walls(kind, (), _python(), packages, path_of(packages))
+
+
+def path_of(packages: Iterable[str]) -> tuple[str, ...]:
+    """The folders that hold these packages. Raises BadInput if one is not installed."""
+    return tuple(dict.fromkeys(str(Path(_package(name)).parent) for name in packages))
+
+
+def _package(name: str) -> str:
+    """The folder of a package. Raises BadInput if it is not installed, or is no folder."""
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    folders = found.submodule_search_locations if found else None
+    if not folders:
+        raise BadInput(f"programs cannot have the package {name!r}: it is not installed here")
+    return next(iter(folders))
 
 
 def command(walls: Walls, bootstrap: str) -> list[str]:
@@ -71,7 +92,7 @@ def _folder(path: str) -> list[str]:
     return ["--perms", "0755", "--dir", path]
 
 
-def _bubblewrap(tool: str, proc: list[str]) -> Walls:
+def _bubblewrap(tool: str, proc: list[str], allowed: tuple[str, ...]) -> Walls:
     """proc: options for the folder /proc. The kernel lets a user namespace mount a program's own
     only where another is in sight.
 
@@ -115,6 +136,12 @@ def _bubblewrap(tool: str, proc: list[str]) -> Walls:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         files += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
     files += ["--symlink", "/proc/self/fd", "/dev/fd", *proc]
+    files += _folder(PACKAGES)
+    for folder in map(Path, map(_package, allowed)):
+        for part in (folder, folder.with_name(f"{folder.name}.libs")):  # shared libraries of wheels
+            if part.is_dir():
+                files += ["--ro-bind", str(part), f"{PACKAGES}/{part.name}"]
     files += [*_folder(SCRATCH), "--remount-ro", "/"]
     ends = ["--die-with-parent", "--new-session"]
-    return Walls("bubblewrap", (tool, *spaces, *ends, *files, "--"), inside)
+    command = (tool, *spaces, *ends, *files, "--")
+    return Walls("bubblewrap", command, inside, allowed, (PACKAGES,) if allowed else ())

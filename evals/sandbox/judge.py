@@ -15,10 +15,12 @@ close.
 It uses only the standard library, since it is started without site-packages.
 """
 
+import importlib
 import itertools
 import json
 import os
 import resource
+import secrets
 import shutil
 import signal
 import sys
@@ -51,8 +53,6 @@ def judge_functions(program: Program, job: dict) -> None:
     for name in job["names"]:
         if name not in found:
             raise Verdict("failed", f"the program defines no {name}")
-        if isinstance(found[name], values.ProgramObject):
-            vars(found[name])["_callable"] = True
         space[name] = found[name]
     try:
         exec(compile(job["tests"], TESTS, "exec", dont_inherit=True), space)
@@ -70,6 +70,16 @@ def judge_functions(program: Program, job: dict) -> None:
         raise program.final
     if program.speaks():
         program.end("tampered", "it spoke, or left, when it was not asked")
+
+
+def judge_inside(program: Program, word: bytes) -> None:
+    """Let the program and its tests run in one process. Raises Verdict unless it says that they
+    were reached and exits with 0."""
+    out, stderr = program.converse(b"", 1000)
+    if found := program.verdict_of_exit(stderr):
+        raise found
+    if out != word:
+        raise Verdict("failed", "it left before the tests were through")
 
 
 def judge_output(program: Program, text: str, expected: str, rule: compare.Rule) -> None:
@@ -99,6 +109,9 @@ def judge(sandbox: Sandbox, job: dict, limits: dict) -> Verdict:
 
 def _judge(sandbox: Sandbox, job: dict, limits: dict) -> tuple[Verdict, float]:
     """The verdict and, if the program passed, the seconds of CPU time of its longest case."""
+    if job.get("inside"):
+        job = job | {"word": secrets.token_hex().encode()}
+        return _verdict(sandbox, job, limits, partial(judge_inside, word=job["word"]))
     if "tests" in job:
         return _verdict(sandbox, job, limits, partial(judge_functions, job=job))
     rule, most = compare.RULES[job["rule"]], 0.0
@@ -144,6 +157,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # tests print
         read = _lines(0)
         config = json.loads(next(read))
+        sys.path += config["path"]  # for tests
+        for name in config["walls"]["packages"]:
+            importlib.import_module(name)
         sandbox = Sandbox(isolation.Walls(**config["walls"]), config["scratch"])
         trial = {"program": "", "tests": "", "setup": "", "names": ()}
         for job in itertools.chain((trial,), map(json.loads, read)):

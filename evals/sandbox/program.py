@@ -58,7 +58,10 @@ class Sandbox:
         source = Path(inside.__file__).read_text()
         code = compile(source, "<inside>", "exec", dont_inherit=True)
         with suppress(BrokenPipeError):  # `broken` will tell
-            ours.sendall(framed(marshal.dumps(walls.kind)) + framed(marshal.dumps(code)))
+            ours.sendall(
+                framed(marshal.dumps((walls.kind, [*walls.path], [*walls.packages])))
+                + framed(marshal.dumps(code))
+            )
 
     def broken(self, reason: str) -> NoReturn:
         """Raise Broken with the last message of the walls."""
@@ -87,6 +90,13 @@ class Sandbox:
         self.process.kill()
 
 
+def mode_of(job: dict) -> str:
+    """How evals/sandbox/inside.py runs a job's program."""
+    if "cases" in job:
+        return "script"
+    return "inside" if job.get("inside") else "functions"
+
+
 def framed(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
@@ -111,8 +121,11 @@ class Program:
         for fd in (into, out, errors):
             os.close(fd)
         settings = {
-            "functions": "tests" in job,
+            "mode": mode_of(job),
+            "word": job.get("word", b""),
             "program": job["program"],
+            # Tests and what they expect stay here, but for jobs that ask to have them inside.
+            **({part: job[part] for part in ("setup", "tests")} if job.get("inside") else {}),
             "folder": self.folder or isolation.SCRATCH,
             # 8 bits count a judge's programs: none has the user of another that still ends
             "uid": 1 << 30 | os.getpid() << 8 | next(PROGRAMS) % 256,
@@ -195,8 +208,8 @@ class Program:
         return bool(self.sandbox.wait([self.out], 0))
 
     def ask(self, what: str, *rest: Any) -> Any:
-        """Send a request and wait for its answer: a decoded value, or `values.STOP`. Raises Verdict
-        if there will be no answer."""
+        """Send a request and wait for its answer: a decoded value, or `values.STOP`. Raises what
+        the program raises, and Verdict if there will be no answer."""
         if self.speaks():
             self.end("tampered", "an answer came before it was asked for")
         packed = [item if isinstance(item, str) else values.pack(item) for item in rest]
@@ -204,34 +217,39 @@ class Program:
         size = int.from_bytes(self.read(4), "big")
         if size > self.limits["output"]:
             self.end("failed", f"an answer of {size} bytes; {self.limits['output']} may be")
+        data = self.read(size)
         try:
-            number, how, value, changed = values.parse(self.read(size))
+            number, how, value, changed = values.parse(data)
             if number != self.count:
                 raise ValueError("an answer to another request")
             self.count += 1
             if how not in (*KINDS.get(what, ("value",)), "error"):
                 raise ValueError(f"{how} in answer to {what}")
             if how == "error":
-                kind, message = map(str, value)
-                verdict = "out of memory" if kind == "MemoryError" else "failed"
-                self.end(verdict, f"{kind}: {message}" if message else kind)
-            if how == "names":
+                kind, message, *kinds = map(str, value)
+                raised = values.raised(kinds, message)
+                if what == "run" or kind == "MemoryError" or raised is None:
+                    verdict = "out of memory" if kind == "MemoryError" else "failed"
+                    self.end(verdict, f"{kind}: {message}" if message else kind)
+            elif how == "names":
                 found = {name: values.decode(item, self) for name, item in value}
                 if not found.keys() <= {*rest[0]}:
                     raise ValueError("names that were not asked for")
                 return found
-            if how == "stop":
+            elif how == "stop":
                 return values.STOP
-            if changed is not None:
-                _, args, kwargs = rest
-                given = (*args, *kwargs.values())
-                for old, new in zip(given, values.decode(changed, self), strict=True):
-                    values.update(old, new)
-            return values.decode(value, self)
+            else:
+                if changed is not None:
+                    _, args, kwargs = rest
+                    given = (*args, *kwargs.values())
+                    for old, new in zip(given, values.decode(changed, self), strict=True):
+                        values.update(old, new)
+                return values.decode(value, self)
         except RecursionError:
             self.end("failed", "an answer nested too deep")
         except (ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:
             self.end("tampered", f"an answer that the harness does not give ({error})")
+        raise raised
 
     def end(self, verdict: str, reason: str) -> NoReturn:
         self.final = self.final or Verdict(verdict, reason)

@@ -94,13 +94,15 @@ class Limits:
 class FunctionJob:
     """program: defines `names`, all that the tests take from it, be they also built-in. setup:
     trusted code for the tests, run before them. tests: fail by raising anything. reference: a
-    program that passes; one that times out gets another try with three times its time."""
+    program that passes; one that times out gets another try with three times its time. inside: run
+    the tests in the program's process, as other harnesses do. Then the program can forge a pass."""
 
     program: str
     tests: str
     names: tuple[str, ...]
     setup: str = ""
     reference: str = ""
+    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,13 @@ def run_all(
     *,
     allow_unsandboxed: bool = False,
     walls: str | None = None,
+    packages: tuple[str, ...] = (),
 ) -> Iterator[Result]:
     """The results of jobs, in their order, `workers` at a time (all cores unless told).
 
     `jobs` is read as workers become free, a few dozen results ahead at most. `walls` chooses among
-    evals.sandbox.isolation.KINDS instead of taking the best. Leaving the iterator, by Ctrl-C too,
+    evals.sandbox.isolation.KINDS instead of taking the best. `packages` names what programs and
+    tests may import beside the standard library, numpy say. Leaving the iterator, by Ctrl-C too,
     ends all processes. Raises BadInput as check_available does, and RuntimeError where walls do not
     start.
     """
@@ -158,15 +162,17 @@ def run_all(
         raise BadInput(f"{workers} workers; there must be 1 or more")
     if walls is not None:
         choose("walls", walls, isolation.KINDS)
-    judge = _first(limits or Limits(), allow_unsandboxed, walls)
+    judge = _first(limits or Limits(), allow_unsandboxed, walls, packages)
     return _run(iter(jobs), workers or len(os.sched_getaffinity(0)), judge)
 
 
-def _first(limits: Limits, allow_unsandboxed: bool, kind: str | None) -> "_Judge":
+def _first(
+    limits: Limits, allow_unsandboxed: bool, kind: str | None, packages: tuple[str, ...] = ()
+) -> "_Judge":
     """A judge behind the best walls that work here, or behind walls of a kind. Raises BadInput if
     these are not bubblewrap's and no others are allowed."""
     why = "bwrap is not installed (Debian: apt-get install bubblewrap)"
-    for walls in isolation.candidates():
+    for walls in isolation.candidates(packages):
         if kind not in (None, walls.kind):
             continue
         if walls.kind != "bubblewrap" and not allow_unsandboxed:
@@ -254,7 +260,8 @@ class _Judge:
         self.busy: int | None = -1  # the trial that it begins with
         self.last, self.rest, self.gone = -1, b"", False
         config = {"walls": dataclasses.asdict(walls), "limits": dataclasses.asdict(limits)}
-        self.send(config | {"scratch": self.scratch})
+        path = isolation.path_of(walls.packages)
+        self.send(config | {"scratch": self.scratch, "path": path})
 
     def start(self) -> None:
         """Wait until the walls have been seen to work. Raises RuntimeError if they do not."""

@@ -2,19 +2,28 @@
 
 `decode` makes plain values of what evals/sandbox/inside.py claims: None, bool, int, float, complex,
 str, bytes, list, tuple, set, frozenset, dict, Counter, OrderedDict, defaultdict, range, deque,
-Fraction, Decimal, of exactly these types. So every comparison that a test makes is Python's own.
-Anything else becomes a ProgramObject. It can be handed back to the program, its attributes can be
-read and set (MBPP builds trees with them), it can be iterated over, and it is true or false. For
-these the judge asks the program, which could as well have returned that bool. A ProgramObject has
-no comparison and no arithmetic, which would let the program decide a test.
+namedtuple, Fraction, Decimal and, where numpy is allowed, its arrays and scalars, of exactly these
+types. So every comparison that a test makes is Python's own.
+Anything else becomes a ProgramObject. It can be handed back to the program and called, its
+attributes can be read and set (MBPP builds trees with them), it has items and a length, can be
+iterated over and printed, and is true or false. For these the judge asks the program, which could
+as well have returned that number, text or bool. A ProgramObject has no comparison and no
+arithmetic, which would let the program decide a test.
+
+What a program raises is raised in the test, as the built-in exception that it is or derives from,
+so that a test may expect it.
 """
 
 import builtins
 import json
-from collections import Counter, OrderedDict, defaultdict, deque
+import re
+import sys
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any, NoReturn, Protocol
 
 from evals.sandbox.inside import FACTORIES
@@ -41,15 +50,12 @@ class Asked(Protocol):
 
 
 class ProgramObject:
-    """An object of the program; `_callable` if it is one of the names under test."""
+    """An object of the program, such as a function under test."""
 
     def __init__(self, program: Asked, number: int, kind: str, equals_anything: bool) -> None:
         vars(self).update(_program=program, _number=number, _kind=kind, _liar=equals_anything)
-        vars(self)["_callable"] = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._callable:
-            self._decide()
         return self._program.ask("call", self._number, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -75,6 +81,35 @@ class ProgramObject:
             self._program.end("tampered", "a truth that the harness does not give")
         return answer
 
+    def __next__(self) -> Any:
+        if (found := self._program.ask("next", self._number)) is STOP:
+            raise StopIteration
+        return found
+
+    def __len__(self) -> int:
+        return self._plain("len", int)
+
+    def __str__(self) -> str:
+        return self._plain("str", str)
+
+    def __repr__(self) -> str:
+        return self._plain("repr", str)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._program.ask("item", self._number, key)
+
+    def __contains__(self, item: Any) -> bool:
+        return self._plain("in", bool, item)
+
+    def _plain(self, what: str, kind: type, *rest: Any) -> Any:
+        """An answer that must be of a built-in type, as Python has it in one process too."""
+        if self._liar:
+            self._decide()
+        answer = self._program.ask(what, self._number, *rest)
+        if type(answer) is not kind:
+            self._program.end("tampered", f"a {what} that the harness does not give")
+        return answer
+
     def _decide(self, *_: object) -> Any:
         if self._liar:
             self._program.end("tampered", f"returned a {self._kind} that claims to equal anything")
@@ -90,6 +125,17 @@ def line_of(text: str, most: int = 300) -> str:
     text = text[: 8 * most].encode(errors="replace").decode()
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def raised(names: list[str], message: str) -> Exception | None:
+    """The exception that a program says it has raised: the first of these names, of its class and
+    the built-in ones above it, that is a built-in Exception; None if there is none."""
+    for name in names:
+        kind = getattr(builtins, name, None)
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            with suppress(Exception):  # UnicodeError takes five arguments
+                return kind(message)
+    return None
 
 
 STOP = object()  # what "next" gives at the end
@@ -132,11 +178,34 @@ def decode(value: Any, program: Asked) -> Any:
         return bytes.fromhex(content)
     if tag == "Decimal":
         return Decimal(content)
+    if tag == "namedtuple":
+        name, fields, items = content
+        return named(str(name), decode(fields, program))(*decode(items, program))
+    if tag in ("ndarray", "scalar"):
+        return _numpys(tag, content, program)
     if tag == "object":
         number, kind, liar = content
         return ProgramObject(program, int(number), str(kind)[:80], liar is True)
     made = {"complex": complex, "range": range, "Fraction": Fraction}[tag]
     return made(*(decode(item, program) for item in content))
+
+
+def _numpys(tag: str, content: Any, program: Asked) -> Any:
+    """An array or a scalar. Raises ValueError or TypeError if it cannot be one, or if the judge has
+    no numpy."""
+    if (numpy := sys.modules.get("numpy")) is None:
+        raise ValueError("numpy, which is not allowed")
+    kind, *shape, items = content
+    if not re.fullmatch(r"[<>|=]?([biufc]\d{1,2}|[US]\d{1,6})", kind):
+        raise ValueError(f"an array of {kind}")
+    made = numpy.array(decode(items, program), dtype=kind)
+    return made.reshape(decode(shape[0], program)) if tag == "ndarray" else made[()]
+
+
+@cache
+def named(name: str, fields: tuple[str, ...]) -> Callable[..., Any]:
+    """The class of a named tuple. Raises ValueError or TypeError if the names cannot be."""
+    return namedtuple(name, fields)  # pyright: ignore[reportUntypedNamedTuple]
 
 
 def parse(data: bytes) -> Any:
@@ -149,8 +218,10 @@ def pack(value: Any) -> Any:
     cannot be sent."""
     if type(value) is ProgramObject:
         return (..., "object", value._number)
-    if type(value) in (list, tuple, set, frozenset):
+    if type(value) in (list, set, frozenset):
         return type(value)(map(pack, value))
+    if isinstance(value, tuple):
+        return tuple(map(pack, value))
     if isinstance(value, dict):
         items = {pack(key): pack(item) for key, item in value.items()}
         if type(value) in (Counter, OrderedDict):
@@ -167,6 +238,10 @@ def pack(value: Any) -> Any:
         return (..., "Fraction", (value.numerator, value.denominator))
     if isinstance(value, Decimal):
         return (..., "Decimal", str(value))
+    numpy = sys.modules.get("numpy")
+    if numpy and isinstance(value, (numpy.ndarray, numpy.generic)) and not value.dtype.hasobject:
+        tag = "ndarray" if isinstance(value, numpy.ndarray) else "scalar"
+        return (..., tag, (value.dtype.str, value.shape, value.tobytes()))
     if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
         return (..., "type", value.__name__)
     if value is None or type(value) in (bool, int, float, complex, str, bytes):

@@ -162,6 +162,20 @@ def test_values_arrive_as_they_are(value: str) -> None:
     assert result.passed, result.reason
 
 
+EXPECT = """
+try: {}
+except {}: seen = True
+assert seen"""
+OWN = "class Own(ValueError): pass"
+POINT = "from collections import namedtuple\nP = namedtuple('P', 'x y')"
+STACK = """
+class f:
+    def __init__(self): self.items = []
+    def push(self, x): self.items.append(x)
+    def pop(self): return self.items.pop()
+    def __len__(self): return len(self.items)
+    def __getitem__(self, i): return self.items[i]
+"""
 COUNTER = "from collections import Counter"
 DEFAULT = "from collections import defaultdict"
 DEQUE = "from collections import deque"
@@ -197,12 +211,36 @@ DEQUE = "from collections import deque"
         ),
         ("def sum(a, b): return a - b\nf = sum", "assert f(3, 2) == 1"),
         ("def f(kind): return [x for x in (1, 'a') if type(x) is kind]", "assert f(int) == [1]"),
-        ("def f(): return 1", "try:\n    assert f(1)\nexcept Exception: pass\nassert f() == 1"),
+        ("def f(): return 1", "try:\n    assert f(1)\nexcept TypeError: pass\nassert f() == 1"),
+        (
+            "def f(x): return 1 / x",
+            EXPECT.format("f(0)", "ZeroDivisionError") + "; assert f(1) == 1",
+        ),
+        (f"{OWN}\ndef f(x): raise Own('why')", EXPECT.format("f(0)", "ValueError")),
+        ("def f(x): return x['a']", EXPECT.format("f({})", "KeyError")),
+        ("def f(n): yield from range(n)", "x = f(3); assert next(x) == 0 and list(x) == [1, 2]"),
+        ("def f(n): yield from range(n)", EXPECT.format("next(f(0))", "StopIteration")),
+        ("def f(x): return {1: 2}.items()", "assert len(f(1)) == 1 and (1, 2) in f(1)"),
+        (f"{POINT}\nf = P", "p = f(1, 2); assert p[0] == 1 and p.y == 2 and len(p) == 2"),
+        (f"{POINT}\nf = P", "assert str(f(1, 2)) == repr(f(1, 2)) == 'P(x=1, y=2)'"),
+        ("import datetime\nf = datetime.date", "assert f(2024, 5, 1).isoformat() == '2024-05-01'"),
+        (STACK, "s = f(); s.push(1); s.push(2); assert s.pop() == 2 and len(s) == 1 and s[0] == 1"),
     ],
 )
 def test_tests_see_what_they_would_in_one_process(program: str, tests: str) -> None:
     result = judged(FunctionJob(program, tests, ("f",)))
-    assert result.verdict == ("failed" if "try" in tests else "passed"), result.reason
+    assert result.passed, result.reason
+    exec(f"{program}\n{tests}", {})  # in one process
+
+
+def test_what_a_program_raises_fails_a_test_that_does_not_expect_it() -> None:
+    program = "class Own(Exception): pass\ndef f(x): raise Own('why')"
+    result = judged(FunctionJob(program, "assert f(1) == 1", ("f",)))
+    assert (result.verdict, result.reason) == ("failed", "Exception: why; assert f(1) == 1")
+    for name in ("SystemExit", "KeyboardInterrupt", "BaseException", "GeneratorExit"):
+        swallows = "try: f(1)\nexcept BaseException: pass"
+        job = FunctionJob(f"def f(x): raise {name}", swallows, ("f",))
+        assert judged(job).verdict == "failed"
 
 
 def test_the_order_of_an_ordered_dict_counts() -> None:

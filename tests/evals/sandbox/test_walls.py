@@ -159,8 +159,9 @@ NOTES = {
     "a key": (
         "import ctypes\n"
         "libc = ctypes.CDLL(None)\n"
-        "found = any(libc.syscall(250, 10, ring, b'user', b'note', 0) > 0 for ring in (-3, -4, -5))\n"
-        "for ring in (-3, -4, -5): libc.syscall(248, b'user', b'note', b'x', 1, ring)"
+        "rings = -3, -4, -5\n"
+        "found = any(libc.syscall(250, 10, ring, b'user', b'note', 0) > 0 for ring in rings)\n"
+        "for ring in rings: libc.syscall(248, b'user', b'note', b'x', 1, ring)"
     ),
 }
 
@@ -277,21 +278,12 @@ def test_time_stands_still_while_a_program_waits_for_a_core() -> None:
 
 def test_a_reference_tells_how_long_a_program_may_take() -> None:
     need()
-    slow = (
-        "import time\nend = time.process_time() + {}\nwhile time.process_time() < end: pass\nf = {}"
-    )
-    limits = Limits(cpu=1, wall=2.0)
-    reference = slow.format(1.3, 1)
-
-    def verdict(seconds: float, value: int, reference: str) -> str:
-        program = slow.format(seconds, value)
-        job = FunctionJob(program, "assert f == 1", ("f",), reference=reference)
-        (result,) = run_all([job], 1, limits)
-        return result.verdict
-
-    assert verdict(1.4, 1, reference) == "passed"
-    assert verdict(1.4, 1, "") == "timed out"
-    assert verdict(1.4, 2, reference) == "failed"
+    spin = "import time\nend = time.process_time() + 1.2\nwhile time.process_time() < end: pass\n"
+    verdicts = []
+    for reference in (spin + "f = 1", ""):
+        job = FunctionJob(spin + "f = 1", "assert f == 1", ("f",), reference=reference)
+        verdicts += [result.verdict for result in run_all([job], 1, Limits(cpu=1, wall=3.0))]
+    assert verdicts == ["passed", "timed out"]
 
 
 # --------------------------------------------------------------------------------------------------

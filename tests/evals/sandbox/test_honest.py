@@ -1,0 +1,85 @@
+"""Honest programs of many kinds get the verdict that they would get in plain Python."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evals.sandbox.runner import FunctionJob, Job, Limits, ScriptJob, run_all
+from tests.evals.sandbox import honest, hostile
+from tests.evals.sandbox.test_sandbox import need
+
+LIMITS = Limits(cpu=10, wall=20.0)
+
+
+def test_there_are_a_hundred_of_them() -> None:
+    count = len(honest.FUNCTIONS) + len(honest.SCRIPTS)
+    assert count + len(hostile.HONEST) + len(hostile.HONEST_SCRIPTS) >= 100
+
+
+def test_they_pass_in_plain_python(tmp_path: Path) -> None:
+    """Four at a time, since each waits mostly for its interpreter."""
+    commands = {name: (f"{program}\n{tests}", "", None) for name, (program, tests) in
+                honest.FUNCTIONS.items()}  # fmt: skip
+    commands |= {f"script: {name}": script for name, script in honest.SCRIPTS.items()}
+    wrong = {}
+    for name, (program, text, expected) in commands.items():
+        (tmp_path / "program.py").write_text(program)
+        done = subprocess.run(
+            [sys.executable, "-I", "-X", "int_max_str_digits=0", "program.py"],
+            input=text, capture_output=True, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+        printed = done.stdout.split()
+        if done.returncode or (expected is not None and not same(printed, expected.split())):
+            wrong[name] = done.stderr[-300:] or printed
+    assert wrong == {}
+
+
+def same(printed: list[str], expected: list[str]) -> bool:
+    return [Path(word).name if word.endswith(".py") else word for word in printed] == expected
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+def test_they_pass(inside: bool) -> None:
+    need()
+    jobs: dict[str, Job] = {
+        name: FunctionJob(program, tests, ("f",), inside=inside)
+        for name, (program, tests) in honest.FUNCTIONS.items()
+    }
+    if not inside:
+        for name, (program, text, expected) in honest.SCRIPTS.items():
+            jobs[f"script: {name}"] = ScriptJob(program, ((text, expected),))
+    found = dict(zip(jobs, run_all(jobs.values(), limits=LIMITS), strict=True))
+    assert {name: result for name, result in found.items() if not result.passed} == {}
+
+
+def test_numpy_is_there_if_allowed() -> None:
+    need()
+    program = (
+        "import numpy as np\n"
+        "def f(x): return np.asarray(x) * 2\n"
+        "def g(): return np.float32(1.5)\n"
+        "def h(x): x += 1"
+    )
+    tests = """
+import numpy as np
+assert np.allclose(f([1, 2]), [2, 4]) and f(np.ones((2, 3))).shape == (2, 3)
+assert f(np.arange(3, dtype='int8')).dtype == np.int8 and (f(np.array([[1.5]])) == 3).all()
+assert g() == 1.5 and type(g()) is np.float32
+assert not np.allclose(f([1]), [3])
+"""
+    jobs = [
+        FunctionJob(program, tests, ("f", "g")),
+        FunctionJob(program, tests, ("f", "g"), inside=True),
+    ]
+    assert [r.passed for r in run_all(jobs, 1, packages=("numpy",))] == [True, True]
+    results = [*run_all(jobs, 1)]
+    assert all("No module named 'numpy'" in r.reason and not r.passed for r in results)
+
+
+def test_an_unknown_package_is_named() -> None:
+    from mtp.errors import BadInput
+
+    with pytest.raises(BadInput, match="package 'no_such': it is not installed here"):
+        run_all([], packages=("no_such",))
