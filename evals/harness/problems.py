@@ -67,14 +67,20 @@ class Source:
     def read(
         self, name: str, sha256: str, hub: Hub, also: Sequence[str] = ()
     ) -> tuple[list[Record], str]:
-        """The records of a JSONL file, or of the hub, and their origin. `also`: other names of
-        the file. Raises BadInput if it is missing, is another file, or has a line that is not a
-        record."""
+        """The records of a file, or of the hub, and their origin. The file holds one record a line,
+        or all in one JSON array. `also`: other names of the file. Raises BadInput if it is missing,
+        is another file, or has something else than records."""
         if self.folder is None:
             return from_hub(hub, name)
         file = self.find(name, *also)
         text, origin = self.text(file, sha256 if file.name == name else "")
+        if text.lstrip().startswith("["):
+            return array(file, text), origin
         return list(records(file, text.split("\n"))), origin
+
+    def has(self, name: str) -> bool:
+        """Whether there is a folder with this file in it."""
+        return self.folder is not None and any((at / name).is_file() for at in self.folders())
 
     def find(self, *names: str) -> Path:
         """The first of these files that exists."""
@@ -140,6 +146,18 @@ def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:
         except (ValueError, TypeError):
             raise BadInput(f"{file} line {number} is not a JSON record") from None
         yield record
+
+
+def array(file: Path, text: str) -> list[Record]:
+    """The records of a text that is one JSON array of objects."""
+    try:
+        found = parse_json(text)
+    except ValueError:
+        raise BadInput(f"{file} is not a JSON array of records") from None
+    for number, record in enumerate(found, 1):
+        if not isinstance(record, dict):
+            raise BadInput(f"{file}: item {number} is not a JSON record")
+    return found
 
 
 def field(record: Mapping[str, Any], name: str, origin: str, kind: type = str) -> Any:
