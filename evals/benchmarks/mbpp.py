@@ -9,14 +9,15 @@ We ask problems 11 to 510. The paper does not say how it prompts, and the field 
 
 `sanitized` and `sanitized-austin` ask the same two ways about the 257 of these problems that the
 authors have checked by hand, with the sentences, references and tests as they have edited them.
-No two of the four numbers can be compared.
+`plus` is MBPP+: its file's prompts, which are like InCoder's (evals/benchmarks/evalplus.py). No two
+of the five numbers can be compared.
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evals.benchmarks import programs
+from evals.benchmarks import evalplus, programs
 from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
 from evals.harness.problems import Dataset, Problem, Source, field
 from evals.harness.protocol import Protocol
@@ -52,6 +53,12 @@ AUSTIN = Protocol(
     samples=200,
     top_p=0.95,
 )
+PLUS = dataclasses.replace(
+    INCODER,
+    variant="plus",
+    template="{prompt}",
+    post=f"{INCODER.post}; judged by EvalPlus's base and extra inputs",
+)
 
 
 def load(source: Source) -> Dataset:
@@ -65,6 +72,10 @@ def load(source: Source) -> Dataset:
 def load_sanitized(source: Source) -> Dataset:
     found, origin = source.read(SANITIZED, "", SANITIZED_HUB, [f"{SANITIZED}l"])
     return dataset((in_full_form(record, origin) for record in found), origin)
+
+
+def load_plus(source: Source) -> Dataset:
+    return evalplus.load("mbpp", source)
 
 
 def in_full_form(record: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -106,6 +117,8 @@ def problem(record: Mapping[str, Any], origin: str) -> Problem:
 
 
 def job(problem: Problem, answer: str, protocol: Protocol) -> FunctionJob:
+    if protocol.variant == "plus":
+        return evalplus.job(problem, answer)
     return programs.mbpp(problem.about, answer)
 
 
@@ -116,9 +129,10 @@ MBPP = Sampled(
         AUSTIN,
         dataclasses.replace(INCODER, variant="sanitized"),
         dataclasses.replace(AUSTIN, variant="sanitized-austin"),
+        PLUS,
     ),
     CODE_TEMPERATURES,
     load,
     by_tests(job),
-    other={"sanitized": load_sanitized, "sanitized-austin": load_sanitized},
+    other={"sanitized": load_sanitized, "sanitized-austin": load_sanitized, "plus": load_plus},
 )

@@ -9,8 +9,10 @@ whether it is the original's.
 
 import argparse
 import dataclasses
+import gzip
 import hashlib
 import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,12 +67,14 @@ class Source:
         return dataclasses.replace(self, benchmark=benchmark)
 
     def read(
-        self, name: str, sha256: str, hub: Hub, also: Sequence[str] = ()
+        self, name: str, sha256: str, hub: Hub | None, also: Sequence[str] = ()
     ) -> tuple[list[Record], str]:
         """The records of a file, or of the hub, and their origin. The file holds one record a line,
-        or all in one JSON array. `also`: other names of the file. Raises BadInput if it is missing,
-        is another file, or has something else than records."""
+        or all in one JSON array. `also`: other names of the file; hub: None if it is not there.
+        Raises BadInput if it is missing, is another file, or has something else than records."""
         if self.folder is None:
+            if hub is None:
+                raise BadInput(f"{' or '.join((name, *also))} must be in a --data-dir")
             return from_hub(hub, name)
         file = self.find(name, *also)
         text, origin = self.text(file, sha256 if file.name == name else "")
@@ -109,13 +113,18 @@ class Source:
         return [*(self.folder / each for each in own if each), self.folder]
 
     def text(self, file: Path, sha256: str = "") -> tuple[str, str]:
-        """A file's content and origin; sha256: the original's, if it is known."""
+        """A file's content and origin; sha256: the original's, if it is known. A name that ends in
+        .gz says that the file is compressed."""
         try:
             found = file_sha256(file)
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise BadInput(f"{file} cannot be read: {reason}") from None
+            with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+                text = stream.read().decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError:
+            raise BadInput(f"{file} cannot be read: not UTF-8") from None
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            raise BadInput(f"{file} cannot be read: not a whole gzip file") from None
+        except OSError as error:
+            raise BadInput(f"{file} cannot be read: {error.strerror}") from None
         if sha256 and found != sha256 and not self.own:
             raise BadInput(
                 f"{file} is not the original: its sha256 is {found[:16]}.., the original's "
