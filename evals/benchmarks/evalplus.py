@@ -10,15 +10,13 @@ Arguments are JSON there, so MBPP+ has lists in place of tuples and sets. `AS_ME
 for the problems that EvalPlus restores them for.
 """
 
-import base64
 import keyword
-import marshal
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evals.benchmarks import plus_rules
+from evals.benchmarks import plus_rules, programs
 from evals.harness.problems import Dataset, Problem, Source, field
 from evals.sandbox.runner import FunctionJob
 from mtp.errors import BadInput
@@ -27,10 +25,9 @@ NAMES = {"humaneval": "HumanEvalPlus", "mbpp": "MbppPlus"}
 VERSIONS = {"humaneval": "v0.1.10", "mbpp": "v0.2.0"}  # in the names of EvalPlus's own cache
 RULES = Path(plus_rules.__file__).read_text(encoding="utf-8")
 SETUP = """\
-import base64, marshal
 space_ = {{"__name__": "rules"}}
 exec({rules!r}, space_)
-check_ = space_["checker"](*marshal.loads(base64.b64decode({given!r})))
+check_ = space_["checker"](*{given})
 """
 
 Arguments = list[Any]
@@ -69,8 +66,8 @@ def problem(kind: str, record: Mapping[str, Any], origin: str) -> Problem:
         inputs(kind, name, field(record, group, where, list), f"{where}: {group}")
         for group in ("base_input", "plus_input")
     )
-    given = marshal.dumps((entry, prompt + solution, groups, kind, float(atol)), 2)
-    setup = SETUP.format(rules=RULES, given=base64.b64encode(given).decode())
+    given = programs.constant((entry, prompt + solution, groups, kind, float(atol)))
+    setup = SETUP.format(rules=RULES, given=given)
     about = {"prompt": prompt, "entry_point": entry, "setup": setup}
     shown = prompt if kind == "humaneval" else prompt.strip() + "\n"
     return Problem(name, {"prompt": shown}, about)

@@ -2,10 +2,19 @@
 it."""
 
 import ast
+import base64
+import marshal
 from collections.abc import Mapping
 from typing import Any
 
 from evals.sandbox.runner import FunctionJob
+
+
+def constant(value: Any) -> str:
+    """A Python expression of a value of built-in types. It does not depend on how many digits
+    Python takes in a text, and equal values of the same types have the same expression."""
+    data = base64.b64encode(marshal.dumps(value, 2)).decode()
+    return f"__import__('marshal').loads(__import__('base64').b64decode('{data}'))"
 
 
 def human_eval(problem: Mapping[str, Any], completion: str) -> FunctionJob:

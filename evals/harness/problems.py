@@ -12,9 +12,11 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,13 +147,26 @@ def source_of(args: argparse.Namespace) -> Source:
     return Source(args.data_dir, args.own_data)
 
 
+@contextmanager
+def any_digits() -> Iterator[None]:
+    """Integers in texts may have any number of digits: Python refuses more than 4300, and some
+    benchmarks have them."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(limit)
+
+
 def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:
     """The records of a text with one JSON object a line."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            record = dict(parse_json(line))
+            with any_digits():
+                record = dict(parse_json(line))
         except (ValueError, TypeError):
             raise BadInput(f"{file} line {number} is not a JSON record") from None
         yield record
@@ -160,7 +175,8 @@ def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:
 def array(file: Path, text: str) -> list[Record]:
     """The records of a text that is one JSON array of objects."""
     try:
-        found = parse_json(text)
+        with any_digits():
+            found = parse_json(text)
     except ValueError:
         raise BadInput(f"{file} is not a JSON array of records") from None
     for number, record in enumerate(found, 1):
