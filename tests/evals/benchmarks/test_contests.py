@@ -178,7 +178,7 @@ FUTURE = "from __future__ import annotations"
     [
         f"{FUTURE}\n",
         f"# a comment\u2028of one line\n\n{FUTURE}\r\n",
-        f'"""A docstring\nof two lines."""\n{FUTURE}, division\nfrom __future__ import generators\n',
+        f'"""A text\nof two lines."""\n{FUTURE}, division\nfrom __future__ import generators\n',
         f"{FUTURE}; x = '''\nNone'''; y = 1\n",
         "from __future__ import (\n    annotations,\n)\n",
     ],
