@@ -66,7 +66,8 @@ def test_a_block_is_found_whatever_is_around_it(
     [
         ("def f():", True), ("async def f(x):", True), ("class f:", True), ("f = 1", True),
         ("f: int = 1", True), ("x = 1\ndef f (y): 1", True), ("def ff():", False),
-        ("    def f():", False), ("f == 1", False), ("f()", False), ("# def f()", False), ("", False),
+        ("    def f():", False), ("f == 1", False), ("f()", False), ("# def f()", False),
+        ("", False),
     ],
 )  # fmt: skip
 def test_what_defines_a_name(program: str, defined: bool) -> None:
