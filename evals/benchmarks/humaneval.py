@@ -44,6 +44,7 @@ INSTRUCT = dataclasses.replace(
     variant="instruct",
     template="Complete this Python function. Reply with the whole function in one ```python block."
     "\n\n```python\n{stripped}\n```\n",
+    chat=True,
     stops=replies.MARKERS,
     post="cut at the first stop; the first Python block that defines the function, or the first, "
     "or all without blocks, behind what the prompt has before the function",

@@ -61,6 +61,7 @@ INSTRUCT = dataclasses.replace(
     variant="instruct",
     template="{text} Reply with Python code in one ```python block. It must pass these tests:\n\n"
     "```python\n{tests}\n```\n",
+    chat=True,
     stops=replies.MARKERS,
     post="cut at the first stop; the first Python block that defines a function of the tests, or "
     "the first, or all without blocks",
