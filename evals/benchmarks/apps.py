@@ -1,4 +1,5 @@
-"""APPS (Hendrycks et al. 2021), introductory: 1000 tasks from programming sites, judged by tests.
+"""APPS (Hendrycks et al. 2021): 5000 tasks from programming sites, judged by tests. There are three
+levels: introductory (1000 tasks, which the paper reports), interview (3000), competition (1000).
 
     programs     read stdin and write to stdout
     functions    are called; `input_output` names the function, and so does the starter code
@@ -12,31 +13,37 @@ given bare or in a list of one, so both pass where all of a problem's results ar
 authors' tester is laxer: it accepts the first item of any list, and the words of a line in any
 order.
 
-As there, programs may use common modules without importing them (numpy is not available here). The
+As there, programs may use common modules without importing them (numpy is not available here).
+These imports stand behind a program's own `from __future__` imports, which must come first. The
 names that the problem asks for must be defined or imported by the program itself. The authors give
 each case 4 seconds; here a program has `Limits.cpu` for each case, a function for all together.
 """
 
-import json
+import ast
+import dataclasses
+import io
+import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from keyword import iskeyword
 from typing import Any
 
+from evals.benchmarks.programs import constant
+from evals.benchmarks.replies import MARKERS, without_markers
 from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
-from evals.harness.problems import Dataset, Problem, Source, field
+from evals.harness.problems import Dataset, Problem, Source, any_digits, field
 from evals.harness.protocol import Protocol
 from evals.sandbox.runner import FunctionJob, Job, ScriptJob
 from mtp.errors import BadInput
 from mtp.files import parse_json
 
-LEVEL = "introductory"
-HUB = ("codeparrot/apps", LEVEL, "test")
+LEVELS = ("introductory", "interview", "competition")
 DEPTH = 100  # of what tests give and expect; comparing it takes frames of Python for each level
 PROTOCOL = Protocol(
     benchmark="apps",
-    variant="introductory",
+    variant=LEVELS[0],
     template="\nQUESTION:\n{question}{starter}\nUse {kind} format\nANSWER:\n",
-    stops=("\nQUESTION", "\n---", "\nANSWER"),
+    stops=("\nQUESTION", "\n---", "\nANSWER", *MARKERS),
     post="cut at the first stop",
     max_new=512,
     samples=200,
@@ -58,12 +65,10 @@ except NameError:
     pass
 """
 TESTS = """
-import json
-
 def plain(x):
     return [plain(i) for i in x] if isinstance(x, (list, tuple)) else x
 
-for given, expected in json.loads(CASES):
+for given, expected in CASES:
     got = plain({name}(*map(keyed, given)))
     assert got == keyed(expected) or BOXED and got == keyed(expected[0])
 """
@@ -75,14 +80,14 @@ def keyed(x):  # JSON has made texts of numbers that are keys
 """
 
 
-def load(source: Source) -> Dataset:
-    return dataset(*source.read("test.jsonl", "", HUB))
+def load(source: Source, level: str = LEVELS[0]) -> Dataset:
+    return dataset(*source.read("test.jsonl", "", ("codeparrot/apps", level, "test")), level)
 
 
-def dataset(records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:
-    """The introductory problems among records, without problems that have no test."""
+def dataset(records: Iterable[Mapping[str, Any]], origin: str, level: str = LEVELS[0]) -> Dataset:
+    """The problems of a level among records, without problems that have no test."""
     placed = enumerate(records)
-    chosen = [(i, r) for i, r in placed if field(r, "difficulty", origin) == LEVEL]
+    chosen = [(i, r) for i, r in placed if field(r, "difficulty", origin) == level]
     tested = [(i, r) for i, r in chosen if field(r, "input_output", origin).strip()]
     if untested := len(chosen) - len(tested):
         origin += f", {untested} problems without tests left out"
@@ -92,7 +97,8 @@ def dataset(records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:
 def problem(place: int, record: Mapping[str, Any], origin: str) -> Problem:
     number = record.get("problem_id", record.get("id", place))
     try:
-        tests = parse_json(record["input_output"])
+        with any_digits():
+            tests = parse_json(record["input_output"])
         lists = tests["inputs"], tests["outputs"]
         cases, name = list(zip(*lists, strict=True)), tests.get("fn_name") or None
         if not all(isinstance(part, list) and shallow(part) for part in lists):
@@ -129,15 +135,43 @@ def shallow(value: Any) -> bool:
 def job(problem: Problem, answer: str, protocol: Protocol) -> Job:
     name, cases = problem.about["name"], problem.about["cases"]
     if name is None:
-        return ScriptJob(IMPORTS + answer, tuple((text(a), text(b)) for a, b in cases))
+        with any_digits():
+            return ScriptJob(with_imports(answer), tuple((text(a), text(b)) for a, b in cases))
     boxed = all(isinstance(out, list) and len(out) == 1 for _, out in cases)
     own = f"globals().pop({name!r}, None)\n"  # an imported function is nobody's answer
     return FunctionJob(
-        program=IMPORTS + own + answer + METHOD.format(name=name),
+        program=with_imports(answer, own) + METHOD.format(name=name),
         tests=TESTS.format(name=name),
         names=(name,),
-        setup=f"{KEYED}\nBOXED, CASES = {boxed}, {json.dumps(cases)!r}",
+        setup=f"{KEYED}\nBOXED, CASES = {boxed}, {constant(cases)}",
     )
+
+
+def with_imports(answer: str, then: str = "") -> str:
+    """A program after the common imports and the line `then`, except for what Python wants first:
+    imports from __future__, with the docstring and the comments before them."""
+    lines = list(io.StringIO(answer, newline=""))  # as Python counts them
+    head = first_lines(answer)
+    end = "" if not head or lines[head - 1].endswith(("\n", "\r")) else "\n"
+    return "".join([*lines[:head], end, IMPORTS, then, *lines[head:]])
+
+
+def first_lines(answer: str) -> int:
+    """The number of lines to the last import from __future__; 0 if there is none."""
+    if "__future__" not in answer:
+        return 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a program that is judged, not about ours
+            body = ast.parse(answer).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return 0
+    last = 0
+    for node in body:
+        own = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        if own or node.lineno <= last:  # or begins on the line of one
+            last = node.end_lineno or node.lineno
+    return last
 
 
 def text(lines: Any) -> str:
@@ -145,4 +179,11 @@ def text(lines: Any) -> str:
     return "\n".join(map(str, lines)) if isinstance(lines, list) else str(lines)
 
 
-APPS = Sampled("apps", (PROTOCOL,), CODE_TEMPERATURES, load, by_tests(job))
+APPS = Sampled(
+    "apps",
+    tuple(dataclasses.replace(PROTOCOL, variant=level) for level in LEVELS),
+    CODE_TEMPERATURES,
+    load,
+    by_tests(without_markers(job)),
+    other={level: partial(load, level=level) for level in LEVELS[1:]},
+)

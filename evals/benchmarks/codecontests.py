@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from evals.benchmarks.replies import MARKERS, without_markers
 from evals.harness.many_samples import Sampled, by_tests
 from evals.harness.problems import Dataset, Problem, Source, field, records, write_pairs
 from evals.harness.protocol import Protocol
@@ -39,7 +40,7 @@ PROTOCOL = Protocol(
     benchmark="codecontests",
     variant="correct",
     template=HEADER + "# {verdict} SOLUTION\n{problem}\n",
-    stops=("\n" + HEADER,),
+    stops=("\n" + HEADER, *MARKERS),
     post="cut at the first stop",
     max_new=768,
     samples=1000,
@@ -136,7 +137,9 @@ def pairs(
                     yield {"prompt": prompt, "completion": program.replace("\r\n", "\n")}
 
 
-CODECONTESTS = Sampled("codecontests", (PROTOCOL,), TEMPERATURES, load, by_tests(job))
+CODECONTESTS = Sampled(
+    "codecontests", (PROTOCOL,), TEMPERATURES, load, by_tests(without_markers(job))
+)
 
 
 @exit_cleanly

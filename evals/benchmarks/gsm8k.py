@@ -1,18 +1,21 @@
-"""GSM8K (Cobbe et al. 2021): word problems, after eight examples that are solved in words.
+"""GSM8K (Cobbe et al. 2021): word problems, after examples that are solved in words.
 
 As in the paper's Figure S13: 8 shots of chain of thought, nucleus sampling with 0.95, 200 samples,
 temperatures .2 to 1.4. The paper does not say which eight examples. `wei` are the usual ones (Wei
 et al. 2022, Table 20); `train` are the first eight of the training set, without their
-<<calculator>> notes.
+<<calculator>> notes. An answer is right if its last number equals the reference's.
 
-An answer is right if its last number equals the reference's, as numbers: $1,800.00 is 1800.
+`strict` and `flexible` are the task gsm8k of lm-evaluation-harness with its two rules: 5 shots in
+the form of the training set, notes and #### included. The harness draws other five examples for
+each problem; here they are the first five. evals/benchmarks/gsm8k_numbers.py has all rules.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from functools import partial
 from typing import Any
 
+from evals.benchmarks.gsm8k_numbers import MARK, RULES, SAID, last_number
 from evals.harness.many_samples import Sampled, by_rule
 from evals.harness.problems import Dataset, Problem, Source, field
 from evals.harness.protocol import Protocol
@@ -24,7 +27,6 @@ SHA256 = {
 }
 HUB = "openai/gsm8k"
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 NOTE = re.compile(r"<<.*?>>")
 
 
@@ -35,22 +37,28 @@ def protocol(variant: str) -> Protocol:
         shots=8,
         template="Q: {question}\nA:",
         solved=" {answer}\n\n",
-        stops=("\nQ:", "\n\n"),
-        post="cut at the first stop; its last number, commas dropped, equals the reference's",
+        stops=("\nQ:", "\nQuestion:", "\n\n"),
+        post=f"cut at the first stop; {SAID['last']}",
         max_new=256,
         samples=200,
         top_p=0.95,
     )
 
 
-def last_number(text: str) -> Decimal | None:
-    """The last number in a text; None where it has none.
-
-    >>> last_number("5 x 3 = $1,800.50. That is all.")
-    Decimal('1800.50')
-    """
-    found = NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "")) if found else None
+def harness(rule: str) -> Protocol:
+    """The task of lm-evaluation-harness with one of its rules."""
+    return Protocol(
+        benchmark="gsm8k",
+        variant=rule,
+        shots=5,
+        template="Question: {question}\nAnswer:",
+        solved=" {answer}\n\n",
+        stops=("Question:", "</s>", "<|im_end|>"),
+        post=f"cut at the first stop; {SAID[rule]}",
+        max_new=256,
+        samples=200,
+        top_p=0.95,
+    )
 
 
 def load(source: Source) -> Dataset:
@@ -64,6 +72,15 @@ def load_train(source: Source) -> Dataset:
     found, origin = source.read("train.jsonl", SHA256["train.jsonl"], (HUB, "main", "train"))
     examples = [(field(r, "question", origin), in_words(r, origin)) for r in found[:8]]
     return dataset((p.about for p in tests.problems), examples, f"{tests.origin}, {origin}")
+
+
+def load_harness(source: Source, rule: str) -> Dataset:
+    """The problems, with examples from the training set as they stand there."""
+    tests = load(source)
+    found, origin = source.read("train.jsonl", SHA256["train.jsonl"], (HUB, "main", "train"))
+    examples = [(field(r, "question", origin), field(r, "answer", origin)) for r in found[:5]]
+    records = [{**p.about, "rule": rule} for p in tests.problems]
+    return dataset(records, examples, f"{tests.origin}, {origin}")
 
 
 def in_words(record: Mapping[str, Any], origin: str) -> str:
@@ -80,7 +97,7 @@ def dataset(
         for i, r in enumerate(records)
     ]
     for p in problems:
-        if last_number(field(p.about, "answer", origin).partition("#### ")[2]) is None:
+        if last_number(field(p.about, "answer", origin).partition(MARK)[2]) is None:
             raise BadInput(f"{origin}: the answer of record {p.id} has no number after ####")
     shown = [
         Problem(f"example/{i}", {"question": q, "answer": a}, {})
@@ -90,7 +107,7 @@ def dataset(
 
 
 def right(problem: Problem, answer: str) -> bool:
-    return last_number(answer) == last_number(problem.about["answer"].partition("#### ")[2])
+    return RULES[problem.about.get("rule", "last")](answer, problem.about["answer"])
 
 
 WEI = (
@@ -144,9 +161,13 @@ WEI = (
 
 GSM8K = Sampled(
     "gsm8k",
-    (protocol("wei"), protocol("train")),
+    (protocol("wei"), protocol("train"), harness("strict"), harness("flexible")),
     TEMPERATURES,
     load,
     by_rule(right),
-    other={"train": load_train},
+    other={
+        "train": load_train,
+        "strict": partial(load_harness, rule="strict"),
+        "flexible": partial(load_harness, rule="flexible"),
+    },
 )

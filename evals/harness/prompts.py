@@ -10,12 +10,14 @@ A prompt and what follows it must fit the context. Where they do not, whole solv
 out, the first ones first. A problem that does not fit alone loses the end of its field
 `protocol.shortens`, or is not asked where there is none and counts as not solved, so that a model
 with a short context gains nothing by it. All are counted (rows `shots given`, `shortened`,
-`skipped`).
+`skipped`). The row `chat template` of a protocol for chat models is 1 if the model has a template,
+and else 0.
 """
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from evals.harness.chat import has_template, message
 from evals.harness.problems import Dataset, Problem
 from evals.harness.protocol import Protocol
 from mtp.data.tokenizer import Tokenizer
@@ -25,12 +27,13 @@ SHOTS = "{shots}"
 
 
 class Prompt(NamedTuple):
-    """whole: nothing of the problem is left out."""
+    """whole: nothing of the problem is left out; chat: the text is in the model's template."""
 
     tokens: list[int]
     shots: int
     text: str = ""
     whole: bool = True
+    chat: bool = False
 
 
 def prompts(
@@ -45,6 +48,7 @@ def prompts(
     head, mark, body = protocol.template.partition(SHOTS)
     if not mark:
         head, body = "", protocol.template
+    chat = protocol.chat and has_template(text)
     made: dict[str, Prompt | None] = {}
     for problem in data.problems:
         room = context - (protocol.max_new if after is None else after(problem))
@@ -56,9 +60,9 @@ def prompts(
         for left_out in range(len(solved) + 1):
             parts = [part.format_map(problem.fields) for part in (head, body)]
             whole = parts[0] + "".join(solved[left_out:]) + parts[1]
-            tokens = [text.bos, *text.encode(whole)]
+            tokens = message(text, whole) if chat else [text.bos, *text.encode(whole)]
             if len(tokens) <= room:
-                made[problem.id] = Prompt(tokens, len(solved) - left_out, whole)
+                made[problem.id] = Prompt(tokens, len(solved) - left_out, whole, chat=chat)
                 break
         else:
             if protocol.shortens:
@@ -104,6 +108,8 @@ def counts(made: Mapping[str, Prompt | None], protocol: Protocol) -> list[tuple[
     rows = [("skipped", 1 - len(asked) / len(made))]
     if protocol.shots and asked:
         rows.append(("shots given", sum(prompt.shots for prompt in asked) / len(asked)))
+    if protocol.chat and asked:
+        rows.append(("chat template", sum(prompt.chat for prompt in asked) / len(asked)))
     if protocol.shortens:
         rows.append(("shortened", sum(not prompt.whole for prompt in asked) / len(made)))
     return rows

@@ -18,6 +18,8 @@ class Protocol:
     shots       solved examples before the problem
     template    the prompt's text, with {fields} of a problem in braces
     solved      what follows the template in a solved example, with {fields} too
+    chat        the prompt is a message of a user, and put into the model's chat template if it has
+                one
     shortens    the field that loses its end where the prompt does not fit the context
     stops       texts that end an answer; the answer is cut before the first that comes
     post        what is done to the answer before it is scored, in words
@@ -31,6 +33,7 @@ class Protocol:
     shots: int = 0
     template: str = ""
     solved: str = ""
+    chat: bool = False
     shortens: str = ""
     stops: tuple[str, ...] = ()
     post: str = ""

@@ -73,14 +73,16 @@ class BPE:
 
     BOS, EOS = "<|bos|>", "<|eos|>"
 
-    def __init__(self, inner: tokenizers.Tokenizer, bos: str = BOS, eos: str = EOS) -> None:
+    def __init__(
+        self, inner: tokenizers.Tokenizer, bos: str = BOS, eos: str = EOS, chat: str = ""
+    ) -> None:
         """`bos` and `eos` are the names of the special tokens, which differ in other programs'
-        files."""
+        files. chat: the template that a chat model's messages are put into, in Jinja."""
         inner.encode_special_tokens = True  # "<|eos|>" written in a text is only text
         inner.no_truncation()  # a file may ask for truncation and padding of batches
         inner.no_padding()
         self.names = {"bos_token": bos, "eos_token": eos}
-        self.inner = inner
+        self.inner, self.chat = inner, chat
         self.vocab_size = inner.get_vocab_size()
         self.name = f"bpe-{self.vocab_size}"
         self.bos, self.eos = self._special(bos), self._special(eos)
@@ -121,6 +123,14 @@ class BPE:
     def encode(self, text: str) -> list[int]:
         return self.inner.encode(text, add_special_tokens=False).ids
 
+    def encode_marked(self, text: str) -> list[int]:
+        """`encode`, where the name of a special token stands for that token."""
+        self.inner.encode_special_tokens = False
+        try:
+            return self.encode(text)
+        finally:
+            self.inner.encode_special_tokens = True
+
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         encoded = self.inner.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
@@ -130,8 +140,9 @@ class BPE:
 
     def save(self, folder: Path) -> None:
         self.inner.save(str(folder / "tokenizer.json"))
-        if self.names != {"bos_token": self.BOS, "eos_token": self.EOS}:
-            (folder / "tokenizer_config.json").write_text(json.dumps(self.names))
+        values = self.names | ({"chat_template": self.chat} if self.chat else {})
+        if values != {"bos_token": self.BOS, "eos_token": self.EOS}:
+            (folder / "tokenizer_config.json").write_text(json.dumps(values))
 
     def _special(self, token: str) -> int:
         found = self.inner.token_to_id(token)
@@ -249,7 +260,7 @@ def _read(file: Path, names: list[str] | None = None) -> Tokenizer:
         if json.loads(text)["model"]["type"] == "bytes":
             return ByteTokenizer()
         inner = tokenizers.Tokenizer.from_str(text)
-        return BPE(inner, *(names or _special_names(file, inner)))
+        return BPE(inner, *(names or _special_names(file, inner)), chat=_chat_template(file))
     except BadInput:
         raise
     except Exception as error:  # `tokenizers` raises bare Exception on a bad file
@@ -309,3 +320,15 @@ def _special_names(file: Path, inner: tokenizers.Tokenizer) -> Sequence[str]:
         f"{file} has none of the usual tokens at the ends of a document; name them as bos_token "
         "and eos_token in a tokenizer_config.json beside it"
     )
+
+
+def _chat_template(file: Path) -> str:
+    """The template for messages beside a tokenizer.json: in chat_template.jinja, or else in
+    tokenizer_config.json, the one called default where there are several. Empty without one."""
+    if (own := file.with_name("chat_template.jinja")).exists():
+        return own.read_text()
+    config = file.with_name("tokenizer_config.json")
+    found = json.loads(config.read_text()).get("chat_template") if config.exists() else None
+    if isinstance(found, list):
+        found = {each["name"]: each["template"] for each in found}.get("default")
+    return found if isinstance(found, str) else ""

@@ -11,12 +11,14 @@ import pytest
 
 from evals.benchmarks import apps, codecontests
 from evals.harness.many_samples import Sampled
-from evals.harness.problems import Dataset, Problem, Source
+from evals.harness.problems import Dataset, Problem, Source, any_digits
 from evals.harness.prompts import prompts
 from evals.harness.protocol import Protocol, cut
+from evals.sandbox.runner import ScriptJob
 from mtp.data.pairs import read_records
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
+from tests.conftest import write_jsonl
 from tests.evals.sandbox.test_sandbox import need
 
 
@@ -130,6 +132,77 @@ def test_apps_asks_its_introductory_tasks_that_have_tests() -> None:
         "kept.\n\ndef count(x):\n\t\nUse Call-Based format\nANSWER:\n"
     )
     assert cut("print(1)\n\nQUESTION:\nanother", apps.PROTOCOL.stops) == "print(1)\n"
+
+
+def test_apps_has_three_levels_of_tasks(tmp_path: Path) -> None:
+    harder = task(4006, SUM, difficulty="competition", question="Harder")
+    write_jsonl(tmp_path / "apps" / "test.jsonl", *TASKS, harder)
+    for level, first, count in (
+        ("introductory", 4000, 4),
+        ("interview", 4004, 1),
+        ("competition", 4006, 1),
+    ):
+        protocol = apps.APPS.protocol(level)
+        data = apps.APPS.other.get(level, apps.APPS.load)(Source(tmp_path).of("apps"))
+        assert protocol.variant == level and protocol.template == apps.PROTOCOL.template
+        assert data.problems[0].id == f"apps/{first}" and len(data.problems) == count
+
+
+def test_a_task_may_have_integers_of_any_length(tmp_path: Path) -> None:
+    """Python refuses to read or write more than 4300 digits where it is not told otherwise."""
+    need()
+    limit = sys.get_int_max_str_digits()
+    with any_digits():
+        assert sys.get_int_max_str_digits() == 0
+        big = "7" * 9131
+        lines = task(1, {"inputs": [["1", int(big)], "2"], "outputs": [["1", int(big)], "2"]})
+        called = task(2, {"fn_name": "same", "inputs": [[int(big)]], "outputs": [int(big)]})
+    assert sys.get_int_max_str_digits() == limit
+    write_jsonl(tmp_path / "test.jsonl", lines, called)
+    first, second = apps.load(Source(tmp_path)).problems
+    job = apps.job(first, "", apps.PROTOCOL)
+    assert isinstance(job, ScriptJob) and job.cases == ((f"1\n{big}",) * 2, ("2", "2"))
+    assert judged(apps.APPS, first, ["print(open(0).read())"]) == ["passed"]
+    answers = ["def same(x): return x", "def same(x): return x + 1"]
+    assert judged(apps.APPS, second, answers) == ["passed", "failed"]
+    assert sys.get_int_max_str_digits() == limit
+    with pytest.raises(ValueError, match="digits"):
+        int(big)
+
+
+FUTURE = "from __future__ import annotations"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"{FUTURE}\n",
+        f"# a comment\u2028of one line\n\n{FUTURE}\r\n",
+        f'"""A text\nof two lines."""\n{FUTURE}, division\nfrom __future__ import generators\n',
+        f"{FUTURE}; x = '''\nNone'''; y = 1\n",
+        "from __future__ import (\n    annotations,\n)\n",
+    ],
+)
+def test_imports_from_the_future_stay_first(head: str) -> None:
+    """The common imports come behind them; what they import and defer is there."""
+    rest = "def f(x: Undefined) -> List[int]:\n    return Counter(x)"
+    space: dict[str, Any] = {}
+    exec(compile(apps.with_imports(head + rest, "own = 1\n"), "answer", "exec"), space)
+    assert space["f"]("aa") == {"a": 2} and space["own"] == 1
+    assert space["f"].__annotations__ == {"x": "Undefined", "return": "List[int]"}
+
+
+def test_other_programs_stand_behind_the_imports() -> None:
+    for answer in ("", "x = 1", "def (", f"def f():\n    '''{FUTURE}'''", f"{FUTURE}\n\0"):
+        assert apps.with_imports(answer, "own\n") == f"{apps.IMPORTS}own\n{answer}"
+    assert apps.with_imports(FUTURE) == f"{FUTURE}\n{apps.IMPORTS}"
+
+
+def test_a_program_that_imports_from_the_future_passes() -> None:
+    answers = [f"{FUTURE}\ndef swap(x: Unknown): return x[::-1]"]
+    assert judged(apps.APPS, by_id()["apps/4001"], answers) == ["passed"]
+    answers = [f"{FUTURE}\nprint(sum(map(int, sys.stdin.read().split())))"]
+    assert judged(apps.APPS, by_id()["apps/4000"], answers) == ["passed"]
 
 
 def test_apps_programs_read_stdin() -> None:
