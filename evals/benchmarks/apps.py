@@ -7,13 +7,13 @@ levels: introductory (1000 tasks, which the paper reports), interview (3000), co
 The prompt is the authors' own, without examples. The paper reports 200 samples for each problem at
 the temperatures of Table S12. It says nothing about the prompt and about top_p.
 
-The output of a program is compared by the rules of ScriptJob (evals/sandbox/runner.py). The result
+The output of a program is compared by the authors' rules (evals/sandbox/compare.py). The result
 of a function is compared with ==, tuples as lists, since JSON has no tuples. Expected results are
 given bare or in a list of one, so both pass where all of a problem's results are such lists. The
 authors' tester is laxer: it accepts the first item of any list, and the words of a line in any
 order.
 
-As there, programs may use common modules without importing them (numpy is not available here).
+As there, programs may use common modules without importing them, numpy only if it is allowed.
 These imports stand behind a program's own `from __future__` imports, which must come first. The
 names that the problem asks for must be defined or imported by the program itself. The authors give
 each case 4 seconds; here a program has `Limits.cpu` for each case, a function for all together.
@@ -57,6 +57,8 @@ from heapq import *
 from itertools import accumulate, combinations, permutations, product
 from math import ceil, cos, exp, fabs, floor, gcd, log, log2, sin, sqrt, tan
 from typing import List, Tuple
+try: import numpy; import numpy as np
+except ImportError: pass
 """
 METHOD = """
 try:
@@ -136,7 +138,8 @@ def job(problem: Problem, answer: str, protocol: Protocol) -> Job:
     name, cases = problem.about["name"], problem.about["cases"]
     if name is None:
         with any_digits():
-            return ScriptJob(with_imports(answer), tuple((text(a), text(b)) for a, b in cases))
+            pairs = tuple((text(a), text(b)) for a, b in cases)
+        return ScriptJob(with_imports(answer), pairs, rule="apps")
     boxed = all(isinstance(out, list) and len(out) == 1 for _, out in cases)
     own = f"globals().pop({name!r}, None)\n"  # an imported function is nobody's answer
     return FunctionJob(

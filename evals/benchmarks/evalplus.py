@@ -69,6 +69,7 @@ def problem(kind: str, record: Mapping[str, Any], origin: str) -> Problem:
     given = programs.constant((entry, prompt + solution, groups, kind, float(atol)))
     setup = SETUP.format(rules=RULES, given=given)
     about = {"prompt": prompt, "entry_point": entry, "setup": setup}
+    about["reference"] = prompt + solution
     shown = prompt if kind == "humaneval" else prompt.strip() + "\n"
     return Problem(name, {"prompt": shown}, about)
 
@@ -76,7 +77,10 @@ def problem(kind: str, record: Mapping[str, Any], origin: str) -> Problem:
 def job(problem: Problem, program: str) -> FunctionJob:
     """The job of a whole program."""
     entry = problem.about["entry_point"]
-    return FunctionJob(program, f"check_({entry})\n", (entry,), problem.about["setup"])
+    about = problem.about
+    return FunctionJob(
+        program, f"check_({entry})\n", (entry,), about["setup"], reference=about["reference"]
+    )
 
 
 # --------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def human_eval_program(problem: Mapping[str, Any], program: str) -> FunctionJob:
         setup=problem["prompt"],
         tests=f"{problem['test']}\ncheck({name})\n",
         names=(name,),
+        reference=problem["prompt"] + problem.get("canonical_solution", ""),
     )
 
 
@@ -49,4 +50,5 @@ def mbpp(problem: Mapping[str, Any], code: str) -> FunctionJob:
         setup="\n".join(map(ast.unparse, imports)),
         tests=tests,
         names=tuple(name for name in dict.fromkeys(defined) if name in used),
+        reference=problem["code"],
     )

@@ -114,8 +114,8 @@ class ScriptJob:
 
     program: str
     cases: tuple[tuple[str, str], ...]
-    rule: str = "codecontests"
     cpu: int | None = None
+    rule: str = "codecontests"
     reference: str = ""
 
 
