@@ -16,28 +16,30 @@ value and the changes a call makes to them are carried back, so tests that look 
 see what they would have seen.
 
 The walls are bubblewrap's (evals/sandbox/isolation.py): no network, no files but read-only
-libraries and an empty scratch folder, no sight of other processes, limits on CPU and wall-clock
-time, memory, processes, file size and output, and an end of the whole tree with the job, the judge
-or the supervisor. Each job, and each case of a script, has a fresh process in namespaces of its
-own, forked from an interpreter that has run no program.
+libraries and empty folders in memory, no sight of other processes, a filter of system calls
+(evals/sandbox/syscalls.py), limits on CPU and wall-clock time, memory, processes, files and output,
+and an end of the whole tree with the job, the judge or the supervisor. Each job, and each case of a
+script, has a fresh process, a user and namespaces of its own, forked from an interpreter that has
+run no program.
 
-WHAT IS GUARANTEED, with bubblewrap: a program that passes has given right answers, and has changed
-nothing outside. Not guaranteed:
+WHAT IS GUARANTEED, with bubblewrap: a program that passes has given right answers, has changed
+nothing outside, and has left nothing for the next. Not guaranteed:
   - which of the other verdicts a hostile program gets: it may crash on purpose.
   - that an answer was computed: a program may know it by heart.
-  - that the machine's memory is enough: all that the processes of a program map is watched, four
-    times a second, but not what none maps, as files in memory (memfd, a tmpfs in a namespace of its
-    own) and detached shared memory. Only a control group around the evaluation bounds these, as
-    `systemd-run --scope -p MemoryMax=8G` makes it.
-  - anything against a hole in the kernel, of which it may use every system call.
+  - that the machine's memory is enough for several programs at once: each is held to its limit,
+    which is looked at four times a second (evals/sandbox/watch.py). A control group around the
+    evaluation bounds the sum, as `systemd-run --scope -p MemoryMax=8G` makes it.
+  - anything against a hole in the kernel that the calls of the filter reach.
+  - that a program does not notice how busy the machine is.
   - anything against the tests, which are the benchmark's and trusted.
   - without bubblewrap (`allow_unsandboxed`): it may read and write the user's files, and so find
     the judge's process and its memory. Limits still hold, except that of processes for root.
 
-Of an object of no built-in type a test can only set and read attributes, iterate over it, ask for
-its truth, or hand it back; comparing one fails. No function can be passed in but built-in types. A
-defaultdict of anything but a built-in type arrives as a dict. An object that two arguments share
-arrives as two. The standard library is all there is to import.
+Of an object of no built-in type a test can call what it has, set and read its attributes, take its
+length and items, print it, iterate over it, ask for its truth, or hand it back; comparing one
+fails. No function can be passed in but built-in types. A defaultdict of anything but a built-in
+type arrives as a dict. An object that two arguments share arrives as two. A job may ask for its
+tests to run `inside` instead, in the program's process: then they can do anything, and so can it.
 """
 
 import dataclasses

