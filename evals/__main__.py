@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 from evals.benchmarks.names import NAMES
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
+from evals.harness.verdicts import LEAST, Judging
+from evals.sandbox.runner import Limits
 from mtp.command_line import add_device, add_out, device_of, new_parser, out_of
 from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.files import must_be_writable, write_atomically
@@ -55,6 +57,13 @@ def parser(module: str) -> argparse.ArgumentParser:
     say("--k", type=int, help=drafting)
     say("--seed", type=int, default=0)
     add_device(made)
+    usual = Limits()
+    times = f"{usual.wall / usual.cpu:g}"
+    limit = f"of CPU time for a program ({usual.cpu}), {times} times that of wall clock"
+    say("--time-limit", type=int, metavar="SECONDS", help=limit)
+    memory = f"memory of a program, from {LEAST} on ({usual.memory >> 20})"
+    say("--memory", type=int, metavar="MB", help=memory)
+    say("--workers", type=int, help="programs that run at a time (one for each core)")
     say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
     return made
 
@@ -75,7 +84,7 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
         batch=args.batch,
         k=args.k,
         seed=args.seed,
-        allow_unsandboxed=args.allow_unsandboxed,
+        judging=Judging.of(args.time_limit, args.memory, args.workers, args.allow_unsandboxed),
     )
     device, precision = device_of(args)
     candidates = [Candidate(folder, device, precision) for folder in args.checkpoint]

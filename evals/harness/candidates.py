@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.harness.problems import Dataset, Source
 from evals.harness.protocol import Protocol
+from evals.harness.verdicts import Judging
 from mtp.checkpoint import kept_file, kept_step, must_be_saved, run_config
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
@@ -94,6 +95,7 @@ class Options:
     limit    problems at most, the first ones
     batch    answers drawn, or problems scored, at once
     k        heads that draft; a model with fewer uses all. None: all, or 1 if that is faster
+    judging  of programs
     """
 
     out: Path
@@ -105,7 +107,11 @@ class Options:
     batch: int = 32
     k: int | None = None
     seed: int = 0
-    allow_unsandboxed: bool = False
+    judging: Judging = dataclasses.field(default_factory=Judging)
+
+    @property
+    def allow_unsandboxed(self) -> bool:
+        return self.judging.allow_unsandboxed
 
     def __post_init__(self) -> None:
         for name in ("samples", "max_new", "limit", "batch", "k"):

@@ -146,6 +146,8 @@ def test_a_model_is_evaluated_for_real(
     judged = {file.name.split("-")[0] for file in tmp_path.glob("run0/*-verdicts.jsonl")}
     assert judged == {"humaneval", "microcode", "mbpp"}  # a rule is as fast as reading would be
     assert set(rows[rows.metric == "pass@1"]["count"]) == {3}
+    limited = set(rows.benchmark[rows.protocol.str.contains('"judge"')])
+    assert limited == {"microcode", "mbpp"}  # a rule has no limits
 
 
 def test_every_benchmark_can_be_asked_for_by_name() -> None:
