@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.__main__ import table, write
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.journal import Journal
 from evals.harness.problems import add_source, source_of
+from evals.harness.rows import table, write
 from evals.harness.verdicts import Judging
 from experiments import figures, results
 from experiments.decoding_speed import ways_of

