@@ -65,8 +65,7 @@ class Teller:
                     rows.append(self.row(f"pass@{k}", value, name, drawn))
                 for group in groups:
                     inside = np.array([p.group == group for p in self.data.problems])
-                    choice = pass_at_k.held_out_in(inside)
-                    part = pass_at_k.estimate(ours[drawn], choice, int(inside.sum()))
+                    part = pass_at_k.estimate(ours[drawn], pass_at_k.cross_validated, inside)
                     metric = f"pass@{k} {group}"
                     rows.append(self.row(metric, part, "cross-validated", drawn, sum(inside)))
             if first is None or not drawn:
