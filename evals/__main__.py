@@ -22,7 +22,8 @@ from evals.benchmarks.names import NAMES
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
 from evals.harness.protocol import Protocol
-from evals.harness.rows import COLUMNS, measured, table, write
+from evals.harness.rows import measured, table, write
+from evals.harness.rows import read as read_rows
 from evals.harness.samples import count_or_file
 from evals.harness.samples import read as read_samples
 from evals.harness.verdicts import LEAST, Judging
@@ -72,18 +73,17 @@ def parser(module: str) -> argparse.ArgumentParser:
 
 
 def evaluate(args: argparse.Namespace) -> pd.DataFrame:
-    """Measure, write OUT/results.csv and print the table. Returns all rows of OUT."""
-    import pandas as pd
-
-    for name in args.benchmarks.split(","):  # before the packages of benchmarks are imported
+    """Measure, write OUT/results.csv and print the table. Returns all rows of OUT. What takes long
+    to import comes after all that can be refused without it."""
+    args.benchmarks = ",".join(name.strip() for name in args.benchmarks.split(","))
+    for name in args.benchmarks.split(","):
         choose("benchmark", name, NAMES)
     options = options_of(args)
     if isinstance(args.samples, Path):
         return judge_samples(args, options)
     if not args.checkpoint:
         raise BadInput("give --checkpoint, or --samples with a file of samples")
-    device, precision = device_of(args)
-    candidates = [Candidate(folder, device, precision) for folder in args.checkpoint]
+    candidates = [Candidate(folder) for folder in args.checkpoint]
     names = [candidate.name for candidate in candidates]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(f"two checkpoints are called {twice[0]}; rename a folder")
@@ -95,9 +95,11 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     wanted = chosen(args.benchmarks, args.variant)
     if options.export:
         must_be_exportable(options.export, wanted, candidates, options)
+    device, precision = device_of(args)
+    candidates = [candidate.on(device, precision) for candidate in candidates]
     # Missing files are reported now, not after hours of drawing.
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
-    found, rows = list[Measured](), pd.DataFrame(columns=COLUMNS)
+    found, rows = list[Measured](), read_rows(options.out / "results.csv")
     unasked = list[str]()
     for (benchmark, protocol), problems in zip(wanted, data, strict=True):
         new = benchmark.measure(candidates, problems, protocol, options)

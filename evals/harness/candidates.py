@@ -3,6 +3,7 @@ benchmarks."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -43,6 +44,13 @@ class Candidate:
         self.config = run_config(self.folder).model
         must_be_saved(self.folder, self.step)
         self.text: Tokenizer = tokenizer.load(self.folder)
+
+    def on(self, device: str, precision: str) -> Candidate:
+        """The same on another device."""
+        choose("precision", precision, PRECISIONS)
+        moved = copy.copy(self)
+        moved.device, moved.precision = device, precision
+        return moved
 
     def model(self) -> MultiTokenTransformer:
         return self._loaded()[0]
