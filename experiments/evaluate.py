@@ -74,7 +74,7 @@ def figure(rows: pd.DataFrame) -> Figure:
     axes[0].legend()
     counts = sorted(set(points["count"]))
     few = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    caption = f"{few} problems each; 90% intervals, bootstrap over problems."
+    caption = f"{few} problems each; 90% intervals over problems."
     if (rows.temperature == "oracle").any():
         caption += " Diamonds: oracle temperature."
     if (rows.metric == "chance").any():

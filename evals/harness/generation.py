@@ -6,18 +6,22 @@ its own. So a run that was killed makes the missing batches and ends with the an
 was not. A file of answers belongs to one protocol, model and batch size.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from evals.harness.counter import Counter
 from evals.harness.journal import Journal, has
 from evals.harness.prompts import Prompt
 from evals.harness.protocol import Protocol, cut
 from mtp.data.tokenizer import Tokenizer
-from mtp.decoding.generate import stream
-from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.errors import BadInput
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:  # torch takes seconds to import, so it is when there is something to draw
+    from mtp.decoding.sampling import Sampling
+    from mtp.model.model import MultiTokenTransformer
 
 BATCH = 32
 
@@ -29,11 +33,15 @@ def answers(
     stops: Sequence[str],
     max_new: int,
     *,
-    sampling: Sampling = GREEDY,
+    sampling: Sampling | None = None,
     k: int | None = None,
 ) -> list[str]:
     """One answer to each prompt of a batch, cut before the first stop in it or the end of text. A
-    row leaves the batch once it has a stop. Greedy answers do not depend on k, up to rounding."""
+    row leaves the batch once it has a stop. Greedy, which is the default, answers do not depend on
+    k, up to rounding."""
+    from mtp.decoding.generate import stream
+    from mtp.decoding.sampling import GREEDY
+
     before = [len(text.decode(prompt)) for prompt in prompts]
     tokens: list[list[int]] = [[] for _ in prompts]
 
@@ -47,7 +55,7 @@ def answers(
         return any(stop in tail for stop in stops) and cut(answer(row), stops) != answer(row)
 
     longest = max((len(stop.encode()) for stop in stops), default=0)
-    passes = stream(model, list(prompts), max_new, k, text.eos, sampling=sampling)
+    passes = stream(model, list(prompts), max_new, k, text.eos, sampling=sampling or GREEDY)
     gains = next(passes, None)
     while gains is not None:
         for row, new, _ in gains:
@@ -67,7 +75,7 @@ def completions(
     stops: Sequence[str],
     max_new: int,
     *,
-    sampling: Sampling = GREEDY,
+    sampling: Sampling | None = None,
     k: int | None = None,
     batch: int = BATCH,
 ) -> list[str]:
@@ -143,6 +151,8 @@ def protocol_answers(
 
 
 def sampling(protocol: Protocol, seed: int) -> Sampling:
+    from mtp.decoding.sampling import GREEDY, Sampling
+
     if protocol.temperature == 0:
         return GREEDY
     return Sampling(protocol.temperature, top_p=protocol.top_p, seed=seed)

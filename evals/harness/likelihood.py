@@ -9,16 +9,17 @@ have moved to the continuation, as in lm-evaluation-harness. bos comes first, as
 training document.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:  # torch takes seconds to import, so it is when there is something to score
+    from mtp.model.model import MultiTokenTransformer
 
 BATCH_TOKENS = 8192  # of a batch, padding included
 CHUNK_LOGITS = 2**24  # logits alive at a time
@@ -63,7 +64,6 @@ def windows(tokens: Sequence[int], bos: int, context: int) -> list[Request]:
     return found
 
 
-@torch.inference_mode()
 def likelihoods(
     model: MultiTokenTransformer, requests: Sequence[Request], batch_tokens: int = BATCH_TOKENS
 ) -> list[Likelihood]:
@@ -73,6 +73,8 @@ def likelihoods(
     Rows are padded on the right, which causal attention does not see, in batches of like lengths.
     Requests with the same tokens but the last (the letters of MMLU) share a row.
     """
+    import torch
+
     C = model.config.context
     rows: dict[tuple[int, ...], list[int]] = {}  # input tokens -> who needs them
     for index, (context, continuation) in enumerate(requests):
@@ -89,7 +91,8 @@ def likelihoods(
         count = max(1, batch_tokens // len(order[0]))
         batch, order = order[:count], order[count:]
         asked = [(row, index) for row, key in enumerate(batch) for index in rows[key]]
-        scored = _batch(model, batch, [(row, requests[i].continuation) for row, i in asked])
+        with torch.inference_mode():
+            scored = _batch(model, batch, [(row, requests[i].continuation) for row, i in asked])
         for (_, index), likelihood in zip(asked, scored, strict=True):
             found[index] = likelihood
     return [likelihood for likelihood in found if likelihood is not None]
@@ -101,6 +104,8 @@ def _batch(
     asked: list[tuple[int, list[int]]],
 ) -> list[Likelihood]:
     """Likelihoods of continuations, each with the row whose last tokens predict it."""
+    import torch
+
     device, longest = model.embedding.weight.device, max(map(len, rows))
     padded = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=device)
     latents = model.latents(padded, 1)[0].flatten(0, 1)  # (B T, D)
@@ -112,7 +117,7 @@ def _batch(
     index = torch.tensor(places, device=device)  # (N,)
     targets = torch.tensor([token for _, c in asked for token in c], device=device)
     step = max(1, CHUNK_LOGITS // model.config.vocab)
-    nats, greedy = list[Tensor](), list[Tensor]()
+    nats, greedy = list[torch.Tensor](), list[torch.Tensor]()
     for at, target in zip(index.split(step), targets.split(step), strict=True):
         logits = model.logits(latents[at])  # (n, V)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,66 +1,68 @@
 """Benchmarks with many sampled answers to each problem, each right or wrong: pass@k.
 
 OUT/CHECKPOINT/BENCHMARK-VARIANT-T0.2.jsonl has the answers, and -verdicts.jsonl the verdicts on
-answers that are programs. Interrupted work continues from both.
+answers that are programs (evals/harness/verdicts.py). Interrupted work continues from both.
 """
 
-import dataclasses
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import Any
 
 from evals.harness import protocol as protocols
+from evals.harness import samples as files
 from evals.harness.candidates import Candidate, Measured, Options, fitted, header, limited
 from evals.harness.drafting import heads
 from evals.harness.generation import draw
-from evals.harness.journal import Journal, has
+from evals.harness.journal import Journal
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.prompts import counts, prompts
 from evals.harness.protocol import Protocol
+from evals.harness.telling import Passed, Teller, at_temperature
+from evals.harness.verdicts import Asked, Judging, verdicts
 from evals.sandbox.judge import JUDGE
-from evals.sandbox.runner import Job, check_available, run_all
-from evals.statistics import pass_at_k
+from evals.sandbox.runner import Job, Result, check_available, run_all
 
 CODE_TEMPERATURES = (0.1, 0.2, 0.4, 0.8)  # those that occur in Table S12
 
 PROBE = "an answer\nof two lines"
 
-Asked = Sequence[tuple[Problem, str]]
 MakeJob = Callable[[Problem, str, Protocol], Job]
 
 
 @dataclass(frozen=True)
 class Check:
-    """How answers are judged. verdicts: of (problem, answer) pairs, in their order; "passed" is
+    """How answers are judged. results: of (problem, answer) pairs, in their order; "passed" is
     right. job: if answers are programs, what the sandbox runs for one."""
 
-    verdicts: Callable[[Asked, Protocol, bool], Iterator[str]]
+    results: Callable[[Asked, Protocol, Judging], Iterator[Result]]
     job: MakeJob | None = None
+
+    def verdicts(self, asked: Asked, protocol: Protocol, allow_unsandboxed: bool) -> Iterator[str]:
+        judging = Judging(allow_unsandboxed=allow_unsandboxed)
+        return (result.verdict for result in self.results(asked, protocol, judging))
 
 
 def by_tests(job: MakeJob) -> Check:
     """Answers are programs, or parts of programs, that run in the sandbox."""
 
-    def verdicts(asked: Asked, protocol: Protocol, allow_unsandboxed: bool) -> Iterator[str]:
+    def results(asked: Asked, protocol: Protocol, judging: Judging) -> Iterator[Result]:
         jobs = (job(problem, answer, protocol) for problem, answer in asked)
-        for result in run_all(jobs, allow_unsandboxed=allow_unsandboxed):
-            yield result.verdict
+        unsafe = judging.allow_unsandboxed
+        return run_all(jobs, judging.workers, judging.limits, allow_unsandboxed=unsafe)
 
-    return Check(verdicts, job)
+    return Check(results, job)
 
 
 def by_rule(right: Callable[[Problem, str], bool]) -> Check:
     """Answers are text."""
 
-    def verdicts(asked: Asked, *_: object) -> Iterator[str]:
-        return ("passed" if right(problem, answer) else "failed" for problem, answer in asked)
+    def results(asked: Asked, *_: object) -> Iterator[Result]:
+        for problem, answer in asked:
+            yield Result("passed" if right(problem, answer) else "failed", "", 0.0)
 
-    return Check(verdicts)
+    return Check(results)
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,48 @@ class Sampled:
     ) -> list[Measured]:
         """pass@k of each candidate, and differences to the first one."""
         protocol = fitted(protocol, options, candidates)
-        judge = dict[str, str | int]()
-        if self.check.job:
-            judge["judge"] = JUDGE
-            judge["walls"] = check_available(options.allow_unsandboxed)
-            judge["job"] = jobs_sha256(self.check.job, data, protocol)
+        judge = self._judge(data, protocol, options)
         grid = options.temperatures or self.temperatures
         found = [self._passed(one, data, protocol, grid, options, judge) for one in candidates]
         rows = []
         for candidate, (passed, extra) in zip(candidates, found, strict=True):
             first = None if passed is found[0][0] else found[0][0]
-            tell = Teller(protocol, grid, data, candidate.name, candidates[0].name)
+            about = self._about(judge, options)
+            tell = Teller(protocol, grid, data, candidate.name, candidates[0].name, about)
             rows += tell.rows(passed, first) + [tell.row(*each) for each in extra]
         return rows
+
+    def of_samples(
+        self, samples: files.Samples, data: Dataset, protocol: Protocol, options: Options
+    ) -> list[Measured]:
+        """pass@k of somebody's samples of all problems. Verdicts are kept in
+        OUT/FILE/BENCHMARK-VARIANT-samples-verdicts.jsonl."""
+        judge = self._judge(data, protocol, options)
+        stem = f"{self.name}-{protocol.variant}"
+        kept = {"samples of": stem, "data": data.origin, **judge}
+        file = options.out / samples.name / f"{stem}-samples-verdicts.jsonl"
+        title = f"{samples.name} {self.name}"
+        with Journal(file, kept) if judge else nullcontext() as journal:
+            right = self._right(data, samples.answers, protocol, journal, options, title)
+        passed = [[(len(samples.answers[p.id]), right[p.id]) for p in data.problems]]
+        about = samples.about() | self._about(judge, options)
+        return Teller(protocol, (None,), data, samples.name, samples.name, about).rows(passed, None)
+
+    def _judge(self, data: Dataset, protocol: Protocol, options: Options) -> dict[str, Any]:
+        """What verdicts depend on beside the answers; empty if a rule gives them, which costs no
+        more than keeping them."""
+        if not self.check.job:
+            return {}
+        return {
+            "judge": JUDGE,
+            "walls": check_available(options.allow_unsandboxed),
+            "limit": options.judging.limit(),
+            "job": jobs_sha256(self.check.job, data, protocol),
+        }
+
+    def _about(self, judge: Mapping[str, Any], options: Options) -> dict[str, Any]:
+        """The same for rows, with the number of programs that ran at a time."""
+        return {"judge": {**judge, "workers": options.judging.at_once()}} if judge else {}
 
     def _passed(
         self,
@@ -112,10 +143,10 @@ class Sampled:
         protocol: Protocol,
         grid: Sequence[float],
         options: Options,
-        judge: Mapping[str, str | int],
+        judge: Mapping[str, Any],
     ) -> tuple["Passed", list[tuple[str, float]]]:
-        """What passed at each temperature, and numbers on the prompts. judge: what verdicts depend
-        on beside the answers; empty if a rule gives them, which costs no more than keeping them."""
+        """What passed at each temperature, and numbers on the prompts. judge: as `_judge` has
+        it."""
         model, weights = candidate.model(), candidate.weights()
         made = prompts(data, protocol, candidate.text, candidate.config.context)
         asked = {name: prompt for name, prompt in made.items() if prompt}
@@ -130,43 +161,33 @@ class Sampled:
             records = header(at, data, weights, options)
             with Journal(file, records | {"heads": k, "seed": options.seed}) as journal:
                 drawn = draw(model, candidate.text, asked, at, journal, **kept)
+            if options.export:
+                files.write(options.export, data, drawn, at.samples)
             file = folder / f"{stem}-verdicts.jsonl"
+            title = f"{candidate.name} {protocol.benchmark} T={temperature:g}"
             with Journal(file, {**records, **judge}) if judge else nullcontext() as journal:
-                right = self._judged(data, drawn, at, journal, options.allow_unsandboxed)
+                right = self._right(data, drawn, at, journal, options, title)
             n = at.samples
-            passed.append([(n, right[problem.id]) for problem in data.problems])
+            passed.append([(n, right.get(problem.id, 0)) for problem in data.problems])
         return passed, counts(made, protocol)
 
-    def _judged(
+    def _right(
         self,
         data: Dataset,
-        drawn: Mapping[str, list[str]],
+        drawn: Mapping[str, Sequence[str]],
         protocol: Protocol,
         journal: Journal | None,
-        allow_unsandboxed: bool,
-    ) -> Counter[str]:
-        """How many answers to each problem are right. Equal answers are judged once."""
+        options: Options,
+        title: str,
+    ) -> dict[str, int]:
+        """How many answers to each problem are right, by its id."""
         problems = {problem.id: problem for problem in data.problems}
-        have = dict[tuple[str, str], str]()
-        if journal:
-            journal.check("a verdict", has(problem=str, answer=str, verdict=str))
-            have = {(r["problem"], r["answer"]): r["verdict"] for r in journal.records}
-        pairs = dict.fromkeys((name, answer) for name in drawn for answer in drawn[name])
-        new = [(n, a) for n, a in pairs if (n, digest(a)) not in have]
-        asked = [(problems[name], answer) for name, answer in new]
-        verdicts = self.check.verdicts(asked, protocol, allow_unsandboxed) if asked else iter(())
-        for (name, answer), verdict in zip(new, verdicts, strict=True):
-            have[name, digest(answer)] = verdict
-            if journal:
-                journal.add({"problem": name, "answer": digest(answer), "verdict": verdict})
-        right = Counter[str]()
-        for name, answers in drawn.items():
-            right[name] = sum(have[name, digest(answer)] == "passed" for answer in answers)
-        return right
 
+        def judge(asked: Asked) -> Iterator[Result]:
+            return self.check.results(asked, protocol, options.judging)
 
-def digest(answer: str) -> str:
-    return hashlib.sha256(answer.encode(errors="surrogatepass")).hexdigest()[:16]
+        found = verdicts(drawn, problems, judge, journal, title)
+        return {name: each.count("passed") for name, each in found.items()}
 
 
 def jobs_sha256(job: MakeJob, data: Dataset, protocol: Protocol) -> str:
@@ -175,94 +196,3 @@ def jobs_sha256(job: MakeJob, data: Dataset, protocol: Protocol) -> str:
     for problem in data.problems:
         made.update(repr(job(problem, PROBE, protocol)).encode(errors="surrogatepass"))
     return made.hexdigest()[:16]
-
-
-def at_temperature(protocol: Protocol, temperature: float) -> Protocol:
-    """A protocol at a temperature. One greedy answer is enough, since all are alike."""
-    if temperature == 0:
-        return dataclasses.replace(protocol, temperature=0.0, samples=1, top_p=1.0)
-    return dataclasses.replace(protocol, temperature=temperature)
-
-
-Passed = list[list[tuple[int, int]]]  # temperature by temperature, problem by problem: of n, c
-
-
-@dataclass(frozen=True)
-class Teller:
-    """Rows of one candidate on one benchmark."""
-
-    protocol: Protocol
-    grid: Sequence[float]
-    data: Dataset
-    checkpoint: str
-    first: str
-
-    def rows(self, passed: Passed, first: Passed | None) -> list[Measured]:
-        """pass@k at each temperature and at the chosen ones, of all problems and of each group; and
-        the differences to the first candidate, if this is another one."""
-        rows = []
-        groups = sorted({problem.group for problem in self.data.problems} - {""})
-        for k in pass_at_k.KS:
-            ours = pass_at_k.table(passed, k)
-            drawn = [i for i in range(len(self.grid)) if not np.isnan(ours[i]).any()]
-            for i in drawn:
-                at = ours[[i]]
-                name = f"{self.grid[i]:g}"
-                rows.append(
-                    self.row(f"pass@{k}", pass_at_k.estimate(at, pass_at_k.mean), name, [i])
-                )
-                for group in groups:
-                    inside = [p.group == group for p in self.data.problems]
-                    part = pass_at_k.estimate(at[:, inside], pass_at_k.mean)
-                    rows.append(self.row(f"pass@{k} {group}", part, name, [i], sum(inside)))
-            if len(drawn) > 1:
-                for name, choice in pass_at_k.CHOICES.items():
-                    value = pass_at_k.estimate(ours[drawn], choice)
-                    rows.append(self.row(f"pass@{k}", value, name, drawn))
-                for group in groups:
-                    inside = np.array([p.group == group for p in self.data.problems])
-                    choice = pass_at_k.held_out_in(inside)
-                    part = pass_at_k.estimate(ours[drawn], choice, int(inside.sum()))
-                    metric = f"pass@{k} {group}"
-                    rows.append(self.row(metric, part, "cross-validated", drawn, sum(inside)))
-            if first is None or not drawn:
-                continue
-            theirs = pass_at_k.table(first, k)
-            metric = f"pass@{k} minus {self.first}"
-            for i in drawn:
-                minus = pass_at_k.difference(ours[[i]], theirs[[i]], pass_at_k.mean)
-                rows.append(self.row(metric, minus, f"{self.grid[i]:g}", [i]))
-            if len(drawn) > 1:
-                for name, choice in pass_at_k.CHOICES.items():
-                    minus = pass_at_k.difference(ours[drawn], theirs[drawn], choice)
-                    rows.append(self.row(metric, minus, name, drawn))
-        return rows
-
-    def row(
-        self,
-        metric: str,
-        value: pass_at_k.Estimate | float,
-        temperature: str = "",
-        used: Sequence[int] = (),
-        count: int | None = None,
-    ) -> Measured:
-        """`used`: the temperatures it was measured at, or chosen from."""
-        low = high = None
-        if isinstance(value, pass_at_k.Estimate):
-            value, low, high = value
-        grid = [self.grid[i] for i in used or range(len(self.grid))]
-        at = at_temperature(self.protocol, grid[0]) if len(grid) == 1 else self.protocol
-        record = json.loads(at.text()) | ({"temperature": grid} if len(grid) > 1 else {})
-        return Measured(
-            self.protocol.benchmark,
-            self.protocol.variant,
-            self.checkpoint,
-            metric,
-            temperature,
-            value,
-            low,
-            high,
-            len(self.data.problems) if count is None else count,
-            json.dumps(record, sort_keys=True),
-            self.data.origin,
-        )

@@ -4,9 +4,12 @@ OUT/CHECKPOINT/BENCHMARK-VARIANT.jsonl has the model's answer to each problem. I
 continues from it; scores follow from it.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +22,9 @@ from evals.harness.prompts import Prompt, counts, prompts
 from evals.harness.protocol import Protocol
 from evals.statistics import pass_at_k
 from mtp.data.tokenizer import Tokenizer
-from mtp.model.model import MultiTokenTransformer
+
+if TYPE_CHECKING:
+    from mtp.model.model import MultiTokenTransformer
 
 Scores = Mapping[str, float]  # of one problem: metric -> score
 

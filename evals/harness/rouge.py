@@ -23,13 +23,12 @@ CNN/DailyMail's references have several, and it is the only one for which the pa
 of its own.
 """
 
+import functools
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import regex
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from mtp.errors import choose
 
@@ -57,7 +56,28 @@ class Score(NamedTuple):
     f1: float
 
 
-class UnicodeTokenizer(Tokenizer):
+class Tokenizer(Protocol):
+    def tokenize(self, text: str) -> list[str]: ...
+
+
+class AsciiTokenizer:
+    """rouge-score's own."""
+
+    def __init__(self, stemmed: bool) -> None:
+        self.stemmed = stemmed
+
+    def tokenize(self, text: str) -> list[str]:
+        return _own(self.stemmed).tokenize(text)
+
+
+@functools.cache
+def _own(stemmed: bool) -> Any:
+    from rouge_score.tokenizers import DefaultTokenizer  # takes seconds to import
+
+    return DefaultTokenizer(use_stemmer=stemmed)
+
+
+class UnicodeTokenizer:
     """Words of any script, and grapheme clusters where words are not parted by spaces. Of ASCII
     text the same as rouge-score's own."""
 
@@ -66,8 +86,8 @@ class UnicodeTokenizer(Tokenizer):
 
 
 TOKENIZERS: dict[str, Tokenizer] = {
-    "ascii": DefaultTokenizer(use_stemmer=False),
-    "ascii-stemmed": DefaultTokenizer(use_stemmer=True),
+    "ascii": AsciiTokenizer(stemmed=False),
+    "ascii-stemmed": AsciiTokenizer(stemmed=True),
     "unicode": UnicodeTokenizer(),
 }
 
@@ -76,6 +96,8 @@ def score(references: Sequence[str], summary: str, style: str) -> dict[str, Scor
     """Each type's score of a summary against its reference; of several, against the one with the
     highest F1 of that type."""
     choose("style of ROUGE", style, TOKENIZERS)
+    from rouge_score.rouge_scorer import RougeScorer  # takes seconds to import
+
     scorer = RougeScorer(list(TYPES.values()), tokenizer=TOKENIZERS[style])
     found = scorer.score_multi(references, summary)
     return {name: Score(*map(float, found[kind])) for name, kind in TYPES.items()}

@@ -7,6 +7,9 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +18,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evals import __main__ as command
 from evals.__main__ import report_skipped
 from evals.benchmarks import mbpp, programs
 from evals.benchmarks.names import NAMES
 from evals.benchmarks.registry import BENCHMARKS, chosen
 from evals.harness import generation
+from evals.harness import rows as rows_file
 from evals.harness.candidates import Candidate, Measured, Options, fitted
 from evals.harness.many_samples import Sampled, Teller, by_rule
 from evals.harness.one_answer import Scored
@@ -74,7 +77,7 @@ def test_two_models_are_scored_as_their_answers_deserve(
     result = run_evals(*args, main=evaluate.main)
     assert result.code == 0, result.err
     rows = pd.read_csv(tmp_path / "results.csv")
-    assert list(rows.columns) == command.COLUMNS
+    assert list(rows.columns) == rows_file.COLUMNS
     found = rows.set_index(["checkpoint", "metric", "temperature"]).value
     for temperature in ("0.2", "0.8", "oracle", "cross-validated"):
         assert found["run0", "pass@1", temperature] == pytest.approx(1 / 6)
@@ -87,7 +90,8 @@ def test_two_models_are_scored_as_their_answers_deserve(
     protocol = json.loads(rows.protocol[0])
     assert protocol["samples"] == 10 and protocol["max_new"] == 8
     assert protocol["stops"] == list(mbpp.INCODER.stops)
-    assert "0.1667 [0.0000" in result.out and "results.png" in result.out
+    assert re.search(r"0\.1667 \[0\.0\d{3}, 0\.\d{4}\]", result.out)
+    assert "results.png" in result.out
     assert (tmp_path / "results.svg").read_text().startswith("<?xml")
     # Again: nothing is drawn or judged, and the rows are the same.
     before = (tmp_path / "results.csv").read_bytes()
@@ -146,6 +150,8 @@ def test_a_model_is_evaluated_for_real(
     judged = {file.name.split("-")[0] for file in tmp_path.glob("run0/*-verdicts.jsonl")}
     assert judged == {"humaneval", "microcode", "mbpp"}  # a rule is as fast as reading would be
     assert set(rows[rows.metric == "pass@1"]["count"]) == {3}
+    limited = set(rows.benchmark[rows.protocol.str.contains('"judge"')])
+    assert limited == {"microcode", "mbpp"}  # a rule has no limits
 
 
 def test_every_benchmark_can_be_asked_for_by_name() -> None:
@@ -212,6 +218,59 @@ def test_bad_input_is_one_line(
     assert result.code == 2 and reported in result.err and result.err.count("\n") == 1
     result = run_evals(*usual, "--checkpoint", runs[0], runs[0])
     assert result.code == 2 and "two checkpoints are called run0" in result.err
+
+
+SLOW = ("torch", "pandas", "matplotlib", "scipy", "nltk", "datasets", "transformers")
+STARTED = """
+import json, sys
+from evals.__main__ import main
+for argv in json.loads(sys.argv[1]):
+    sys.argv = ["evals", *argv]
+    try:
+        main()
+    except SystemExit as left:
+        print(json.dumps([argv, left.code, [name for name in SLOW if name in sys.modules]]))
+""".replace("SLOW", repr(SLOW))
+
+
+def test_help_and_refusals_import_nothing_that_is_slow(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """One after the other in one process, so that the first that does shows."""
+    need()
+    run, out = ["--checkpoint", str(runs[0])], ["--out", str(tmp_path / "out")]
+    mbpp = [*run, *out, "--data-dir", str(tmp_path), "--benchmarks", "mbpp"]
+    refused = [
+        [*run, "--benchmarks", "humanevil"],
+        [*mbpp[2:], "--checkpoint", str(tmp_path / "none")],
+        [*mbpp, "--time-limit", "0"],
+        [*mbpp, "--temperatures", "a"],
+        [*mbpp, "--samples", "none"],
+        [*mbpp, "--k", "3"],
+        [*mbpp, "--variant", "mbpp=none"],
+        [*run, *out, "--benchmarks", "piqa,scitldr", "--export-samples", str(tmp_path / "s")],
+        [*mbpp, "--device", "tpu"],
+        mbpp,  # has no file
+        [*mbpp[:-1], "mbpp,piqa,scitldr,nq-open,gsm8k"],
+        [*mbpp[2:], "--samples", __file__],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED, json.dumps([["--help"], *refused])],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(lines) == 1 + len(refused), done.stderr
+    assert [line[1:] for line in lines] == [[0, []]] + [[2, []]] * len(refused), lines
+
+
+def test_spaces_between_benchmarks_do_no_harm(
+    runs: tuple[Path, Path], files: Path, tmp_path: Path, run_evals: Callable[..., Result]
+) -> None:
+    args = ["--checkpoint", runs[0], "--benchmarks", " gsm8k, nq-open ", "--data-dir", files]
+    result = run_evals(*args, "--own-data", "--out", tmp_path / "out")
+    assert "NQ-open.dev.jsonl cannot be read: No such file" in result.err
+    result = run_evals(*args[:3], "gsm8k, ,mbpp", "--out", tmp_path / "out")
+    assert result.err.startswith("error: unknown benchmark ''; choose one of: humaneval")
 
 
 def test_what_is_missing_is_reported_before_anything_is_drawn(
@@ -288,12 +347,13 @@ def measured(benchmark: str, value: float | None = 0.1 + 0.2, checkpoint: str = 
 def test_rows_of_other_commands_stay(tmp_path: Path) -> None:
     file = tmp_path / "results.csv"
     minus = dataclasses.replace(measured("x", checkpoint="b"), metric="pass@1 minus a")
-    command.write(file, [measured("x"), measured("x", checkpoint="b"), minus])
+    rows_file.write(file, [measured("x"), measured("x", checkpoint="b"), minus])
     first = file.read_bytes()
-    rows = command.write(file, [measured("y", None)])
+    with warnings.catch_warnings(action="error"):  # pandas has nothing to complain about
+        rows = rows_file.write(file, [measured("y", None)])
     assert file.read_bytes().startswith(first) and list(rows.benchmark) == ["x", "x", "x", "y"]
     assert rows.value[0] == 0.1 + 0.2 and pd.isna(rows.value[3])
-    rows = command.write(file, [measured("x", 0.5)])
+    rows = rows_file.write(file, [measured("x", 0.5)])
     assert sorted(rows.checkpoint + rows.benchmark) == ["ax", "ay", "bx", "bx"]
     assert list(rows.value[rows.benchmark + rows.checkpoint == "xa"]) == [0.5]
     assert (rows.metric == "pass@1 minus a").sum() == 1
@@ -308,28 +368,28 @@ def test_rows_of_other_commands_stay(tmp_path: Path) -> None:
         assert content != whole
         file.write_text(content)
         with pytest.raises(BadInput, match="is not a table of results"):
-            command.write(file, [measured("x")])
+            rows_file.write(file, [measured("x")])
         assert file.read_text() == content
 
 
 def test_commands_at_the_same_time_lose_no_rows(tmp_path: Path) -> None:
     file = tmp_path / "results.csv"
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda i: command.write(file, [measured(f"b{i}")]), range(24)))
+        list(pool.map(lambda i: rows_file.write(file, [measured(f"b{i}")]), range(24)))
     assert set(pd.read_csv(file).benchmark) == {f"b{i}" for i in range(24)}
 
 
 def test_the_figure_shows_checkpoints_of_different_benchmarks(tmp_path: Path) -> None:
     file = tmp_path / "results.csv"
     scored = dataclasses.replace(measured("y", checkpoint="b"), metric="accuracy", temperature="")
-    made = evaluate.figure(command.write(file, [measured("x"), scored]))
+    made = evaluate.figure(rows_file.write(file, [measured("x"), scored]))
     assert [axes.get_title(loc="left") for axes in made.axes] == ["Answers", "Choices"]
     legend = made.axes[0].get_legend()
     assert legend and [text.get_text() for text in legend.get_texts()] == ["a", "b"]
 
 
 def test_a_tall_figures_caption_lies_close_below_it(tmp_path: Path) -> None:
-    rows = command.write(tmp_path / "rows.csv", [measured(f"b{i}") for i in range(60)])
+    rows = rows_file.write(tmp_path / "rows.csv", [measured(f"b{i}") for i in range(60)])
     made = evaluate.figure(rows)
     made.canvas.draw()
     height = made.get_figheight()

@@ -19,7 +19,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from evals.__main__ import COLUMNS, read
+from evals.harness.rows import COLUMNS, read
 from experiments import evaluate, results
 from experiments.figures import finish, panels, pyplot, save
 from experiments.plot import draw_evaluations

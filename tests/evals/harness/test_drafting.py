@@ -34,7 +34,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
             assert len(way(prompts).tokens) == len(prompts)
         return {k: SimpleNamespace(tokens=[[1] * 8], seconds=[9, seconds[k]]) for k in ways}
 
-    monkeypatch.setattr(drafting, "side_by_side", side_by_side)
+    monkeypatch.setattr("evals.probes.speculation.side_by_side", side_by_side)
     return seconds
 
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.harness import counter as progress
-from evals.harness import generation
 from evals.harness.candidates import Candidate
 from evals.harness.generation import draw, protocol_answers
 from evals.harness.journal import Journal
@@ -16,6 +15,7 @@ from evals.harness.problems import Dataset, Problem
 from evals.harness.prompts import Prompt, prompts
 from evals.harness.protocol import Protocol
 from mtp.data.tokenizer import ByteTokenizer
+from mtp.decoding import generate
 from mtp.errors import BadInput
 
 
@@ -64,8 +64,8 @@ def test_no_pass_is_made_for_rows_that_have_their_stop(
             passes.append(len(gains))
             sent = yield gains
 
-    stream = generation.stream
-    monkeypatch.setattr(generation, "stream", counted)
+    stream = generate.stream
+    monkeypatch.setattr(generate, "stream", counted)
     model = Candidate(runs[0]).model()
     every = tuple(bytes([b]).decode(errors="replace") for b in range(256))
     prompts_ = [prompt.tokens for prompt in ASKED.values()]
