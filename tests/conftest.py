@@ -50,6 +50,11 @@ LONG = (
 )  # fmt: skip
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, because some tests mostly wait."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {Path(__file__).parent / name: i for i, name in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.path, len(LONG)))  # stable

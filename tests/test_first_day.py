@@ -88,7 +88,7 @@ def test_rows_and_figures_are_where_the_page_says(clone: Path, lived: str) -> No
     assert {"smoke-lr=0.003,n=1,4", "smoke-lr=0.01,n=1,4"} <= labels
     (bytes_,) = [label for label in labels if "data.tokenizer=bytes" in label]
     rows = results.read(mine / "sweep-n" / f"{bytes_}.csv")
-    assert len(rows.drop_duplicates(["seed", "n"])) == 12
+    assert len(rows.drop_duplicates(["seed", "n"])) == 6
     assert set(rows.changed) == {"data.source=files:texts, data.tokenizer=bytes"}
     index = (clone / "runs" / "index.tsv").read_text()
     assert "\textra-layer\tsmoke\tn=2 +1 layers" in index and "lr=0.01" in index
