@@ -492,7 +492,8 @@ def test_a_judge_that_is_killed_costs_one_program() -> None:
     need()
     results = run_all([functions(hostile.RIGHT)] * 3 + [scripts("input(")], 1)
     assert next(results).passed
-    (judge,) = [pid for pid, parent in parents().items() if parent == os.getpid()]
+    mine = [pid for pid, parent in parents().items() if parent == os.getpid()]
+    (judge,) = [p for p in mine if b"sandbox.judge" in Path(f"/proc/{p}/cmdline").read_bytes()]
     os.kill(judge, signal.SIGKILL)
     assert [r.verdict for r in results] == ["tampered", "passed", "failed"]
 
