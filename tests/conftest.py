@@ -50,6 +50,7 @@ LONG = (
 )  # fmt: skip
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores, because some tests mostly wait."""
     return len(os.sched_getaffinity(0)) + 1
