@@ -57,6 +57,7 @@ def parser(module: str) -> argparse.ArgumentParser:
         "heads that draft, or all of a model with fewer; 1: none (default: all, or 1 if faster)"
     )
     say("--k", type=int, help=drafting)
+    say("--threads", type=int, help="of the processor for drawing (default: the fastest number)")
     say("--seed", type=int, default=0)
     export = "write the answers here: of one checkpoint, benchmark and temperature"
     say("--export-samples", type=Path, metavar="FILE", help=export)
@@ -126,6 +127,7 @@ def options_of(args: argparse.Namespace) -> Options:
         limit=args.limit,
         batch=args.batch,
         k=args.k,
+        threads=args.threads,
         seed=args.seed,
         judging=Judging.of(args.time_limit, args.memory, args.workers, args.allow_unsandboxed),
         export=args.export_samples,
@@ -135,7 +137,7 @@ def options_of(args: argparse.Namespace) -> Options:
 def judge_samples(args: argparse.Namespace, options: Options) -> pd.DataFrame:
     """The rows of somebody's samples, instead of a model's answers."""
     file = args.samples
-    drawing = ("checkpoint", "temperatures", "max_new", "k", "export_samples")
+    drawing = ("checkpoint", "temperatures", "max_new", "k", "threads", "export_samples")
     if given := [name for name in drawing if getattr(args, name) is not None]:
         option = f"--{given[0].replace('_', '-')}"
         raise BadInput(f"{option} is for answers of a model; --samples {file} brings samples")

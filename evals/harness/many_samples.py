@@ -13,7 +13,7 @@ from typing import Any
 from evals.harness import protocol as protocols
 from evals.harness import samples as files
 from evals.harness.candidates import Candidate, Measured, Options, fitted, header, limited
-from evals.harness.drafting import heads
+from evals.harness.drafting import Way, on_threads, way
 from evals.harness.generation import draw
 from evals.harness.journal import Journal
 from evals.harness.problems import Dataset, Problem, Source
@@ -97,10 +97,11 @@ class Sampled:
         grid = options.temperatures or self.temperatures
         found = [self._passed(one, data, protocol, grid, options, judge) for one in candidates]
         rows = []
-        for candidate, (passed, extra) in zip(candidates, found, strict=True):
+        for candidate, (passed, extra, ways) in zip(candidates, found, strict=True):
             first = None if passed is found[0][0] else found[0][0]
             about = self._about(judge, options)
-            tell = Teller(protocol, grid, data, candidate.name, candidates[0].name, about)
+            drawing = [each._asdict() for each in ways]
+            tell = Teller(protocol, grid, data, candidate.name, candidates[0].name, about, drawing)
             rows += tell.rows(passed, first) + [tell.row(*each) for each in extra]
         return rows
 
@@ -144,22 +145,25 @@ class Sampled:
         grid: Sequence[float],
         options: Options,
         judge: Mapping[str, Any],
-    ) -> tuple["Passed", list[tuple[str, float]]]:
-        """What passed at each temperature, and numbers on the prompts. judge: as `_judge` has
-        it."""
+    ) -> tuple[Passed, list[tuple[str, float]], list[Way]]:
+        """What passed at each temperature, numbers on the prompts, and how answers were drawn.
+        judge: as `_judge` has it."""
         model, weights = candidate.model(), candidate.weights()
         made = prompts(data, protocol, candidate.text, candidate.config.context)
         asked = {name: prompt for name, prompt in made.items() if prompt}
         folder = options.out / candidate.name
         passed: Passed = []
+        ways = list[Way]()
         for temperature in grid:
             at = at_temperature(protocol, temperature)
             stem = f"{self.name}-{protocol.variant}-T{temperature:g}"
             file = folder / f"{stem}.jsonl"
-            k = heads(file, model, asked, at, options, candidate.text.eos)
-            kept = {"batch": options.batch, "k": k, "seed": options.seed}
+            how = way(file, model, asked, at, options, candidate.text.eos)
+            ways.append(how)
+            kept = {"batch": options.batch, "k": how.heads, "seed": options.seed}
             records = header(at, data, weights, options)
-            with Journal(file, records | {"heads": k, "seed": options.seed}) as journal:
+            begun = records | how._asdict() | {"seed": options.seed}
+            with Journal(file, begun) as journal, on_threads(how.threads):
                 drawn = draw(model, candidate.text, asked, at, journal, **kept)
             if options.export:
                 files.write(options.export, data, drawn, at.samples)
@@ -169,7 +173,7 @@ class Sampled:
                 right = self._right(data, drawn, at, journal, options, title)
             n = at.samples
             passed.append([(n, right.get(problem.id, 0)) for problem in data.problems])
-        return passed, counts(made, protocol)
+        return passed, counts(made, protocol), ways
 
     def _right(
         self,

@@ -7,6 +7,7 @@ continues from it; scores follow from it.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import numpy as np
 
 from evals.harness import protocol as protocols
 from evals.harness.candidates import Candidate, Measured, Options, fitted, header, limited
-from evals.harness.drafting import heads
+from evals.harness.drafting import Way, on_threads, way
 from evals.harness.journal import Journal
 from evals.harness.problems import Dataset, Problem, Source
 from evals.harness.prompts import Prompt, counts, prompts
@@ -75,34 +76,34 @@ class Scored:
         protocol = dataclasses.replace(fitted(protocol, options, candidates), samples=1)
         rows, first = list[Measured](), dict[str, np.ndarray]()
 
-        def tell(candidate: Candidate, metric: str, *value: float) -> None:
+        def tell(candidate: Candidate, how: Way | None, metric: str, *value: float) -> None:
             number, low, high = value if len(value) == 3 else (*value, None, None)
             written = protocol.max_new and low is not None
             temperature = "0" if written else ""  # neither likelihoods nor counts have one
             rows.append(
                 Measured(
                     self.name, protocol.variant, candidate.name, metric, temperature, number, low,
-                    high, len(data.problems), protocol.text(), data.origin,
+                    high, len(data.problems), record(protocol, how), data.origin,
                 )
             )  # fmt: skip
 
         for candidate in candidates:
-            found, extra = self._scores(candidate, data, protocol, options)
+            found, extra, how = self._scores(candidate, data, protocol, options)
             for metric, ours in found.items():
-                tell(candidate, metric, *pass_at_k.estimate(ours, pass_at_k.mean))
+                tell(candidate, how, metric, *pass_at_k.estimate(ours, pass_at_k.mean))
             for metric, theirs in first.items():
                 minus = pass_at_k.difference(found[metric], theirs, pass_at_k.mean)
-                tell(candidate, f"{metric} minus {candidates[0].name}", *minus)
+                tell(candidate, how, f"{metric} minus {candidates[0].name}", *minus)
             for metric, value in extra:
-                tell(candidate, metric, value)
+                tell(candidate, how, metric, value)
             first = first or found
         return rows
 
     def _scores(
         self, candidate: Candidate, data: Dataset, protocol: Protocol, options: Options
-    ) -> tuple[dict[str, np.ndarray], list[tuple[str, float]]]:
-        """Each metric of all problems (1, P), 0 for problems that were not asked; and numbers on
-        the prompts."""
+    ) -> tuple[dict[str, np.ndarray], list[tuple[str, float]], Way | None]:
+        """Each metric of all problems (1, P), 0 for problems that were not asked; numbers on the
+        prompts; and how answers were drawn, if any were."""
         model, text = candidate.model(), candidate.text
 
         def after(problem: Problem) -> int:
@@ -113,10 +114,12 @@ class Scored:
         problems = {problem.id: problem for problem in data.problems}
         records = header(protocol, data, candidate.weights(), options)
         file = options.out / candidate.name / f"{self.name}-{protocol.variant}.jsonl"
-        k = None
+        how = None
         if protocol.max_new:
-            k = records["heads"] = heads(file, model, asked, protocol, options, text.eos)
-        with Journal(file, records) as journal:
+            how = way(file, model, asked, protocol, options, text.eos)
+            records |= how._asdict()
+        k, threads = how or (None, None)
+        with Journal(file, records) as journal, on_threads(threads):
             work = Work(model, text, protocol, asked, problems, journal, options.batch, k)
             found = self.score(work)
         extra = counts(made, protocol)
@@ -126,4 +129,11 @@ class Scored:
             metric: np.array([[found[name][metric] if name in found else 0.0 for name in problems]])
             for metric in self.metrics
         }
-        return by_metric, extra
+        return by_metric, extra, how
+
+
+def record(protocol: Protocol, how: Way | None) -> str:
+    """The protocol as a row has it, with how answers were drawn."""
+    if how is None:
+        return protocol.text()
+    return json.dumps(json.loads(protocol.text()) | how._asdict(), sort_keys=True)

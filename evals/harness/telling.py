@@ -31,8 +31,9 @@ def at_temperature(protocol: Protocol, temperature: float | None) -> Protocol:
 
 @dataclass(frozen=True)
 class Teller:
-    """Rows of one candidate on one benchmark. grid: temperatures, None if it is not known; about:
-    what is told beside the protocol, or instead of it, in its record."""
+    """Rows of one candidate on one benchmark. grid: temperatures, None if it is not known. Told in
+    the protocol's record, beside it or instead of it: about, and drawing, which has more for each
+    temperature: a value, or a list if several temperatures differ in it."""
 
     protocol: Protocol
     grid: Sequence[float | None]
@@ -40,6 +41,7 @@ class Teller:
     checkpoint: str
     first: str
     about: Mapping[str, Any] = field(default_factory=dict)
+    drawing: Sequence[Mapping[str, Any]] = ()
 
     def rows(self, passed: Passed, first: Passed | None) -> list[Measured]:
         """pass@k at each temperature and at the chosen ones, of all problems and of each group; and
@@ -93,10 +95,15 @@ class Teller:
         low = high = None
         if isinstance(value, pass_at_k.Estimate):
             value, low, high = value
-        grid = [self.grid[i] for i in used or range(len(self.grid))]
+        used = used or range(len(self.grid))
+        grid = [self.grid[i] for i in used]
         at = at_temperature(self.protocol, grid[0]) if len(grid) == 1 else self.protocol
         record = json.loads(at.text()) | ({"temperature": grid} if len(grid) > 1 else {})
         record |= self.about
+        if self.drawing:
+            for name in self.drawing[0]:
+                values = [self.drawing[i][name] for i in used]
+                record[name] = values[0] if len(set(values)) == 1 else values
         return Measured(
             self.protocol.benchmark,
             self.protocol.variant,

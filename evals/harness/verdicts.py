@@ -129,7 +129,7 @@ def verdicts(
                 journal.add(record | {"reason": clean(result.reason)})
                 counter.add(1)
     found = {name: [have[keys[name, a]] for a in answers] for name, answers in drawn.items()}
-    if journal:
+    if journal and new:
         print(f"{title}: {summary(found)}", file=sys.stderr)
     return found
 

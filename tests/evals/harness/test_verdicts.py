@@ -81,6 +81,7 @@ def test_equal_answers_are_judged_once_and_reasons_are_kept(tmp_path: Path, caps
     assert shown[1] == "run b T=0.2: 6 answers: 2 passed, 2 failed, 2 crashed"
     again = Judge()
     assert judged(tmp_path / "j", again) == expected and not again.asked
+    assert capsys.readouterr().err == ""  # nothing new
 
 
 def test_without_a_journal_nothing_is_kept_or_said(capsys: Any) -> None:
