@@ -69,6 +69,10 @@ def parser(module: str) -> argparse.ArgumentParser:
     memory = f"memory of a program, from {LEAST} on ({usual.memory >> 20})"
     say("--memory", type=int, metavar="MB", help=memory)
     say("--workers", type=int, help="programs that run at a time (one for each core)")
+    packages = "that programs and tests may import, with commas between: numpy, .. (none)"
+    say("--packages", metavar="NAMES", help=packages)
+    where = "where tests run: outside the program's process, or inside, as in other harnesses"
+    say("--tests", choices=("outside", "inside"), default="outside", help=where)
     say("--allow-unsandboxed", action="store_true", help="run programs without bubblewrap")
     return made
 
@@ -129,7 +133,14 @@ def options_of(args: argparse.Namespace) -> Options:
         k=args.k,
         threads=args.threads,
         seed=args.seed,
-        judging=Judging.of(args.time_limit, args.memory, args.workers, args.allow_unsandboxed),
+        judging=Judging.of(
+            args.time_limit,
+            args.memory,
+            args.workers,
+            args.allow_unsandboxed,
+            args.packages,
+            args.tests,
+        ),
         export=args.export_samples,
     )
 

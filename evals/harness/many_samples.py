@@ -4,6 +4,7 @@ OUT/CHECKPOINT/BENCHMARK-VARIANT-T0.2.jsonl has the answers, and -verdicts.jsonl
 answers that are programs (evals/harness/verdicts.py). Interrupted work continues from both.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -22,7 +23,7 @@ from evals.harness.protocol import Protocol
 from evals.harness.telling import Passed, Teller, at_temperature
 from evals.harness.verdicts import Asked, Judging, verdicts
 from evals.sandbox.judge import JUDGE
-from evals.sandbox.runner import Job, Result, check_available, run_all
+from evals.sandbox.runner import FunctionJob, Job, Result, check_available, run_all
 
 CODE_TEMPERATURES = (0.1, 0.2, 0.4, 0.8)  # those that occur in Table S12
 
@@ -49,10 +50,22 @@ def by_tests(job: MakeJob) -> Check:
 
     def results(asked: Asked, protocol: Protocol, judging: Judging) -> Iterator[Result]:
         jobs = (job(problem, answer, protocol) for problem, answer in asked)
-        unsafe = judging.allow_unsandboxed
-        return run_all(jobs, judging.workers, judging.limits, allow_unsandboxed=unsafe)
+        if judging.inside:
+            jobs = map(inside, jobs)
+        return run_all(
+            jobs,
+            judging.workers,
+            judging.limits,
+            allow_unsandboxed=judging.allow_unsandboxed,
+            packages=judging.packages,
+        )
 
     return Check(results, job)
+
+
+def inside(job: Job) -> Job:
+    """The same job with its tests in the program's process; a script has none."""
+    return dataclasses.replace(job, inside=True) if isinstance(job, FunctionJob) else job
 
 
 def by_rule(right: Callable[[Problem, str], bool]) -> Check:

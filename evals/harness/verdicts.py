@@ -12,7 +12,6 @@ good. The last record of an answer counts.
 import dataclasses
 import hashlib
 import os
-import re
 import sys
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,9 @@ from typing import Any
 from evals.harness.counter import Counter
 from evals.harness.journal import Journal, has
 from evals.harness.problems import Problem
+from evals.sandbox import isolation
 from evals.sandbox.runner import Limits, Result
+from evals.sandbox.values import line_of
 from mtp.errors import BadInput
 
 Asked = Sequence[tuple[Problem, str]]
@@ -30,26 +31,34 @@ Key = tuple[str, str]  # a problem's id, an answer's digest
 
 TIMED_OUT = "timed out"
 TIMES = 2  # that an answer has to time out before it is not judged again
-REASON = 300  # characters of a reason
 LEAST = 64  # MB: Python and a few modules take half of it
-# What a terminal acts on: control sequences, strings such as a window's title, single commands.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*.)?")
 
 
 @dataclass(frozen=True)
 class Judging:
-    """How programs are run. workers: programs at a time; None: one for each core."""
+    """How programs are run. workers: programs at a time; None: one for each core. packages: what
+    they may import beside the standard library. inside: tests that call functions run in the
+    program's process."""
 
     limits: Limits = dataclasses.field(default_factory=Limits)
     workers: int | None = None
     allow_unsandboxed: bool = False
+    packages: tuple[str, ...] = ()
+    inside: bool = False
 
     @staticmethod
     def of(
-        time_limit: int | None, memory: int | None, workers: int | None, allow_unsandboxed: bool
+        time_limit: int | None,
+        memory: int | None,
+        workers: int | None,
+        allow_unsandboxed: bool,
+        packages: str | None = None,
+        tests: str = "outside",
     ) -> "Judging":
-        """From a command line's seconds and megabytes; None leaves the default. The wall clock
-        gets as many times the seconds as it does by default."""
+        """From a command line's seconds, megabytes, and names with commas between; None leaves the
+        default. The wall clock gets as many times the seconds as it does by default."""
+        names = tuple(sorted(n.strip() for n in (packages or "").split(",") if n.strip()))
+        isolation.path_of(names)  # which raises BadInput if one is not installed
         for name, value, least in (
             ("--time-limit", time_limit, 1),
             ("--memory", memory, LEAST),
@@ -63,26 +72,18 @@ class Judging:
             changed |= {"cpu": time_limit, "wall": time_limit * usual.wall / usual.cpu}
         if memory is not None:
             changed["memory"] = memory << 20
-        return Judging(dataclasses.replace(usual, **changed), workers, allow_unsandboxed)
+        limits = dataclasses.replace(usual, **changed)
+        return Judging(limits, workers, allow_unsandboxed, names, tests == "inside")
 
-    def limit(self) -> dict[str, float]:
+    def limit(self) -> dict[str, Any]:
         """What verdicts depend on, for files and rows."""
-        return dataclasses.asdict(self.limits)
+        found: dict[str, Any] = dataclasses.asdict(self.limits)
+        if self.packages:
+            found["packages"] = ",".join(self.packages)
+        return found | ({"tests": "inside"} if self.inside else {})
 
     def at_once(self) -> int:
         return self.workers or len(os.sched_getaffinity(0))
-
-
-def clean(reason: str) -> str:
-    """A reason as a line of at most REASON characters that all can be printed. It may quote what a
-    program said, which may be long, or meant for a terminal.
-
-    >>> clean("a \\x1b[31mred\\x1b[0m\\nline")
-    'a red line'
-    """
-    shown = _ESCAPES.sub("", reason[: 10 * REASON])
-    line = " ".join("".join(c if c.isprintable() else " " for c in shown).split())
-    return line if len(line) <= REASON else f"{line[: REASON - 1]}…"
 
 
 def digest(answer: str) -> str:
@@ -126,7 +127,7 @@ def verdicts(
                 name, answer = keys[pair]
                 have[name, answer] = result.verdict
                 record = {"problem": name, "answer": answer, "verdict": result.verdict}
-                journal.add(record | {"reason": clean(result.reason)})
+                journal.add(record | {"reason": line_of(result.reason)})
                 counter.add(1)
     found = {name: [have[keys[name, a]] for a in answers] for name, answers in drawn.items()}
     if journal and new:

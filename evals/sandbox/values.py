@@ -28,6 +28,9 @@ from typing import Any, NoReturn, Protocol
 
 from evals.sandbox.inside import FACTORIES
 
+# What a terminal acts on: control sequences, strings such as a window's title, single commands.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*.)?")
+
 
 class Verdict(BaseException):
     """How a program fares, once that is certain. It is a BaseException, so that tests do not catch
@@ -120,9 +123,13 @@ class ProgramObject:
 
 
 def line_of(text: str, most: int = 300) -> str:
-    """A text that a program may have chosen, as one line to print: without control characters, and
-    of `most` characters."""
-    text = text[: 8 * most].encode(errors="replace").decode()
+    """A text that a program may have chosen, as one line to print: without what a terminal acts on,
+    and of `most` characters.
+
+    >>> line_of("a \\x1b[31mred\\x1b[0m\\nline")
+    'a red line'
+    """
+    text = _ESCAPES.sub("", text[: 10 * most]).encode(errors="replace").decode()
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 

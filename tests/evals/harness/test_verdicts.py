@@ -16,8 +16,9 @@ from evals.harness.journal import Journal
 from evals.harness.many_samples import by_tests
 from evals.harness.problems import Problem
 from evals.harness.protocol import Protocol
-from evals.harness.verdicts import REASON, Asked, Judging, clean, digest, summary, verdicts
+from evals.harness.verdicts import Asked, Judging, digest, summary, verdicts
 from evals.sandbox.runner import FunctionJob, Limits, Result
+from evals.sandbox.values import line_of
 from mtp.errors import BadInput
 from tests.conftest import Cli
 from tests.evals.sandbox.test_sandbox import need
@@ -26,24 +27,24 @@ PROBLEMS = {name: Problem(name, {}, {}) for name in ("p", "q")}
 DRAWN = {"p": ["good", "bad", "slow", "bad"], "q": ["slow", "good"]}
 
 
-@given(st.text(max_size=2 * REASON))
+@given(st.text(max_size=2 * 300))
 @example("\x1b]0;a title\x07\x1b[2J\x1b[31;1mred\x1b[0m \x9b31m\u202e\ud800 \x00\r\n\tend\x1b")
 @example("\x1b" * 1000)
 @example("word " * 100_000)
 def test_a_clean_reason_is_a_short_line_that_can_be_printed(reason: str) -> None:
-    found = clean(reason)
-    assert len(found) <= REASON and found.isprintable() and found == " ".join(found.split())
-    assert clean(found) == found
+    found = line_of(reason)
+    assert len(found) <= 300 and found.isprintable() and found == " ".join(found.split())
+    assert line_of(found) == found
 
 
-@given(st.text("abc: (1')é中", max_size=REASON))
+@given(st.text("abc: (1')é中", max_size=300))
 def test_a_plain_reason_stays(reason: str) -> None:
-    assert clean(reason) == " ".join(reason.split())
+    assert line_of(reason) == " ".join(reason.split())
 
 
 def test_escapes_go_with_their_parameters() -> None:
-    assert clean("a \x1b[38;5;1mred\x1b[0m\x1b]0;title\x1b\\ word") == "a red word"
-    assert clean("x" * 1000) == "x" * (REASON - 1) + "…"
+    assert line_of("a \x1b[38;5;1mred\x1b[0m\x1b]0;title\x1b\\ word") == "a red word"
+    assert line_of("x" * 1000) == "x" * (300 - 1) + "…"
 
 
 class Judge:
@@ -169,7 +170,7 @@ def test_wrong_limits_are_refused_in_one_line(
 
 
 SLEEPS = "import time\ndef f():\n    time.sleep(60)\n"
-FILLS = "def f():\n    return len(bytearray(300 << 20))\n"
+FILLS = "def f():\n    return len(bytearray(600 << 20))\n"
 
 
 def test_programs_run_within_these_limits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +190,8 @@ def test_programs_run_within_these_limits(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("evals.harness.many_samples.run_all", reported)
     judging = Judging.of(2, None, 3, True)
     list(check.results(asked, Protocol("b", "v"), judging))
-    assert given == {"workers": 3, "limits": judging.limits, "allow_unsandboxed": True}
+    usual = {"allow_unsandboxed": True, "packages": ()}
+    assert given == {"workers": 3, "limits": judging.limits, **usual}
 
 
 def test_rows_and_verdicts_have_the_limits_and_a_change_makes_verdicts_stale(
@@ -214,3 +216,28 @@ def test_rows_and_verdicts_have_the_limits_and_a_change_makes_verdicts_stale(
     assert result.code == 0, result.err  # as many at a time as you like
     rows = pd.read_csv(tmp_path / "results.csv")
     assert json.loads(rows.protocol[0])["judge"]["workers"] == 2
+
+
+def test_packages_and_tests_are_what_verdicts_depend_on() -> None:
+    usual = Judging.of(None, None, None, False)
+    assert not {"packages", "tests"} & usual.limit().keys()
+    asked = Judging.of(None, None, None, False, " numpy ", "inside")
+    assert (asked.packages, asked.inside) == (("numpy",), True)
+    assert asked.limit() == usual.limit() | {"packages": "numpy", "tests": "inside"}
+    with pytest.raises(BadInput, match="package 'none_such'"):
+        Judging.of(None, None, None, False, "none_such")
+
+
+def test_jobs_run_as_they_are_asked_to() -> None:
+    need()
+    program = "import numpy\nf = numpy.float64(2) ** 3"
+    check = by_tests(lambda problem, answer, _: FunctionJob(answer, problem.id, ("f",)))
+    asked = [(Problem("assert f == 8 and 'numpy' in str(type(f))", {}, {}), program)]
+    protocol = Protocol("mine", "only")
+    for packages, tests, verdict in (
+        ("numpy", "outside", "passed"),
+        ("numpy", "inside", "passed"),
+        ("", "inside", "failed"),
+    ):
+        judging = Judging.of(None, None, 1, False, packages, tests)
+        assert [r.verdict for r in check.results(asked, protocol, judging)] == [verdict]
