@@ -1,6 +1,6 @@
 """lm-evaluation-harness drives a run of ours.
 
-    python -m evals.lm_eval --checkpoint runs/mine --tasks arc_challenge,copa
+    python -m evals.lm_eval --checkpoint runs/mine --tasks arc_challenge,copa,gsm8k
     python -m evals.lm_eval --checkpoint runs/mine --tasks mine --include-path tasks/
 
 The harness brings prompts, data (from the Hugging Face hub, unless a task's yaml names files) and
@@ -36,6 +36,8 @@ except ImportError:
 
 MAX_NEW = 256  # tokens of an answer where the task does not say
 SAMPLING = ("temperature", "top_k", "top_p")
+# Tokens of an answer at most, as the harness's models have it; the first that is given counts.
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
 class MultiTokenLM(LM):
@@ -84,17 +86,20 @@ class MultiTokenLM(LM):
         return found
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The harness's generation arguments as ours. Raises BadInput for unknown ones."""
+        """The harness's generation arguments as ours. Raises BadInput for unknown ones. Answers
+        that leave no room for a prompt are cut to half of the context."""
         for key in given:
-            choose("generation argument", key, ("until", "max_gen_toks", "do_sample", *SAMPLING))
+            choose("generation argument", key, ("until", *LENGTHS, "do_sample", *SAMPLING))
         stops = given.get("until") or []
-        default = min(MAX_NEW, self.model.config.context // 2)
+        context = self.model.config.context
+        asked = (int(given[name]) for name in LENGTHS if given.get(name) is not None)
+        longest = next(asked, min(MAX_NEW, context // 2))
         sampling = {key: given[key] for key in SAMPLING if key in given}
         if not sampling.get("temperature") or given.get("do_sample") is False:
             sampling = {}  # greedy, whatever the others say
         return {
             "stops": [stops] if isinstance(stops, str) else stops,
-            "max_new": int(given.get("max_gen_toks", default)),
+            "max_new": longest if longest < context else context // 2,
             "sampling": Sampling(**sampling),
         }
 
@@ -128,7 +133,7 @@ def main() -> None:
 
     model = MultiTokenLM.of_run(args.checkpoint, *place)
     manager = TaskManager(include_path=args.include_path)
-    tasks = args.tasks.split(",")
+    tasks = [name.strip() for name in args.tasks.split(",")]
     if unknown := set(tasks) - set(manager.all_tasks):
         raise BadInput(
             f"lm-evaluation-harness has no task {min(unknown)!r}; `lm_eval ls tasks` lists them"

@@ -8,6 +8,7 @@ was not. A file of answers belongs to one protocol, model and batch size.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -79,8 +80,8 @@ def completions(
     k: int | None = None,
     batch: int = BATCH,
 ) -> list[str]:
-    """`answers` for any number of texts, in batches of similar lengths. A prompt that is too long
-    for the model loses tokens at its beginning."""
+    """`answers` for any number of texts, in batches of similar lengths, each with random numbers of
+    its own. A prompt that is too long for the model loses tokens at its beginning."""
     left = model.config.context - max_new
     if max_new < 1 or left < 1:
         raise BadInput(
@@ -93,7 +94,8 @@ def completions(
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
         own = [tokens[i] for i in rows]
-        made = answers(model, text, own, stops, max_new, sampling=sampling, k=k)
+        how = sampling and dataclasses.replace(sampling, seed=sampling.seed + start)
+        made = answers(model, text, own, stops, max_new, sampling=how, k=k)
         for i, answer in zip(rows, made, strict=True):
             found[i] = answer
     return found

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,19 +11,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from evals.benchmarks import choice
 from evals.benchmarks.choice import CHOICES, METRICS
 from evals.benchmarks.choice_data import TASKS, without_marks
+from evals.benchmarks.gsm8k import GSM8K
+from evals.harness.generation import completions, draw
 from evals.harness.journal import Journal
 from evals.harness.likelihood import windows
 from evals.harness.one_answer import Work
 from evals.harness.problems import Problem, Source
 from evals.harness.prompts import prompts
+from evals.harness.protocol import Protocol
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.decoding.generate import generate
 from mtp.errors import BadInput
+from mtp.model.model import MultiTokenTransformer
 from mtp.training.run import train
 from tests.conftest import BENCHMARK_DATA, bytes_model, write_jsonl
 
@@ -83,12 +89,18 @@ def rows() -> dict[str, list[dict[str, Any]]]:
     return {"arc-challenge": arc, "copa": copa}
 
 
-YAML = {"arc-challenge": "arc/arc_challenge.yaml", "copa": "super_glue/copa/default.yaml"}
+YAML = {
+    "arc-challenge": "arc/arc_challenge.yaml",
+    "copa": "super_glue/copa/default.yaml",
+    "gsm8k": "gsm8k/gsm8k.yaml",
+}
 
 
-def harness_task(name: str, records: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """A TaskManager's arguments for the harness's own task on these records: all but the data is
-    its yaml."""
+def harness_task(
+    name: str, records: list[dict[str, Any]], folder: Path, **own: Any
+) -> dict[str, Any]:
+    """A TaskManager's arguments for the harness's own task on these records: all but the data, and
+    what is given here, is its yaml."""
     file = write_jsonl(folder / "theirs.jsonl", *records)
     metrics = [
         {"metric": metric, "aggregation": "mean", "higher_is_better": True}
@@ -104,8 +116,8 @@ def harness_task(name: str, records: list[dict[str, Any]], folder: Path) -> dict
         "training_split": None,
         "validation_split": None,
         "test_split": "test",
-        "metric_list": metrics,
     }
+    config |= own if own else {"metric_list": metrics}
     (folder / "task.yaml").write_text(json.dumps(config))  # JSON is YAML
     return {"include_path": str(folder), "include_defaults": False}
 
@@ -212,8 +224,90 @@ def test_generation_arguments(lm: MultiTokenLM) -> None:
         tokens = generate(lm.model, [[BYTES.bos, *BYTES.encode(context)]], length, 1, BYTES.eos)
         assert answer == BYTES.decode(tokens.tokens[0]).split("\n\n")[0]
     assert "x" not in found[1]
+    for name in ("max_new_tokens", "max_tokens", "max_completion_tokens"):  # other names of it
+        given = {"until": [], name: 3}
+        assert lm.generate_until(instances(("one", given))) == [found[2]]
+    assert lm.options({"max_gen_toks": 3, "max_tokens": 9})["max_new"] == 3
+    assert lm.options({})["max_new"] == 256
+    for asked_for, given in ((CONTEXT - 1, CONTEXT - 1), (CONTEXT, CONTEXT // 2)):
+        assert lm.options({"max_gen_toks": asked_for})["max_new"] == given
     with pytest.raises(BadInput, match="unknown generation argument 'num_beams'; choose one of"):
         lm.generate_until(instances(("a", {"num_beams": 4})))
+
+
+HENS = [
+    {
+        "question": f"Ann has {i} hens. She buys {10 * i} more. How many has she?",
+        "answer": f"She has {i}+{10 * i}={11 * i} hens.\n#### {11 * i}",
+    }
+    for i in range(1, 13)
+]
+UNTIL = ("Question:", "</s>", "<|im_end|>")  # as the harness's gsm8k has it
+
+
+@pytest.fixture(scope="module")
+def counting() -> MultiTokenTransformer:
+    """A model that has seen problems in words, and mostly answers with a number."""
+    model = bytes_model(384)
+    lines = [f"Question: {r['question']}\nAnswer: {r['answer']}\n\nQuestion:" for r in HENS]
+    rows = [[BYTES.bos, *BYTES.encode(line)] for line in lines]
+    longest = max(map(len, rows))
+    tokens = torch.tensor([row + [BYTES.eos] * (longest - len(row)) for row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), 0.02)
+    for _ in range(90):
+        logits = model.logits(model.latents(tokens[:, :-1], 1)[0])
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def test_generated_answers_to_gsm8k_are_the_harness(
+    counting: MultiTokenTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The harness's own task, prompts, stops and filter give the answers that our drawing gives, in
+    batches of another size, with heads that draft; and both find the same ones right. Every other
+    reference is the number that the model says."""
+    protocol = Protocol(
+        "gsm8k", "harness", template="Question: {question}\nAnswer:", stops=UNTIL, max_new=60
+    )
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    questions = [protocol.template.format_map(record) for record in HENS]
+    said = completions(counting, BYTES, questions, UNTIL, protocol.max_new)
+    numbers = [re.findall(r"\d+", answer) for answer in said]
+    records = [
+        record | {"answer": f"So many.\n#### {found[-1] if found and i % 2 else 1_234_567}"}
+        for i, (record, found) in enumerate(zip(HENS, numbers, strict=True))
+    ]
+    write_jsonl(tmp_path / "gsm8k" / "test.jsonl", *records)
+    generation = {"until": list(UNTIL), "do_sample": False, "max_gen_toks": protocol.max_new}
+    own = {"generation_kwargs": generation, "num_fewshot": 0, "fewshot_split": None}
+    options = harness_task("gsm8k", records, tmp_path, **own)
+    found = evaluate(
+        MultiTokenLM(counting, BYTES),
+        ["local_gsm8k"],
+        task_manager=TaskManager(**options),
+        bootstrap_iters=0,
+    )
+    by_rule = [s for s in found["samples"]["local_gsm8k"] if s["filter"] == "flexible-extract"]
+    theirs = sorted(by_rule, key=lambda sample: sample["doc_id"])
+
+    data = GSM8K.load(Source(tmp_path, own=True).of("gsm8k"))
+    made = prompts(data, protocol, BYTES, counting.config.context)
+    asked = {name: prompt for name, prompt in made.items() if prompt}
+    with Journal(tmp_path / "journal", {}) as journal:
+        drawn = draw(counting, BYTES, asked, protocol, journal, batch=5, k=2)
+    answers = [(problem, drawn[problem.id][0]) for problem in data.problems]
+    assert [sample["resps"][0][0] for sample in theirs] == [answer for _, answer in answers]
+    assert [sample["arguments"][0][0] for sample in theirs] == questions
+    assert len({answer for _, answer in answers}) > 3
+    assert sum("#### " in answer for _, answer in answers) > 6  # and so they end at a stop
+    right = [verdict == "passed" for verdict in GSM8K.check.verdicts(answers, protocol, False)]
+    assert [sample["exact_match"] == 1 for sample in theirs] == right
+    assert right == [bool(i % 2 and numbers[i]) for i in range(len(HENS))] and any(right)
+    score = found["results"]["local_gsm8k"]["exact_match,flexible-extract"]
+    assert score == pytest.approx(sum(right) / len(right))
 
 
 @pytest.fixture(scope="module")

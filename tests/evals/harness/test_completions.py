@@ -8,6 +8,7 @@ from evals.harness.generation import completions
 from evals.harness.protocol import cut
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.decoding.generate import generate
+from mtp.decoding.sampling import Sampling
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
 from tests.conftest import bytes_model
@@ -43,6 +44,13 @@ def test_a_cut_answer_has_no_stop_and_begins_the_whole(answer: str, stops: list[
     found = cut(answer, stops)
     assert answer.startswith(found) and not any(stop in found for stop in stops)
     assert found == answer or any(answer[len(found) :].startswith(stop) for stop in stops)
+
+
+def test_batches_have_random_numbers_of_their_own(model: MultiTokenTransformer) -> None:
+    how = Sampling(1.0, seed=3)
+    drawn = completions(model, BYTES, ["a"] * 6, (), 16, sampling=how, batch=2)
+    assert len(set(drawn)) == 6
+    assert completions(model, BYTES, ["a"] * 6, (), 16, sampling=how, batch=2) == drawn
 
 
 @pytest.mark.parametrize("max_new", [0, 96])
