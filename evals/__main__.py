@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.benchmarks.names import NAMES
-from evals.harness.candidates import Candidate, Measured, Options
+from evals.harness.candidates import ROWS, Candidate, Measured, Options
 from evals.harness.problems import add_source, source_of
 from evals.harness.protocol import Protocol
 from evals.harness.rows import measured, table, write
@@ -52,7 +52,7 @@ def parser(module: str) -> argparse.ArgumentParser:
     say("--temperatures", help="with commas between; 0 is greedy (default: the benchmark's)")
     say("--max-new", type=int, help="tokens of an answer; at most half of the model's context")
     say("--limit", type=int, help="the first problems only")
-    say("--batch", type=int, default=32, help="answers drawn or problems scored at once; 32")
+    say("--batch", type=int, help=f"answers drawn or problems scored at once (up to {ROWS})")
     drafting = (
         "heads that draft, or all of a model with fewer; 1: none (default: all, or 1 if faster)"
     )

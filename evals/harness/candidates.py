@@ -16,6 +16,7 @@ from evals.harness.problems import Dataset, Source
 from evals.harness.protocol import Protocol
 from evals.harness.verdicts import Judging
 from mtp.checkpoint import kept_file, kept_step, must_be_saved, run_config
+from mtp.config import ModelConfig
 from mtp.data import tokenizer
 from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput, choose
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from mtp.model.model import MultiTokenTransformer
 
+ROWS, CACHE = 128, 8 << 30  # answers drawn at once, and bytes for what they keep
 HELD = 2  # models kept in memory: a pair to be compared, benchmark after benchmark
 _held: dict[Hashable, tuple[MultiTokenTransformer, str]] = {}
 
@@ -101,7 +103,7 @@ class Options:
 
     samples, max_new, temperatures   of all benchmarks that draw answers
     limit    problems at most, the first ones
-    batch    answers drawn, or problems scored, at once
+    batch    answers drawn, or problems scored, at once. None: see `at_once`
     k        heads that draft; a model with fewer uses all. None: all, or 1 if that is faster
     threads  of the processor for drawing. None: those that are fastest
     judging  of programs
@@ -114,7 +116,7 @@ class Options:
     temperatures: tuple[float, ...] | None = None
     max_new: int | None = None
     limit: int | None = None
-    batch: int = 32
+    batch: int | None = None
     k: int | None = None
     threads: int | None = None
     seed: int = 0
@@ -124,6 +126,13 @@ class Options:
     @property
     def allow_unsandboxed(self) -> bool:
         return self.judging.allow_unsandboxed
+
+    def at_once(self, config: ModelConfig) -> int:
+        """Answers drawn, or problems scored, at once by a model: as many as asked for; else ROWS,
+        or fewer if their keys and values (float32) would take more than CACHE bytes."""
+        width = config.head_dim or config.dim // config.attn_heads
+        row = 8 * config.layers * config.key_value_heads * width * config.context
+        return self.batch or max(1, min(ROWS, CACHE // row))
 
     def __post_init__(self) -> None:
         for name in ("samples", "max_new", "limit", "batch", "k", "threads"):
@@ -182,12 +191,12 @@ def fitted(protocol: Protocol, options: Options, candidates: list[Candidate]) ->
     )
 
 
-def header(protocol: Protocol, data: Dataset, weights: str, options: Options) -> dict[str, Any]:
+def header(protocol: Protocol, data: Dataset, weights: str, batch: int) -> dict[str, Any]:
     """What identifies the records of a benchmark: everything that changes them."""
     return {
         "protocol": json.loads(protocol.text()),
         "data": data.origin,
         "problems": len(data.problems),
         "weights": weights,
-        "batch": options.batch,
+        "batch": batch,
     }

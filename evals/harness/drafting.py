@@ -91,7 +91,7 @@ def way(
     ways = [Way(*each) for each in itertools.product(heads, threads)]
     if len(ways) == 1 or not asked:
         return ways[0]
-    count = min(options.batch, len(asked) * protocol.samples)
+    count = min(options.at_once(model.config), len(asked) * protocol.samples)
     rates = timed(model, ways, spread([p.tokens for p in asked.values()], count), protocol, eos)
     best, *_, slowest = sorted(rates, key=lambda each: -rates[each])
     print(

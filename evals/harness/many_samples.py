@@ -166,15 +166,15 @@ class Sampled:
         asked = {name: prompt for name, prompt in made.items() if prompt}
         folder = options.out / candidate.name
         passed: Passed = []
-        ways = list[Way]()
+        ways, batch = list[Way](), options.at_once(candidate.config)
         for temperature in grid:
             at = at_temperature(protocol, temperature)
             stem = f"{self.name}-{protocol.variant}-T{temperature:g}"
             file = folder / f"{stem}.jsonl"
             how = way(file, model, asked, at, options, candidate.text.eos)
             ways.append(how)
-            kept = {"batch": options.batch, "k": how.heads, "seed": options.seed}
-            records = header(at, data, weights, options)
+            kept = {"batch": batch, "k": how.heads, "seed": options.seed}
+            records = header(at, data, weights, batch)
             begun = records | how._asdict() | {"seed": options.seed}
             with Journal(file, begun) as journal, on_threads(how.threads):
                 drawn = draw(model, candidate.text, asked, at, journal, **kept)

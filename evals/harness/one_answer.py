@@ -112,7 +112,8 @@ class Scored:
         made = prompts(data, protocol, text, candidate.config.context, after)
         asked = {name: prompt for name, prompt in made.items() if prompt}
         problems = {problem.id: problem for problem in data.problems}
-        records = header(protocol, data, candidate.weights(), options)
+        batch = options.at_once(candidate.config)
+        records = header(protocol, data, candidate.weights(), batch)
         file = options.out / candidate.name / f"{self.name}-{protocol.variant}.jsonl"
         how = None
         if protocol.max_new:
@@ -120,7 +121,7 @@ class Scored:
             records |= how._asdict()
         k, threads = how or (None, None)
         with Journal(file, records) as journal, on_threads(threads):
-            work = Work(model, text, protocol, asked, problems, journal, options.batch, k)
+            work = Work(model, text, protocol, asked, problems, journal, batch, k)
             found = self.score(work)
         extra = counts(made, protocol)
         if self.chance:

@@ -18,6 +18,7 @@ from bench import (
     corpus,
     decode,
     engine,
+    evals,
     gpu_check,
     heads,
     loss,
@@ -83,6 +84,14 @@ def test_train(run: Run) -> None:
     assert summary["ratios"][fastest]["expected"] == ">= 1.3"
     percent = rows[(rows.case == "smoke, profile, n=1")]
     assert percent.value.sum() == pytest.approx(100, abs=5)
+
+
+def test_evals(run: Run) -> None:
+    _, rows = run(evals)
+    speeds = rows[rows.metric == "answers/s"].set_index("case").value
+    assert {*speeds.index} == {"batches of 32, all threads", "as chosen"} and (speeds > 0).all()
+    at_once = rows[rows.metric == "rows at once"].set_index("case").value
+    assert dict(at_once) == {"batches of 32, all threads": 32, "as chosen": 128}
 
 
 def test_heads(run: Run) -> None:
