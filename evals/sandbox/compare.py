@@ -13,6 +13,7 @@ apps          lines of words, capitals included, with blanks around lines and em
 Standard library only, as evals/sandbox/judge.py is.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from decimal import Decimal
 def near(word: str, expected: str) -> bool:
     """Whether two words are the same by CodeContests' rules. Whole numbers, in whatever form, are
     compared exactly, and not as floats."""
-    if word.lower() == expected.lower():
+    if _lower(word) == _lower(expected):
         return True
     found = _numbers(word, expected)
     if found is None:
@@ -50,9 +51,14 @@ def close(word: str, expected: str) -> bool:
     return False
 
 
+def _lower(word: str) -> str:
+    """In small letters, but only those of ASCII: the sign of the kelvin has a k of its own."""
+    return word.lower() if word.isascii() else word
+
+
 def _numbers(word: str, expected: str) -> tuple[Decimal, Decimal] | None:
     """Both as numbers, if both are finite ones; "1_0" is a number in Python alone."""
-    if "_" in word or not word.isascii():
+    if "_" in word + expected or not (word + expected).isascii():
         return None
     with suppress(ArithmeticError):
         a, b = Decimal(word), Decimal(expected)
@@ -77,8 +83,8 @@ RULES = {"codecontests": Rule(near, lines=False, exit=True), "apps": Rule(close,
 def difference(output: str, expected: str, rule: Rule) -> str:
     """In what an output differs from the expected one, in a line; "" if it does not."""
     if not rule.lines:
-        return _in_words(output.split(), expected.split(), rule, "")
-    got, wanted = ([line.split() for line in text.splitlines()] for text in (output, expected))
+        return _in_words(words(output), words(expected), rule, "")
+    got, wanted = ([words(line) for line in text.split("\n")] for text in (output, expected))
     for lines in (got, wanted):
         while lines and not lines[-1]:
             lines.pop()
@@ -86,6 +92,11 @@ def difference(output: str, expected: str, rule: Rule) -> str:
         if found := _in_words(a, b, rule, f" of line {number}"):
             return found
     return "" if len(got) == len(wanted) else f"{len(got)} lines instead of {len(wanted)}"
+
+
+def words(text: str) -> list[str]:
+    """The parts between blanks, which are those of ASCII."""
+    return re.findall(r"[^ \t\n\r\f\v]+", text)
 
 
 def _in_words(got: list[str], wanted: list[str], rule: Rule, where: str) -> str:

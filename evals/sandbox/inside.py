@@ -20,6 +20,7 @@ import builtins
 import ctypes
 import gc
 import marshal
+import operator
 import os
 import resource
 import select
@@ -46,6 +47,8 @@ exec(code, {"__name__": "inside", "settings": settings})
 PRELOADED = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "typing")
 NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 1 << 27, 1 << 28, 1 << 29, 1 << 30
 NOSUID, NODEV, NOEXEC = 2, 4, 8
+READ_ONLY = 32 | 4096 | 1  # MS_REMOUNT, MS_BIND, MS_RDONLY
+NOTHING = b"size=4096,nr_inodes=2,mode=0555"  # an empty folder that stays empty
 INODES = 4096  # of each of a program's two folders in memory: each takes a kilobyte of the kernel's
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -112,7 +115,7 @@ def kill_children() -> None:
     """Kill and reap all children, also those that become ours when their parents die."""
     while True:
         for entry in filter(str.isdigit, os.listdir("/proc")):
-            with suppress(OSError), open(f"/proc/{entry}/stat") as file:
+            with suppress(OSError), open(f"/proc/{entry}/stat", errors="replace") as file:
                 if int(file.read().rpartition(")")[2].split()[1]) == os.getpid():
                     os.kill(int(entry), signal.SIGKILL)
         try:
@@ -130,10 +133,12 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         options = f"size={settings['file']},nr_inodes={INODES},mode=1777".encode()
         for folder in (settings["folder"].encode(), b"/dev/shm"):
             checked(libc.mount(b"none", folder, b"tmpfs", NOSUID | NODEV, options))
+        for device in settings["devices"]:  # written to all the same, but no new times of the file
+            libc.mount(None, device.encode(), None, READ_ONLY | NOSUID | NOEXEC, None)
         # It is for /dev/stdin and the like. Where it cannot be mounted (in some containers, before
         # Linux 5.8), programs do without.
         if libc.mount(b"proc", b"/proc", b"proc", NOSUID | NODEV | NOEXEC, b"subset=pid"):
-            checked(libc.mount(b"none", b"/proc", b"tmpfs", NOSUID | NODEV | NOEXEC, b"size=4096"))
+            checked(libc.mount(b"none", b"/proc", b"tmpfs", NOSUID | NODEV | NOEXEC, NOTHING))
     os.chdir(settings["folder"])
     if kind == "bubblewrap" and os.getuid() == 0:
         os.setgroups([])
@@ -152,8 +157,8 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         ("AS", 2 * settings["memory"]),  # a stack of the largest size, say, that is never filled
         ("NPROC", settings["processes"]),
         ("FSIZE", settings["file"]),
-        ("NOFILE", 256),
-        ("CORE", 0),
+        ("NOFILE", 128),
+        ("CORE", 1),  # with 0, the kernel would start a program of the machine's that takes cores
     ):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
 
@@ -199,8 +204,12 @@ FACTORIES = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset,
 # What tests may ask of an object that stays here, beside calls and attributes.
 OPERATIONS = {
     "len": len, "str": str, "repr": repr, "item": lambda x, key: x[key],
-    "in": lambda x, item: item in x,
+    "in": lambda x, item: item in x, "put": operator.setitem, "delete": operator.delitem,
 }  # fmt: skip
+METHODS = (  # that an object has or has not, for `callable` and the like
+    "__call__", "__iter__", "__next__", "__len__", "__contains__", "__getitem__", "__setitem__",
+    "__delitem__",
+)  # fmt: skip
 BASES = (int, float, complex, str, bytes, bytearray, *SEQUENCES, dict)
 
 
@@ -214,6 +223,10 @@ def encode(x: Any) -> str:
     if kind is float:
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(repr(x), repr(x))
     if kind is str:
+        try:
+            x.encode()
+        except UnicodeEncodeError:  # it has surrogates, two of which JSON would join
+            return f'["text","{x.encode("utf-32-le", "surrogatepass").hex()}"]'
         return quoted(x)
     if kind in SEQUENCES:
         return f'["{SEQUENCES[kind]}",[{",".join(map(encode, x))}]]'
@@ -237,10 +250,13 @@ def encode(x: Any) -> str:
         return f'["Fraction",[{encode(x.numerator)},{encode(x.denominator)}]]'
     if known == "decimal.Decimal":
         return f'["Decimal","{x}"]'
-    if kind.__module__ == "numpy" and not x.dtype.hasobject:
-        shape = f"{encode(x.shape)}," if kind.__name__ == "ndarray" else ""
-        tag = "ndarray" if shape else "scalar"
-        return f'["{tag}",[{quoted(x.dtype.str)},{shape}{encode(x.tolist())}]]'
+    numpy = sys.modules.get("numpy")
+    if numpy and isinstance(x, (numpy.ndarray, numpy.generic)):
+        if x.dtype.kind not in "biufcU" or (x.dtype.itemsize > 8 and x.dtype.kind not in "cU"):
+            return reference(x)
+        if isinstance(x, numpy.generic):
+            return encode(x.item())
+        return f'["ndarray",[{quoted(x.dtype.kind)},{encode(x.shape)},{encode(x.tolist())}]]'
     fields = getattr(kind, "_fields", None)
     if issubclass(kind, tuple) and kind.__eq__ is tuple.__eq__ and type(fields) is tuple:
         return f'["namedtuple",[{quoted(kind.__name__)},{encode(fields)},{encode(tuple(x))}]]'
@@ -259,8 +275,15 @@ def reference(x: Any) -> str:
     if id(x) not in numbers:
         numbers[id(x)] = len(objects)
         objects.append(x)
-    claims = type(x).__eq__ is not object.__eq__ and (x == object()) is True
-    return f'["object",[{numbers[id(x)]},{quoted(type(x).__qualname__)},{encode(claims)}]]'
+    claims = False
+    with suppress(Exception):
+        claims = type(x).__eq__ is not object.__eq__ and (x == object()) is True
+    found = dict[str, Any]()
+    for kind in reversed(type(x).__mro__):
+        found |= vars(kind)
+    methods = [name for name in METHODS if found.get(name) is not None]
+    about = f"{quoted(type(x).__qualname__)},{encode(claims)},[{','.join(map(quoted, methods))}]"
+    return f'["object",[{numbers[id(x)]},{about}]]'
 
 
 def unpack(x: Any) -> Any:
@@ -317,9 +340,13 @@ def serve(settings: dict[str, Any]) -> None:
         if what == "call":
             args, kwargs = unpack(rest[1]), unpack(rest[2])
             given = (*args, *kwargs.values())
-            value = encode(target(*args, **kwargs))
-            before, after = encode((*unpack(rest[1]), *unpack(rest[2]).values())), encode(given)
-            return f'"value",{value},{after if after != before else "null"}'
+            before = encode(given)
+            try:
+                answer = f'"value",{encode(target(*args, **kwargs))}'
+            except BaseException as error:
+                answer = failure(error)
+            after = encode(given)
+            return f"{answer},{after if after != before else 'null'}"
         if what == "get":
             return f'"value",{encode(getattr(target, rest[1]))},null'
         if what == "set":
@@ -342,11 +369,22 @@ def serve(settings: dict[str, Any]) -> None:
         try:
             text = perform(request)
         except BaseException as error:
-            kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
-            named = [type(error).__name__, str(error)[:300], *kinds]
-            text = f'"error",[{",".join(map(quoted, named))}],null'
+            text = f"{failure(error)},null"
         send(answers, f"[{number},{text}]")
         number += 1
+
+
+def failure(error: BaseException) -> str:
+    """What was raised: its class, its text, the built-in classes above it, and its values if they
+    are plain and few."""
+    kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
+    text, values = "", "null"
+    with suppress(Exception):
+        text = str(error)[:300]
+        found = encode(error.args)
+        values = found if len(found) < 10_000 and '"object"' not in found else values
+    named = [type(error).__name__, text, *kinds]
+    return f'"error",[[{",".join(map(quoted, named))}],{values}]'
 
 
 def script(settings: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from mtp.errors import BadInput
 KINDS = ("bubblewrap", "namespaces", "limits")
 SCRATCH = "/tmp"  # the folder of a program in bubblewrap
 PACKAGES = "/packages"  # where a program in bubblewrap finds what it may import
+DEBIANS = "/usr/lib/python3/dist-packages"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -129,10 +130,12 @@ def _bubblewrap(tool: str, proc: list[str], allowed: tuple[str, ...]) -> Walls:
     packages = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     if (home / packages).is_dir():  # not even to be read
         files += ["--tmpfs", f"/python/{packages}"]
+    if os.path.isdir(DEBIANS):
+        files += ["--tmpfs", DEBIANS]
     inside = f"/python/bin/{python.name}"
     files += ["--ro-bind", str(python), inside, *_folder("/dev"), *_folder("/dev/shm")]
-    for device in DEVICES:
-        files += ["--dev-bind-try", f"/dev/{device}", f"/dev/{device}"]
+    for device in (f"/dev/{name}" for name in DEVICES if os.path.exists(f"/dev/{name}")):
+        files += ["--dev-bind", device, device]
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         files += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
     files += ["--symlink", "/proc/self/fd", "/dev/fd", *proc]

@@ -15,6 +15,7 @@ close.
 It uses only the standard library, since it is started without site-packages.
 """
 
+import gc
 import importlib
 import itertools
 import json
@@ -33,7 +34,7 @@ from evals.sandbox import compare, isolation, values
 from evals.sandbox.program import PATIENCE, Broken, Gone, Program, Sandbox
 from evals.sandbox.values import Verdict
 
-WORK = 3.0  # seconds of CPU time beyond a program's that the judge and its tests may take for it
+WORK = 4.0  # seconds of CPU time beyond a program's that the judge and its tests may take for it
 ROOM = 2 << 30  # bytes of memory for the tests, some of which make large inputs
 REFERENCE = {"cpu": 60, "wall": 120.0}  # the limits of a reference solution
 SLACK = 3  # a program may take so many times as long as the reference
@@ -89,7 +90,7 @@ def judge_output(program: Program, text: str, expected: str, rule: compare.Rule)
     found = program.verdict_of_exit(stderr)
     if found and (rule.exit or found.verdict != "failed"):
         raise found
-    if wrong := compare.difference(out.decode(errors="replace"), expected, rule):
+    if wrong := compare.difference(out.decode(errors="surrogateescape"), expected, rule):
         raise found or Verdict("failed", wrong)
 
 
@@ -130,7 +131,9 @@ def _verdict(
     """The verdict of `check` on a fresh program, and the seconds of CPU time that it used if it
     passed and its job asks for them."""
     program = Program(sandbox, job, limits)
-    signal.setitimer(signal.ITIMER_PROF, limits["cpu"] + WORK)
+    # Tests may run the reference themselves, as EvalPlus's do.
+    work = limits["cpu"] + (4 if job.get("reference") else 1) * WORK
+    signal.setitimer(signal.ITIMER_PROF, work)
     signal.alarm(int(PATIENCE * limits["wall"] + WORK) + 1)  # for tests that sleep
     try:
         check(program)
@@ -144,6 +147,8 @@ def _verdict(
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
+        if program.heard > 1 << 20:  # tracebacks hold on to answers
+            gc.collect()
         program.close()
 
 

@@ -25,21 +25,34 @@ def tree() -> Tree:
     """The processes of the machine, now."""
     children: dict[int, list[int]] = {}
     for entry in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError), open(f"/proc/{entry}/stat") as file:
-            parent = int(file.read().rpartition(")")[2].split()[1])
+        with suppress(OSError, ValueError, IndexError):
+            parent = int(_stat(int(entry))[1])
             children.setdefault(parent, []).append(int(entry))
     return Tree(children)
 
 
-def memory(pids: Iterable[int]) -> int:
-    """Bytes that processes hold together. Pages that several share count for each. It does not see
-    what no process maps: files in memory, and shared memory without a process."""
-    held = 0
+def memory(pids: Iterable[int], exact: bool = False) -> int:
+    """Bytes that processes hold together: pages of their own, and all of the memory that they
+    share, also what none of them maps just now. It does not see files in memory and the kernel's
+    buffers.
+
+    exact  pages that processes share since a fork count once, if the kernel lets us know
+    """
+    held, shared = 0, dict[str, int]()
     for pid in pids:
-        for name, value in _status(pid).items():
-            if name in ("RssAnon", "RssShmem"):
+        own = _own(pid) if exact else 0
+        held += own
+        for name, value in ({} if own else _status(pid)).items():
+            if name in ("RssAnon", "VmSwap", "HugetlbPages"):
                 held += int(value.split()[0]) << 10
-    return held
+        with suppress(OSError), open(f"/proc/{pid}/maps", errors="replace") as file:
+            for line in file:
+                if "/dev/zero (deleted)" in line:  # memory that is shared with children
+                    span, _, offset, _, inode, *_ = line.split()
+                    low, high = (int(end, 16) for end in span.split("-"))
+                    size = int(offset, 16) + high - low
+                    shared[inode] = max(size, shared.get(inode, 0))
+    return held + sum(shared.values())
 
 
 def programs(root: int, kind: str, now: Tree) -> list[int]:
@@ -71,9 +84,35 @@ def waited(pids: Iterable[int]) -> float:
     return longest
 
 
+def _own(pid: int) -> int:
+    """Bytes of a process's pages of its own, of which each of those that share a page has a part; 0
+    if the kernel does not let us know. It takes longer than /proc/PID/status."""
+    with suppress(OSError), open(f"/proc/{pid}/smaps_rollup", errors="replace") as file:
+        found = dict(line.split(":", 1) for line in file if ":" in line)
+        with suppress(KeyError):
+            return sum(int(found[name].split()[0]) << 10 for name in ("Pss_Anon", "SwapPss"))
+    return 0
+
+
+def used(pids: Iterable[int]) -> float:
+    """Seconds of CPU time of these processes and of their children that have ended."""
+    ticks = 0
+    for pid in pids:
+        with suppress(OSError, ValueError, IndexError):
+            ticks += sum(map(int, _stat(pid)[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the process's name, which it may choose: the state, the
+    parent's number, .. Raises OSError if the process is gone."""
+    with open(f"/proc/{pid}/stat", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
+
+
 def _status(pid: int) -> dict[str, str]:
     """The lines of /proc/PID/status by name; empty if the process is gone."""
-    with suppress(OSError), open(f"/proc/{pid}/status") as file:
+    with suppress(OSError), open(f"/proc/{pid}/status", errors="replace") as file:
         return {name: value for name, _, value in (line.partition(":") for line in file)}
     return {}
 

@@ -7,9 +7,9 @@ by the supervisor (evals/sandbox/runner.py), since the judge may be busy with an
 Standard library only, as evals/sandbox/judge.py is.
 """
 
-import itertools
 import marshal
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from evals.sandbox import inside, isolation, processes, syscalls, values
+from evals.sandbox.objects import STOP
 from evals.sandbox.values import Verdict
 
+CORES = len(os.sched_getaffinity(0))
 START = 10.0  # seconds that a program may take to start, on a machine that is busy
 PATIENCE = 4  # how many times its wall-clock limit a program may take, waiting for cores included
-PROGRAMS = itertools.count()
 # What each request may be answered with, beside "error".
 KINDS = {"run": ("names",), "next": ("value", "stop")}
 
@@ -107,6 +108,8 @@ class Program:
     def __init__(self, sandbox: Sandbox, job: dict, limits: dict) -> None:
         self.sandbox, self.limits, self.count = sandbox, limits, 0
         self.final: Verdict | None = None
+        self.known = dict[int, Any]()  # its objects, by number
+        self.heard = 0  # bytes of its answers
         self.cpu = 0.0  # seconds that it has used, once it has ended
         self.folder = tempfile.mkdtemp(dir=sandbox.scratch) if sandbox.scratch else None
         into, self.into = os.pipe()
@@ -127,17 +130,19 @@ class Program:
             # Tests and what they expect stay here, but for jobs that ask to have them inside.
             **({part: job[part] for part in ("setup", "tests")} if job.get("inside") else {}),
             "folder": self.folder or isolation.SCRATCH,
-            # 8 bits count a judge's programs: none has the user of another that still ends
-            "uid": 1 << 30 | os.getpid() << 8 | next(PROGRAMS) % 256,
+            "uid": 1 << 30 | secrets.randbits(30),  # by chance, so that it tells nothing
             "filter": syscalls.program(),
+            "devices": [f"/dev/{name}" for name in isolation.DEVICES],
             **{name: limits[name] for name in ("cpu", "memory", "processes", "file")},
         }
-        os.set_blocking(self.into, False)
+        for fd in (self.into, self.out, self.errors):  # a program may take back what it has written
+            os.set_blocking(fd, False)
         self.begin, self.wall = time.monotonic(), START
         sign = b""
         with suppress(BrokenPipeError):
             if self.send(framed(marshal.dumps(settings))) and self.ready([self.errors]):
-                sign = os.read(self.errors, 1)
+                with suppress(BlockingIOError):
+                    sign = os.read(self.errors, 1)
         if sign != b"\n":
             sandbox.broken("no program starts")
         self.begin, self.wall = time.monotonic(), limits["wall"]
@@ -152,7 +157,9 @@ class Program:
             if found := self.sandbox.wait(fds, left, writable):
                 return found
             pids = processes.programs(os.getpid(), self.sandbox.walls.kind, processes.tree())
-            more = min(processes.waited(pids), (PATIENCE - 1) * self.wall)
+            # It does not count that it waits for its own processes.
+            others = CORES * (time.monotonic() - self.begin) - processes.used(pids)
+            more = min(processes.waited(pids), others, (PATIENCE - 1) * self.wall)
             if more <= waited + 0.05 * self.wall:  # it had the cores, or was asleep
                 return set()
             waited = more
@@ -200,7 +207,8 @@ class Program:
         while len(got) < count:
             if not self.ready([self.out]):
                 self.end("timed out", f"no answer within {self.wall:g} s")
-            got += os.read(self.out, min(count - len(got), 1 << 20)) or self.ended()
+            with suppress(BlockingIOError):
+                got += os.read(self.out, min(count - len(got), 1 << 20)) or self.ended()
         return bytes(got)
 
     def speaks(self) -> bool:
@@ -212,12 +220,17 @@ class Program:
         the program raises, and Verdict if there will be no answer."""
         if self.speaks():
             self.end("tampered", "an answer came before it was asked for")
-        packed = [item if isinstance(item, str) else values.pack(item) for item in rest]
+        try:
+            packed = [item if isinstance(item, str) else values.pack(item) for item in rest]
+        except TypeError as error:  # ours, so that a test which expects one must not see it
+            self.end("failed", str(error))
         self.write(marshal.dumps((what, *packed)))
         size = int.from_bytes(self.read(4), "big")
         if size > self.limits["output"]:
             self.end("failed", f"an answer of {size} bytes; {self.limits['output']} may be")
+        raised: Exception | None = None
         data = self.read(size)
+        self.heard += size
         try:
             number, how, value, changed = values.parse(data)
             if number != self.count:
@@ -226,9 +239,13 @@ class Program:
             if how not in (*KINDS.get(what, ("value",)), "error"):
                 raise ValueError(f"{how} in answer to {what}")
             if how == "error":
-                kind, message, *kinds = map(str, value)
-                raised = values.raised(kinds, message)
-                if what == "run" or kind == "MemoryError" or raised is None:
+                names, given = value
+                kind, message, *kinds = map(str, names)
+                own = (message,) if given is None else values.decode(given, self)
+                raised = values.raised(kinds, own) or values.raised(kinds, (message,))
+                # In a test, StopIteration would end a loop as if all were well.
+                silent = kind == "MemoryError" or isinstance(raised, StopIteration)
+                if what == "run" or silent or raised is None:
                     verdict = "out of memory" if kind == "MemoryError" else "failed"
                     self.end(verdict, f"{kind}: {message}" if message else kind)
             elif how == "names":
@@ -237,18 +254,19 @@ class Program:
                     raise ValueError("names that were not asked for")
                 return found
             elif how == "stop":
-                return values.STOP
-            else:
-                if changed is not None:
-                    _, args, kwargs = rest
-                    given = (*args, *kwargs.values())
-                    for old, new in zip(given, values.decode(changed, self), strict=True):
-                        values.update(old, new)
+                return STOP
+            if changed is not None:
+                _, args, kwargs = rest
+                given = (*args, *kwargs.values())
+                for old, new in zip(given, values.decode(changed, self), strict=True):
+                    values.update(old, new)
+            if how != "error":
                 return values.decode(value, self)
         except RecursionError:
             self.end("failed", "an answer nested too deep")
         except (ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:
             self.end("tampered", f"an answer that the harness does not give ({error})")
+        assert raised
         raise raised
 
     def end(self, verdict: str, reason: str) -> NoReturn:
@@ -296,7 +314,11 @@ class Program:
                 except BrokenPipeError:  # it does not want to read it
                     left = memoryview(b"")
             for fd in ready & {*unread}:
-                if not (new := os.read(fd, 1 << 16)):
+                try:
+                    new = os.read(fd, 1 << 16)
+                except BlockingIOError:
+                    continue
+                if not new:
                     unread.remove(fd)
                 elif fd == self.errors:
                     stderr = (stderr + new)[-4000:]

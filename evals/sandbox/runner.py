@@ -222,6 +222,8 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
                 if given == taken and waiting is None:
                     return
                 for key, _ in selector.select():
+                    if watch.broken:
+                        raise RuntimeError(f"memory is not watched: {watch.broken}")
                     judge = key.data
                     if result := judge.take():
                         if judge.process.pid in watch.exceeded and not result.passed:

@@ -1,17 +1,19 @@
 """Which system calls a program may make: a filter that the kernel applies (seccomp, mode 2).
 
 The namespaces of evals/sandbox/isolation.py do not part everything. Keyrings belong to a user.
-AF_VSOCK sockets reach the host of a virtual machine. memfd, SysV IPC and inotify hold memory that
-no limit counts. Each call beyond what programs need may lead to a hole in the kernel. So a program
-may make the calls below; any other fails with ENOSYS, as on a kernel that does not know it. The
-filter needs no rights, works behind all kinds of walls, and holds for all that a program starts.
+AF_VSOCK sockets reach the host of a virtual machine, and a port that a program has used stays in
+use for the next. memfd, SysV IPC and inotify hold memory that no limit counts. Each call beyond
+what programs need may lead to a hole in the kernel. So a program may make the calls below; any
+other fails with ENOSYS, as on a kernel that does not know it. The filter needs no rights, works
+behind all kinds of walls, and holds for all that a program starts.
 
 It is a program for the kernel's classic BPF, which sees a call's number, architecture and
 arguments:
 
     another architecture              kill the process
     clone with new namespaces         EPERM
-    socket, but of Unix or internet   EAFNOSUPPORT
+    sockets, but of Unix              EAFNOSUPPORT
+    fcntl, prctl, setsockopt          EPERM for what reaches others or takes the kernel's memory
     a number of CALLS                 allow
     any other number                  ENOSYS
 
@@ -31,13 +33,13 @@ from collections.abc import Iterator
 CALLS = """
     # files
     read 0 63; write 1 64; close 3 57; lseek 8 62; readv 19 65; writev 20 66; pread64 17 67;
-    pwrite64 18 68; preadv 295 69; pwritev 296 70; preadv2 327 286; pwritev2 328 287;
+    pwrite64 18 68; preadv 295 69; pwritev 296 70; pwritev2 328 287;
     sendfile 40 71; splice 275 76; copy_file_range 326 285; open 2 -; openat 257 56; creat 85 -;
     access 21 -; faccessat 269 48; faccessat2 439 439; stat 4 -; fstat 5 80; lstat 6 -;
     newfstatat 262 79; statx 332 291; statfs 137 43; fstatfs 138 44; readlink 89 -;
-    readlinkat 267 78; dup 32 23; dup2 33 -; dup3 292 24; fcntl 72 25; flock 73 32; ioctl 16 29;
+    readlinkat 267 78; dup 32 23; dup2 33 -; dup3 292 24; flock 73 32; ioctl 16 29;
     fsync 74 82; fdatasync 75 83; truncate 76 45; ftruncate 77 46; fallocate 285 47;
-    fadvise64 221 223; close_range 436 436; getdents 78 -; getdents64 217 61; getcwd 79 17;
+    close_range 436 436; getdents 78 -; getdents64 217 61; getcwd 79 17;
     chdir 80 49; fchdir 81 50; rename 82 -; renameat 264 38; renameat2 316 276; mkdir 83 -;
     mkdirat 258 34; rmdir 84 -; link 86 -; linkat 265 37; unlink 87 -; unlinkat 263 35;
     symlink 88 -; symlinkat 266 36; mknod 133 -; mknodat 259 33; chmod 90 -; fchmod 91 52;
@@ -64,26 +66,33 @@ CALLS = """
     getresuid 118 148; getresgid 120 150; getgroups 115 158; setpgid 109 154; getpgid 121 155;
     getpgrp 111 -; setsid 112 157; getsid 124 156; set_tid_address 218 96; set_robust_list 273 99;
     get_robust_list 274 100; rseq 334 293; futex 202 98; futex_waitv 449 449; arch_prctl 158 -;
-    prctl 157 167; getcpu 309 168; sched_yield 24 124; sched_getaffinity 204 123;
+    getcpu 309 168; sched_yield 24 124; sched_getaffinity 204 123;
     sched_setaffinity 203 122; sched_getparam 143 121; sched_getscheduler 145 120;
     sched_get_priority_max 146 125; sched_get_priority_min 147 126; getpriority 140 141;
     setpriority 141 140; getrlimit 97 163; setrlimit 160 164; prlimit64 302 261; getrusage 98 165;
-    times 100 153; uname 63 160; time 201 -; gettimeofday 96 169; clock_gettime 228 113;
-    clock_getres 229 114; clock_nanosleep 230 115; nanosleep 35 101; getrandom 318 278;
+    times 100 153; sysinfo 99 179; uname 63 160; time 201 -; gettimeofday 96 169;
+    clock_gettime 228 113; clock_getres 229 114; clock_nanosleep 230 115; nanosleep 35 101;
+    getrandom 318 278;
     # sockets
     bind 49 200; connect 42 203; listen 50 201; accept 43 202; accept4 288 242;
     getsockname 51 204; getpeername 52 205; sendto 44 206; recvfrom 45 207; sendmsg 46 211;
-    recvmsg 47 212; sendmmsg 307 269; recvmmsg 299 243; shutdown 48 210; setsockopt 54 208;
+    recvmsg 47 212; sendmmsg 307 269; recvmmsg 299 243; shutdown 48 210; 
     getsockopt 55 209;
 """
 CHECKED = """
-    clone 56 220; socket 41 198; socketpair 53 199
+    clone 56 220; fcntl 72 25; prctl 157 167; setsockopt 54 208; socket 41 198; socketpair 53 199
 """
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
+AF_UNIX = 1
 NAMESPACES = 0x7E02_0000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+CLONE_PIDFD = 0x1000  # whose file's number tells how many there have been
+F_NOTIFY, F_SETPIPE_SZ = 1026, 1031  # tell of others' accesses; take pages of the real user's
+SO_SNDBUF, SO_RCVBUF = 7, 8  # memory of the kernel's
+# PR_{SET,GET}_PDEATHSIG, {GET,SET}_DUMPABLE, {SET,GET}_NAME, {SET,GET}_NO_NEW_PRIVS,
+# {SET,GET}_CHILD_SUBREAPER, {SET,GET}_TIMERSLACK, SET_VMA. Others take memory of the kernel's.
+PRCTL = (1, 2, 3, 4, 15, 16, 38, 39, 36, 37, 29, 30, 0x53564D41)
 
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets of what a filter reads
+NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, (16, 24, 32)  # offsets of what a filter reads
 LOAD, RETURN = 0x20, 0x06
 IF_EQUAL, IF_GREATER, IF_AT_LEAST, IF_ANY_BIT = 0x15, 0x25, 0x35, 0x45
 ALLOW, KILL, FAIL = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
@@ -113,17 +122,24 @@ def _instructions(machine: str) -> Iterator[Instruction]:
     yield RETURN, 0, 0, KILL
     yield LOAD, 0, 0, NUMBER
     checked = numbers(CHECKED, machine)
+    for name, argument, values, allowed, error in (
+        ("socket", 0, (AF_UNIX,), True, errno.EAFNOSUPPORT),
+        ("socketpair", 0, (AF_UNIX,), True, errno.EAFNOSUPPORT),
+        ("prctl", 0, PRCTL, True, errno.EPERM),
+        ("fcntl", 1, (F_NOTIFY, F_SETPIPE_SZ), False, errno.EPERM),
+        ("setsockopt", 2, (SO_SNDBUF, SO_RCVBUF), False, errno.EPERM),
+    ):
+        yield IF_EQUAL, 0, 3 + len(values), checked[name]
+        yield LOAD, 0, 0, ARGUMENTS[argument]
+        for i, value in enumerate(values):
+            yield IF_EQUAL, len(values) - i, 0, value  # to the second return
+        returns = ALLOW, FAIL | error
+        yield RETURN, 0, 0, returns[allowed]
+        yield RETURN, 0, 0, returns[not allowed]
     yield IF_EQUAL, 0, 4, checked["clone"]
-    yield LOAD, 0, 0, FIRST_ARGUMENT
-    yield IF_ANY_BIT, 0, 1, NAMESPACES
+    yield LOAD, 0, 0, ARGUMENTS[0]
+    yield IF_ANY_BIT, 0, 1, NAMESPACES | CLONE_PIDFD
     yield RETURN, 0, 0, FAIL | errno.EPERM
-    yield RETURN, 0, 0, ALLOW
-    yield IF_EQUAL, 1, 0, checked["socket"]
-    yield IF_EQUAL, 0, 3 + len(FAMILIES), checked["socketpair"]
-    yield LOAD, 0, 0, FIRST_ARGUMENT
-    for i, family in enumerate(FAMILIES):
-        yield IF_EQUAL, len(FAMILIES) - i, 0, family
-    yield RETURN, 0, 0, FAIL | errno.EAFNOSUPPORT
     yield RETURN, 0, 0, ALLOW
     for low, high in _ranges(sorted(numbers(CALLS, machine).values())):
         yield IF_AT_LEAST, 1, 0, low  # they are sorted: a number below is in none

@@ -17,6 +17,7 @@ class Watch:
     def __init__(self, limit: int, kind: str, judges: Callable[[], Iterable[int]]) -> None:
         self.limit, self.kind, self.judges = limit, kind, judges
         self.exceeded = set[int]()
+        self.broken: Exception | None = None
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._run, name="memory of programs", daemon=True)
 
@@ -30,12 +31,18 @@ class Watch:
 
     def _run(self) -> None:
         while not self.over.wait(POLL):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # programs must not run on unwatched
+                self.broken = error
+                processes.kill(self.judges())
+                return
 
     def look(self) -> None:
         now = processes.tree()
         for judge in list(self.judges()):
             found = processes.programs(judge, self.kind, now)
-            if processes.memory(found) > self.limit + KEEPER:
+            most = self.limit + KEEPER
+            if processes.memory(found) > most and processes.memory(found, exact=True) > most:
                 self.exceeded.add(judge)
                 processes.kill(found)

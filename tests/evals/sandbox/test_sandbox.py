@@ -224,6 +224,20 @@ DEQUE = "from collections import deque"
         (f"{POINT}\nf = P", "p = f(1, 2); assert p[0] == 1 and p.y == 2 and len(p) == 2"),
         (f"{POINT}\nf = P", "assert str(f(1, 2)) == repr(f(1, 2)) == 'P(x=1, y=2)'"),
         ("import datetime\nf = datetime.date", "assert f(2024, 5, 1).isoformat() == '2024-05-01'"),
+        ("def f(): raise KeyError('a')", "try: f()\nexcept KeyError as e: assert e.args == ('a',)"),
+        (
+            "def f(x):\n    x.clear()\n    raise ValueError",
+            f"x = [1]\n{EXPECT.format('f(x)', 'ValueError')}\nassert x == []",
+        ),
+        (
+            "class f:\n    val = 1\n    def __eq__(self, o): return self.val == o.val",
+            "assert f().val == 1",
+        ),
+        (
+            "class f(dict):\n    def __eq__(self, o): return self is o",
+            "x = f(); x[1] = 2; assert x[1] == 2",
+        ),
+        ("def f(): return '\\ud83d\\ude00'", "assert len(f()) == 2"),
         (STACK, "s = f(); s.push(1); s.push(2); assert s.pop() == 2 and len(s) == 1 and s[0] == 1"),
     ],
 )
@@ -231,6 +245,30 @@ def test_tests_see_what_they_would_in_one_process(program: str, tests: str) -> N
     result = judged(FunctionJob(program, tests, ("f",)))
     assert result.passed, result.reason
     exec(f"{program}\n{tests}", {})  # in one process
+
+
+@pytest.mark.parametrize(
+    ("program", "tests"),
+    [
+        ("def f(x): raise StopIteration", "assert all(map(f, [1, 2]))"),
+        ("def f(x): raise StopIteration", "for a, b in zip(map(f, [1, 2]), [5, 6]): assert a == b"),
+        ("def f(x): return 1", EXPECT.format("f(object())", "TypeError")),
+        ("class f:\n    def __add__(self, x): return 1", EXPECT.format("f() + 1", "TypeError")),
+        ("def f(): return object()", "assert callable(f())"),
+        ("def f(): return object()", "from typing import Sized; assert isinstance(f(), Sized)"),
+        ("class A: pass\na = A()\ndef f(): return a", "assert f() is not f()"),
+        ("def f(x):\n    x.clear()\n    raise ValueError",
+         f"x = [1]\n{EXPECT.format('f(x)', 'ValueError')}\nassert x == [1]"),
+        ("def f(): return '\\ud83d\\ude00'", "assert f() == '\U0001f600'"),
+        ("class f: _kind = 'wrong'", "assert f()._kind == 'f'"),
+        ("def f(): return [float('nan')]", "assert f() == f()"),
+        ("from collections import namedtuple\nT = namedtuple('x' * 1000, 'a')\nf = lambda: T(1)",
+         "assert f() == (1,)"),
+    ],
+)  # fmt: skip
+def test_what_passed_by_the_judges_own_ways_fails(program: str, tests: str) -> None:
+    result = judged(FunctionJob(program, tests, ("f",)))
+    assert result.verdict in ("failed", "tampered"), result
 
 
 def test_what_a_program_raises_fails_a_test_that_does_not_expect_it() -> None:
@@ -346,6 +384,12 @@ def test_words_are_compared_as_numbers(word: str, expected: str, same: bool) -> 
         ("inf", "1e999999", False, False),
         ("", "", True, True),
         ("", "1", False, False),
+        ("\u212a", "K", False, False),
+        ("1\u00a02", "1 2", False, False),
+        ("1\x0c2", "1\n2", False, True),
+        ("1\u20282", "1\n2", False, False),
+        ("1", "1_0", False, False),
+        ("1", "\u0661", False, False),
     ],
 )
 def test_each_benchmark_is_compared_by_its_authors_rules(
