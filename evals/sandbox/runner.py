@@ -23,14 +23,16 @@ script, has a fresh process, a user and namespaces of its own, forked from an in
 run no program.
 
 WHAT IS GUARANTEED, with bubblewrap: a program that passes has given right answers, has changed
-nothing outside, and has left nothing for the next. Not guaranteed:
+nothing outside, and has left no file, key, process or socket for the next. Not guaranteed:
   - which of the other verdicts a hostile program gets: it may crash on purpose.
   - that an answer was computed: a program may know it by heart.
   - that the machine's memory is enough for several programs at once: each is held to its limit,
     which is looked at four times a second (evals/sandbox/watch.py). A control group around the
     evaluation bounds the sum, as `systemd-run --scope -p MemoryMax=8G` makes it.
   - anything against a hole in the kernel that the calls of the filter reach.
-  - that a program does not notice how busy the machine is.
+  - that a program does not notice how busy the machine is and, from the kernel's counters, a few
+    bits of what others do or did: inode numbers of pipes, cached pages, locks on libraries.
+  - the kernel's own buffers, which no limit counts.
   - anything against the tests, which are the benchmark's and trusted.
   - without bubblewrap (`allow_unsandboxed`): it may read and write the user's files, and so find
     the judge's process and its memory. Limits still hold, except that of processes for root.
