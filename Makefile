@@ -89,13 +89,14 @@ status: setup  ## how far every study's runs are
 figures: setup  ## redraw every figure from its rows alone
 	@$(PY) -m experiments plot
 
-evaluate: setup  ## benchmarks: CHECKPOINT='RUN ..' BENCHMARKS=humaneval,mbpp [DATA_DIR=..] [OUT=..]
-	@test -n "$(CHECKPOINT)" || { echo "error: make evaluate needs CHECKPOINT=RUN" >&2; exit 2; }
+given-%:  # refuse before the environment is made
+	@test -n "$($*)" || { echo "error: give $*=.., as make help says" >&2; exit 2; }
+
+evaluate: given-CHECKPOINT setup  ## benchmarks: CHECKPOINT='RUN ..' BENCHMARKS=humaneval,mbpp [DATA_DIR=..] [OUT=..]
 	@$(PY) -m experiments.evaluate --checkpoint $(CHECKPOINT) --benchmarks $(BENCHMARKS) \
 		$(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
-evaluate-released: setup  ## the paper's released 7B models: CHECKPOINTS=FOLDER [DATA_DIR=..]
-	@test -n "$(CHECKPOINTS)" || { echo "error: make evaluate-released needs CHECKPOINTS=FOLDER" >&2; exit 2; }
+evaluate-released: given-CHECKPOINTS setup  ## the paper's released 7B models: CHECKPOINTS=FOLDER [DATA_DIR=..]
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[llama]'
 	@$(PY) -m experiments.evaluate_released --checkpoints $(CHECKPOINTS) \
 		$(if $(DATA_DIR),--data-dir $(DATA_DIR)) $(ARGS)
