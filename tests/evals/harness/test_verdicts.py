@@ -232,7 +232,7 @@ def test_jobs_run_as_they_are_asked_to() -> None:
     need()
     program = "import numpy\nf = numpy.float64(2) ** 3"
     check = by_tests(lambda problem, answer, _: FunctionJob(answer, problem.id, ("f",)))
-    asked = [(Problem("assert f == 8 and 'numpy' in str(type(f))", {}, {}), program)]
+    asked = [(Problem("assert f == 8", {}, {}), program)]
     protocol = Protocol("mine", "only")
     for packages, tests, verdict in (
         ("numpy", "outside", "passed"),
