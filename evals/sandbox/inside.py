@@ -126,7 +126,8 @@ def kill_children() -> None:
 
 def restrict(kind: str, settings: dict[str, Any]) -> None:
     """Give up what this process may do. It becomes a user of its own, because some things belong to
-    users: root takes the number `uid`, and others a user namespace."""
+    users: root takes the number `uid`, and others a user namespace. Behind "namespaces" it stays
+    the user that it is."""
     if kind != "limits":
         checked(libc.unshare(NEWIPC | NEWNS))
     if kind == "bubblewrap":
@@ -144,7 +145,7 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         os.setgroups([])
         os.setresgid(*[settings["uid"]] * 3)
         os.setresuid(*[settings["uid"]] * 3)
-    elif kind != "limits":
+    elif kind == "bubblewrap":
         checked(libc.unshare(NEWUSER))
     if kind != "limits":
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)

@@ -28,6 +28,7 @@ import platform
 import re
 import struct
 from collections.abc import Iterator
+from functools import cache
 
 # Each call with its number on x86_64 and on aarch64; -: it has none there.
 CALLS = """
@@ -107,6 +108,7 @@ def numbers(table: str, machine: str) -> dict[str, int]:
     return {name: int(n[column]) for name, *n in found if n[column] != "-"}
 
 
+@cache
 def program(machine: str = "") -> bytes:
     """The filter for a machine (platform.machine(); this one unless told) as the kernel takes it:
     8 bytes for each instruction. Empty for a machine whose numbers are not known here."""
