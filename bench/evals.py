@@ -2,9 +2,9 @@
 top_p 0.95.
 
 The model has the shape of the cpu scale, n=1, and random weights, so that no answer ends early.
-Most of a step goes into small operators, whose cost hardly depends on the rows: so many rows at
-once pay, and on a busy machine fewer threads. Cases are batches of 32 on all threads, and what
-`python -m evals` chooses by itself. They take turns.
+Cases are batches of 32 on all threads, and what `python -m evals` chooses by itself: more rows at
+once, and the number of threads that a short test finds fastest, which on a busy machine is not all
+of them. They take turns.
 """
 
 import dataclasses
