@@ -57,7 +57,7 @@ def problem(kind: str, record: Mapping[str, Any], origin: str) -> Problem:
     if isinstance(atol, bool) or not isinstance(atol, int | float) or not 0 <= atol < math.inf:
         raise BadInput(f"{where} has no 'atol' that is a number from 0 on")
     if not entry.isidentifier() or keyword.iskeyword(entry):
-        raise BadInput(f"{where} has an 'entry_point' that is no name: {entry!r}")
+        raise BadInput(f"{where} has an 'entry_point' that is not a name: {entry!r}")
     try:
         compile(prompt + solution, "reference", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError) as error:

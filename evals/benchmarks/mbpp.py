@@ -96,7 +96,7 @@ def in_full_form(record: Mapping[str, Any], origin: str) -> dict[str, Any]:
     imports = field(record, "test_imports", origin, list)
     if not all(isinstance(line, str) for line in imports):
         raise BadInput(
-            f"{origin}: problem {record.get('task_id')} has test_imports that are no text"
+            f"{origin}: problem {record.get('task_id')} has test_imports that are not text"
         )
     text = field(record, "prompt", origin)
     return {**record, "text": text, "test_setup_code": "\n".join(imports)}

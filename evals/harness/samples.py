@@ -55,7 +55,7 @@ def own_id(problem: Problem) -> str | int:
 
 def read(file: Path, benchmark: str, data: Dataset, limit: int | None = None) -> Samples:
     """The samples of the first `limit` problems, of all for None. Raises BadInput for a line that
-    is no sample of any problem, and if a problem has none: pass@k is a mean over all of them."""
+    is not a sample of any problem, and if a problem has none: pass@k is a mean over all of them."""
     names = {str(own_id(p)).lower(): p.id for p in data.problems}
     names |= {p.id.lower(): p.id for p in data.problems}
     answers: dict[str, list[str]] = {problem.id: [] for problem in data.problems}
@@ -69,7 +69,7 @@ def read(file: Path, benchmark: str, data: Dataset, limit: int | None = None) ->
                 raise TypeError
         except (ValueError, TypeError, KeyError):
             wanted = '{"task_id": a text or a number, "completion": a text}'
-            raise BadInput(f"{file} line {number} is no sample; it must be {wanted}") from None
+            raise BadInput(f"{file} line {number} is not a sample; it must be {wanted}") from None
         name = names.get(str(task).lower())
         if name is None:
             first, last = own_id(data.problems[0]), own_id(data.problems[-1])

@@ -23,32 +23,23 @@ from decimal import Decimal
 def near(word: str, expected: str) -> bool:
     """Whether two words are the same by CodeContests' rules. Whole numbers, in whatever form, are
     compared exactly, and not as floats."""
-    if _lower(word) == _lower(expected):
-        return True
-    found = _numbers(word, expected)
-    if found is None:
-        return False
-    a, b = found
-    with suppress(ArithmeticError):
+
+    def same(a: Decimal, b: Decimal) -> bool:
         if a == a.to_integral_value() and b == b.to_integral_value():
             return a == b
         return abs(a - b) < Decimal("1e-5")
-    return False
+
+    return _lower(word) == _lower(expected) or _as_numbers(word, expected, same)
 
 
 def close(word: str, expected: str) -> bool:
     """Whether two words are the same by the rules of APPS."""
-    if word == expected:
-        return True
-    found = _numbers(word, expected)
-    if found is None:
-        return False
-    a, b = found
-    with suppress(ArithmeticError):
-        if abs(a - b) <= Decimal("1e-8") + Decimal("1e-5") * abs(b):
-            return True
-        return round(a, 3) == round(b, 3)
-    return False
+
+    def same(a: Decimal, b: Decimal) -> bool:
+        allowed = Decimal("1e-8") + Decimal("1e-5") * abs(b)
+        return abs(a - b) <= allowed or round(a, 3) == round(b, 3)
+
+    return word == expected or _as_numbers(word, expected, same)
 
 
 def _lower(word: str) -> str:
@@ -56,15 +47,14 @@ def _lower(word: str) -> str:
     return word.lower() if word.isascii() else word
 
 
-def _numbers(word: str, expected: str) -> tuple[Decimal, Decimal] | None:
-    """Both as numbers, if both are finite ones; "1_0" is a number in Python alone."""
+def _as_numbers(word: str, expected: str, same: Callable[[Decimal, Decimal], bool]) -> bool:
+    """Whether both are finite numbers and the same; "1_0" is a number in Python alone."""
     if "_" in word + expected or not (word + expected).isascii():
-        return None
+        return False
     with suppress(ArithmeticError):
         a, b = Decimal(word), Decimal(expected)
-        if a.is_finite() and b.is_finite():
-            return a, b
-    return None
+        return a.is_finite() and b.is_finite() and same(a, b)
+    return False
 
 
 @dataclass(frozen=True)

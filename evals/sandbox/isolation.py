@@ -56,7 +56,7 @@ def path_of(packages: Iterable[str]) -> tuple[str, ...]:
 
 
 def _package(name: str) -> str:
-    """The folder of a package. Raises BadInput if it is not installed, or is no folder."""
+    """The folder of a package. Raises BadInput if it is not installed, or not a folder."""
     found = importlib.util.find_spec(name) if name.isidentifier() else None
     folders = found.submodule_search_locations if found else None
     if not folders:

@@ -1,4 +1,4 @@
-"""Objects of a program that are no plain data, as tests see them.
+"""Objects of a program that are not plain data, as tests see them.
 
 A ProgramObject stands for one: it can be handed back to the program, called, indexed, iterated
 over, measured and printed, as far as the object can, and its attributes can be read and set. Each

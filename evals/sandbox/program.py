@@ -37,7 +37,7 @@ class Gone(BaseException):
 
 
 class Broken(Exception):
-    """The walls do not work, which is no program's verdict."""
+    """The walls do not work; no program is to blame."""
 
 
 class Sandbox:

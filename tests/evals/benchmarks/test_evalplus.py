@@ -221,7 +221,7 @@ def test_mbpps_prompt_is_the_files(tmp_path: Path) -> None:
         ({"atol": None}, "no 'atol' that is a number"),
         ({"atol": -1}, "no 'atol' that is a number"),
         ({"atol": math.nan}, "no 'atol' that is a number"),
-        ({"entry_point": "a b"}, "an 'entry_point' that is no name"),
+        ({"entry_point": "a b"}, "an 'entry_point' that is not a name"),
         ({"canonical_solution": "def f("}, "are not Python"),
         ({"canonical_solution": None}, "no 'canonical_solution' of type str"),
         ({"base_input": {}}, "no 'base_input' of type list"),

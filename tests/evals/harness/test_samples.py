@@ -78,17 +78,17 @@ def test_only_the_first_problems_need_samples_under_a_limit(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"task_id": 11}\n', 's line 1 is no sample; it must be {"task_id": a text or a number'),
-        (b'\n{"task_id": [], "completion": ""}\n', "s line 2 is no sample"),
-        (b"[]\n", "s line 1 is no sample"),
-        (b"{\n", "s line 1 is no sample"),
+        (b'{"task_id": 11}\n', 's line 1 is not a sample; it must be {"task_id": a text or a number'),
+        (b'\n{"task_id": [], "completion": ""}\n', "s line 2 is not a sample"),
+        (b"[]\n", "s line 1 is not a sample"),
+        (b"{\n", "s line 1 is not a sample"),
         (b'{"task_id": 9, "completion": ""}', "s line 1: b has no problem 9; they are 11 to 12"),
         (b'{"task_id": 11, "completion": ""}', "s has no sample of 1 of 2 problems of b, 12 the f"),
         (b"", "s has no sample of 2 of 2 problems of b, 11 the first; --limit judges"),
         (b"\xff", "s cannot be read: not UTF-8"),
     ],
 )
-def test_what_is_no_sample_is_told(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_line_that_is_not_a_sample_is_named(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "s").write_bytes(content)
     with pytest.raises(BadInput, match=re.escape(said)):
         samples.read(tmp_path / "s", "b", dataset(11, 12))

@@ -309,8 +309,7 @@ def f(folder):
     assert result.passed, result
 
 
-def test_a_script_of_many_long_cases_costs_what_they_are_long() -> None:
-    """The judge's work on a job is linear: it counts bytes, so that no clock is needed."""
+def test_a_script_of_many_long_cases_is_judged() -> None:
     need()
     cases = tuple(("x" * (2 << 20) + "\n", "2097153") for _ in range(4))
     program = "import sys\nprint(len(sys.stdin.read()))"
