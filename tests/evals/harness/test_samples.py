@@ -78,7 +78,7 @@ def test_only_the_first_problems_need_samples_under_a_limit(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"task_id": 11}\n', 's line 1 is not a sample; it must be {"task_id": a text or a number'),
+        (b'{"task_id": 11}\n', 's line 1 is not a sample; it must be {"task_id": a text'),
         (b'\n{"task_id": [], "completion": ""}\n', "s line 2 is not a sample"),
         (b"[]\n", "s line 1 is not a sample"),
         (b"{\n", "s line 1 is not a sample"),
