@@ -417,6 +417,9 @@ def main(kind: str, path: list[str], packages: list[str]) -> None:
     for name in ("exit", "quit"):  # `site` would have made these
         setattr(builtins, name, Quitter(name, "Ctrl-D"))
     builtins.help = Helper()  # pyright: ignore[reportAttributeAccessIssue]
+    compile("0", "<first>", "exec")  # the first makes the syntax tree's types, which takes 2 ms
+    for name in ("capset", "mount", "prctl", "unshare"):
+        getattr(libc, name)  # looked up once
     gc.collect()
     gc.freeze()  # so that collections after a fork do not copy all of it
     keep(kind)

@@ -146,7 +146,10 @@ def stream(
     # A block may begin at the last token, and the window grows in steps.
     slots = longest + max_new + size
     slots += -slots % WINDOW
-    cached = CachedModel(model, Nodes(tree, model.embedding.weight), sampling, len(prompts), slots)
+    # Several answers to one prompt share its prefill.
+    numbers: dict[tuple[int, ...], int] = {}
+    which = [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts]
+    cached = CachedModel(model, Nodes(tree, model.embedding.weight), sampling, len(numbers), slots)
     verify, step = CachedModel.verify, WINDOW
     if compiled and device.type == "cuda":
         verify, step = GraphedVerify(), GRAPH_WINDOW
@@ -154,9 +157,10 @@ def stream(
         verify = compiled_verify()
 
     # Prefill: all prompts in one pass, padded to the longest.
-    padded = torch.tensor([p + [0] * (longest - len(p)) for p in prompts], device=device)
+    padded = torch.tensor([[*p, *[0] * (longest - len(p))] for p in numbers], device=device)
+    ends = torch.tensor([len(p) for p in numbers], device=device)
+    newest, block = cached.prefill(padded, ends, torch.tensor(which, device=device))
     fed = torch.tensor(lengths, device=device)  # (B,) certain tokens in the caches
-    newest, block = cached.prefill(padded, fed)
     rows = list(range(len(prompts)))  # the prompt that each row of the batch belongs to
     left = [max_new - 1] * len(prompts)  # tokens that each prompt still needs
     gains = [Gain(row, [first], 0) for row, first in enumerate(newest.tolist())]
@@ -178,7 +182,7 @@ def stream(
 
         used = max(lengths[row] + max_new - left[row] for row in rows if left[row]) + size
         cached.window = min(slots, used + -used % step)
-        answers, block, fed = verify(cached, block, fed, cached.noise(block))
+        answers, block, fed = verify(cached, block, fed, cached.uniform(block))
         gains = []
         for row, (accepted, *path) in zip(rows, answers.tolist(), strict=True):
             if left[row]:

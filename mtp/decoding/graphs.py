@@ -56,7 +56,7 @@ class GraphedVerify:
         self.graphs: dict[int, tuple[Inputs, Callable[[], None], Outputs]] = {}
 
     def __call__(
-        self, cached: CachedModel, block: Tensor, fed: Tensor, noise: Tensor | None
+        self, cached: CachedModel, block: Tensor, fed: Tensor, uniform: Tensor | None
     ) -> Outputs:
         if len(block) != self.rows:  # the caches have moved
             self.rows = len(block)
@@ -65,10 +65,10 @@ class GraphedVerify:
         window = cached.window  # M is the same in all passes
         if window not in self.seen:
             self.seen.add(window)
-            return cached.verify(block, fed, noise)
-        given = block, fed, noise
+            return cached.verify(block, fed, uniform)
+        given = block, fed, uniform
         if window not in self.graphs:
-            held = block.clone(), fed.clone(), None if noise is None else noise.clone()
+            held = block.clone(), fed.clone(), None if uniform is None else uniform.clone()
             with torch.cuda.device_of(block):  # else the current GPU's launches are recorded
                 self.graphs[window] = held, *self.record(partial(cached.verify, *held))
         held, replay, outputs = self.graphs[window]

@@ -20,8 +20,8 @@ WINDOW = 64  # attention looks at a multiple of this many slots, so that shapes 
 class CachedModel:
     """A model with its caches, for the passes of `stream` over B rows of `slots` slots each.
 
-    The shapes of a pass (B, nodes, window) rarely change: if B changes it at least halves, and the
-    window grows by WINDOW.
+    The shapes of a pass (B, nodes, window) rarely change: after the prefill, B at least halves when
+    it changes, and the window grows by WINDOW.
     """
 
     def __init__(
@@ -41,27 +41,32 @@ class CachedModel:
                     layer.prepare()
 
     def select_rows(self, index: Tensor) -> None:
-        """Keep only the rows with these indices."""
+        """Keep the rows with these indices, each as often as it is there."""
         for cache in self.caches:
             cache.select_rows(index)
 
-    def prefill(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Padded prompts (B, T) -> the first new token of each (B,), the first block (B, M)."""
-        (B, T), last = tokens.shape, lengths[:, None] - 1  # (B, 1)
-        slots = self.slot[:T].expand(B, T)
+    def prefill(self, tokens: Tensor, lengths: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Padded prompts (P, T), all different, and the prompt of each row (B,) -> the first new
+        token of each row (B,), the first block (B, M). From here on there are B rows."""
+        (P, T), last = tokens.shape, lengths[:, None] - 1  # (P, 1)
+        slots = self.slot[:T].expand(P, T)
         # Slots are positions here, so causal attention needs no mask. Padding comes after a
         # prompt's tokens, which do not see it.
         placement = Placement(self.flat_slots(slots), T, None, self.model.rope(slots))
         found = self.run_verifier(tokens, placement)
-        end = found[1].take_along_dim(last[..., None], 1)  # (B, 1, D)
-        newest = choose_token(self.model.logits(end), self.sampling, self.noise(last))[:, 0]
-        return newest, self.block(newest, self.draft(found, placement, last))
+        end = self.model.logits(found[1].take_along_dim(last[..., None], 1))  # (P, 1, V)
+        drafts = self.draft(found, placement, last)
+        if len(rows) > P:
+            end, drafts, last = end[rows], drafts[rows], last[rows]
+            self.select_rows(rows)
+        newest = choose_token(end, self.sampling, self.uniform(last))[:, 0]  # (B,)
+        return newest, self.block(newest, drafts)
 
     def verify(
-        self, block: Tensor, fed: Tensor, noise: Tensor | None
+        self, block: Tensor, fed: Tensor, uniform: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One forward pass over a block (B, M) that follows `fed` (B,) certain tokens. `noise`
-        comes from `self.noise`.
+        """One forward pass over a block (B, M) that follows `fed` (B,) certain tokens. `uniform`
+        comes from `self.uniform`.
 
         Returns (B, 1 + k): how many drafts were accepted, then the answers along the accepted path,
         beginning with the one after the newest token; the next block (B, M); and how many certain
@@ -76,7 +81,7 @@ class CachedModel:
         placement = self.placement(slots, positions.clamp(max=model.config.context - 1), mask)
         found = self.run_verifier(block, placement)
         # Head 1's answer after each node.
-        answers = choose_token(model.logits(found[1]), self.sampling, noise)  # (B, M)
+        answers = choose_token(model.logits(found[1]), self.sampling, uniform)  # (B, M)
 
         # A node is accepted if it and all its ancestors equal the answers at their parents.
         right = (block == answers[:, nodes.parent]) & inside | (nodes.depth == 0)  # (B, M)
@@ -145,13 +150,13 @@ class CachedModel:
             logits = torch.cat([model.logits(h, i) for i, h in enumerate(latents, 2)], 1)
         return logits.topk(nodes.width).indices if nodes.width > 1 else logits.argmax(-1, True)
 
-    def noise(self, tokens: Tensor) -> Tensor | None:
-        """The random numbers (B, M, V) for drawing a token after each of `tokens` (B, M); None if
+    def uniform(self, tokens: Tensor) -> Tensor | None:
+        """The random numbers (B, M) for drawing a token after each of `tokens` (B, M); None if
         decoding is greedy."""
         if self.sampling.temperature == 0:
             return None
-        noise = torch.empty(*tokens.shape, self.model.config.vocab, device=tokens.device)
-        return noise.exponential_(generator=self.generator)
+        kind = {"dtype": torch.float64, "device": tokens.device}
+        return torch.rand(tokens.shape, generator=self.generator, **kind)
 
     def block(self, newest: Tensor, drafts: Tensor) -> Tensor:
         """The nodes' tokens (B, M), from the newest token (B,) and the heads' candidates."""

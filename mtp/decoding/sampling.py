@@ -56,9 +56,11 @@ class Sampling:
 GREEDY = Sampling()
 
 
-def choose_token(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
-    """logits (..., V) -> tokens (...). For drawing, `noise` (..., V) holds independent exponential
-    values: the token with the smallest noise / p is then distributed as p. None is greedy."""
-    if noise is None:
+def choose_token(logits: Tensor, sampling: Sampling, uniform: Tensor | None) -> Tensor:
+    """logits (..., V) -> tokens (...). For drawing, `uniform` (...) holds independent numbers in
+    [0, 1), at which the distribution's cumulative sum is inverted; None is greedy."""
+    if uniform is None:
         return logits.argmax(-1)
-    return (sampling.probabilities(logits) / noise).argmax(-1)
+    below = sampling.probabilities(logits).double().cumsum(-1)  # (..., V)
+    drawn = torch.searchsorted(below, uniform[..., None] * below[..., -1:], right=True)
+    return drawn[..., 0]

@@ -89,9 +89,9 @@ def test_train(run: Run) -> None:
 def test_evals(run: Run) -> None:
     _, rows = run(evals)
     speeds = rows[rows.metric == "answers/s"].set_index("case").value
-    assert {*speeds.index} == {"batches of 32, all threads", "as chosen"} and (speeds > 0).all()
+    assert {*speeds.index} == {evals.EACH, evals.OURS} and (speeds > 0).all()
     at_once = rows[rows.metric == "rows at once"].set_index("case").value
-    assert dict(at_once) == {"batches of 32, all threads": 32, "as chosen": 128}
+    assert dict(at_once) == {evals.EACH: 32, evals.OURS: 128}
 
 
 def test_heads(run: Run) -> None:

@@ -114,6 +114,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         paths |= {tuple(path[:d]) for d in range(len(path) + 1)}
     prompt = st.lists(st.integers(0, vocab - 1), min_size=1, max_size=9)
     prompts = draw(st.lists(prompt, min_size=1, max_size=4))
+    prompts += draw(st.lists(st.sampled_from(prompts), max_size=2))  # they share a prefill
     context = max(map(len, prompts)) + max_new + draw(st.sampled_from([0, 0, 1, 2, 20]))
     return {
         "seed": draw(st.integers(0, 10_000)),
@@ -333,6 +334,14 @@ def test_the_batch_halves_when_half_of_it_is_done() -> None:
     assert [len(row) for row in got.tokens] == [1, 2, 4, 8, 12] and got.forwards == 11
     assert got.row_forwards == [0, 1, 3, 7, 11]
     assert sizes == [5] + [5] * 3 + [2] * 4 + [1] * 4
+
+
+def test_equal_prompts_share_a_prefill() -> None:
+    model = clockwork()
+    with batch_sizes(model) as sizes:
+        got = generate(model, [[3], [0], [3], [3]], 5, 1)
+    assert got.tokens == [[4, 5, 6, 7, 8], [1, 2, 3, 4, 5], [4, 5, 6, 7, 8], [4, 5, 6, 7, 8]]
+    assert sizes == [2, 4, 4, 4, 4]
 
 
 def test_nothing_is_computed_before_it_is_asked_for() -> None:

@@ -120,8 +120,17 @@ def test_top_k_and_top_p_by_hand() -> None:
     assert p(top_p=0.41) == [0, 0.5714, 0, 0.4286]
     assert p(top_p=0.95) == [0.1, 0.4, 0.2, 0.3]
     assert p(top_k=3, top_p=0.7) == [0, 0.5714, 0, 0.4286]  # top-p of what top-k left
-    noise = torch.ones(4)
-    assert int(choose_token(logits, Sampling(1.0), noise)) == 1
+
+
+def test_a_number_draws_the_token_whose_part_of_the_unit_interval_it_is_in() -> None:
+    logits = torch.tensor([0.1, 0.4, 0.2, 0.3], dtype=torch.float64).log()
+
+    def drawn(*numbers: float, **law: Any) -> list[int]:
+        u = torch.tensor(numbers, dtype=torch.float64)
+        return choose_token(logits.expand(len(numbers), 4), Sampling(1.0, **law), u).tolist()
+
+    assert drawn(0.0, 0.09, 0.11, 0.49, 0.51, 0.69, 0.71, 1 - 2**-53) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert drawn(0.0, 0.57, 0.58, 1 - 2**-53, top_k=2) == [1, 1, 3, 3]  # never 0 or 2
 
 
 @pytest.mark.parametrize(
