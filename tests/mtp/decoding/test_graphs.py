@@ -86,7 +86,8 @@ def test_a_pass_can_be_repeated() -> None:
         with torch.inference_mode():
             cached = CachedModel(model, nodes, GREEDY, 2, 64)
             fed = torch.tensor([3, 2])
-            newest, block = cached.prefill(torch.tensor([[1, 2, 3], [1, 7, 0]]), fed)
+            prompts = torch.tensor([[1, 2, 3], [1, 7, 0]])
+            newest, block = cached.prefill(prompts, fed, torch.arange(2))
             assert len(newest) == 2
             for _ in range(4):
                 first = cached.verify(block, fed, None)
