@@ -73,7 +73,7 @@ def llama_step(config: TrainConfig, autocast: bool, attention: str, compiled: bo
     batches = Batches(RandomTokens(m.vocab), config.batch, m.context, 1, config.seed)
 
     def step() -> None:
-        tokens = batches.next()[0].to(common.DEVICE)
+        tokens = batches.next().inputs.to(common.DEVICE)
         with torch.autocast(common.DEVICE, torch.bfloat16, enabled=autocast):
             loss = model(input_ids=tokens, labels=tokens).loss
         loss.backward()

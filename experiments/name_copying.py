@@ -127,8 +127,9 @@ def progress(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[M
     asked = asked_names(model, corpus, scale)
     config, device = model.config, model.embedding.weight.device
     nats = targets = 0.0
-    for x, y in evaluation_batches(corpus.validation, 16, config.context, 1, VALIDATION_TOKENS):
-        loss, count, _ = score(model, x.to(device), y.to(device))[:, 0].tolist()
+    windows = evaluation_batches(corpus.validation, 16, config.context, 1, VALIDATION_TOKENS)
+    for window in windows:
+        loss, count, _ = score(model, window.to(device))[:, 0].tolist()
         nats, targets = nats + loss, targets + count
     return [
         share(f"{NAMES}, over training", induction.answers(model, asked)),

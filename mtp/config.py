@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from mtp.errors import BadInput, choose
 from mtp.head_types import DEFAULT, HEADS
+from mtp.objective_config import ObjectiveConfig, base_weights
 
 # Table S14: name -> (dim, layers, attention heads). The names 1M to 1B count parameters without the
 # embeddings (synthetic studies); 0.3B to 13B count all parameters with V = 32,000.
@@ -241,7 +242,8 @@ class TrainConfig(Execution):
     weight_decay  AdamW's, on matrices alone
     beta1       AdamW's decay of the mean gradient
     beta2       AdamW's decay of the mean squared gradient
-    clip        the largest norm of the gradient; larger ones are scaled down to it
+    clip        the largest norm of the gradient divided by the sum of the heads' weights; larger
+                ones are scaled down to it. So arms that differ in n or in weights are clipped alike
     precision   auto follows the device; any other value is part of the run's identity
     seed        of the initial weights and the order of the data
     keep_every  keep the weights of every such step for good, to see what is learned when; 0: none
@@ -251,6 +253,7 @@ class TrainConfig(Execution):
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: CorpusConfig = field(default_factory=CorpusConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     batch: int = 16
     tokens: float = 0.0
     epochs: float = 0.0
@@ -285,6 +288,18 @@ class TrainConfig(Execution):
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
         if self.micro and self.batch % self.micro:
             raise BadInput(f"micro {self.micro} does not divide batch {self.batch}")
+        base_weights(self.objective.weights, self.model.n)
+        if self.objective.detach and not HEADS[self.model.head].first_is_alone(self.model.n):
+            raise BadInput(
+                f"objective.detach would cut head 1 off: it reads through the other {self.model.n} "
+                f"{self.model.head} heads"
+            )
+        if self.objective.targets == "shuffled" and (self.micro or self.batch) % 2:
+            raise BadInput(
+                f"objective.targets=shuffled exchanges pairs of sequences, and "
+                f"{'micro' if self.micro else 'batch'} is {self.micro or self.batch}; choose an "
+                "even number"
+            )
 
 
 # The fields whose type lists their values.

@@ -12,15 +12,20 @@ from typing import Any, Literal, get_args, get_origin
 from mtp.command_line import new_parser
 from mtp.config import CorpusConfig, Execution, ModelConfig, TrainConfig
 from mtp.errors import exit_cleanly
+from mtp.objective_config import ObjectiveConfig
 
 
 def table() -> list[tuple[str, list[tuple[str, str, str, str]]]]:
     """(heading, [(field on a command line, type, default, meaning)])."""
     own = [f for f in dataclasses.fields(TrainConfig) if f.name not in _names(Execution)]
-    own = [f for f in own if f.name not in ("model", "data")]
+    own = [f for f in own if f.name not in ("model", "data", "objective")]
     return [
         ("Model (model.FIELD)", _rows(ModelConfig, "model.", dataclasses.fields(ModelConfig))),
         ("Data (data.FIELD)", _rows(CorpusConfig, "data.", dataclasses.fields(CorpusConfig))),
+        (
+            "Objective (objective.FIELD)",
+            _rows(ObjectiveConfig, "objective.", dataclasses.fields(ObjectiveConfig)),
+        ),
         ("Training", _rows(TrainConfig, "", own)),
         (
             "Execution: may change when a run continues, and does not define it",
@@ -95,10 +100,14 @@ def _names(cls: Any) -> set[str]:
 def _kind(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " | ".join(map(str, get_args(hint)))
-    return {"int": "whole number", "float": "number", "str": "text"}[hint.__name__]
+    return {"int": "whole number", "float": "number", "str": "text", "bool": "true or false"}[
+        hint.__name__
+    ]
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

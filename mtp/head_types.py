@@ -53,6 +53,10 @@ class HeadType:
         """Whether any head reads another head's latent instead of the trunk's."""
         return any(self.parent(i, 3) for i in (1, 2, 3))
 
+    def first_is_alone(self, n: int) -> bool:
+        """Whether head 1 of n reads no head but itself."""
+        return self.parent(1, n) == 0
+
     @property
     def grows_layers(self) -> bool:
         """Whether a new head adds a layer to the model ("+3 layers" in Table S6)."""

@@ -91,10 +91,10 @@ def measure(
     batches = evaluation_batches(split, rows, config.context, config.n, tokens)
     sums, done, begin = torch.zeros(3, config.n, dtype=torch.float64), 0, time.monotonic()
     partial = Partial(keep, f"{corpus.folder.name} {tokens} {rows} {config} {weight.dtype}")
-    for number, (x, y) in enumerate(batches):
+    for number, window in enumerate(batches):
         if 0 < number < done:
             continue
-        found = score(model, x.to(weight.device), y.to(weight.device))
+        found = score(model, window.to(weight.device))
         if number == 0:
             done, sums = partial.resume(found) or (1, found)
             continue

@@ -1,4 +1,4 @@
-"""Token shards -> batches of inputs and n shifted targets, resumable at any window.
+"""Token shards -> batches of windows, resumable at any window.
 
 A split is cut into windows of `context` inputs. Window w covers tokens [w context, (w+1) context)
 and reads n tokens further for its targets, so that no target is lost at a window's edge. In a split
@@ -17,7 +17,7 @@ from mtp.data.pairs import Pairs
 from mtp.errors import BadInput
 
 if TYPE_CHECKING:
-    import torch
+    from mtp.data.window import Window
 
 ORDER = 2  # version of the order of windows
 IGNORE = -100  # what torch's cross-entropy skips by default
@@ -33,26 +33,6 @@ class Tokens(Protocol):
     def read(self, start: int, stop: int) -> np.ndarray: ...
 
 
-def future_targets(
-    window: np.ndarray, eos: int, n: int, valid: np.ndarray | None = None
-) -> np.ndarray:
-    """The n next tokens of each position, up to the end of its document.
-
-    window (B, T+n) token ids; returns (n, B, T) int64, where [i-1, b, t] is window[b, t+i]. It is
-    IGNORE if there is an eos among window[b, t .. t+i-1] (an eos is a target but has no targets),
-    or if `valid` (B, T+n) is False at the target.
-    """
-    length = window.shape[1] - n
-    is_eos = (window == eos).astype(np.int64)
-    document = np.cumsum(is_eos, axis=1) - is_eos  # eos tokens seen before each position
-    kept = window if valid is None else np.where(valid, window, IGNORE)
-    targets = np.empty((n, len(window), length), dtype=np.int64)
-    for i in range(1, n + 1):
-        same = document[:, i : i + length] == document[:, :length]
-        targets[i - 1] = np.where(same, kept[:, i : i + length], IGNORE)
-    return targets
-
-
 def _window(split: Tokens, index: int, context: int, n: int, end: int) -> tuple[np.ndarray, ...]:
     """The tokens (context+n,) of a window, padded with eos, and whether each may be a target: it
     must be before `end`."""
@@ -65,17 +45,15 @@ def _window(split: Tokens, index: int, context: int, n: int, end: int) -> tuple[
     return tokens, np.arange(context + n) < len(found)
 
 
-def _batch(
-    split: Tokens, indices: Iterator[int] | range, context: int, n: int, end: int
-) -> tuple[torch.LongTensor, torch.LongTensor]:
-    windows, valid = map(
+def _batch(split: Tokens, indices: Iterator[int] | range, context: int, n: int, end: int) -> Window:
+    tokens, valid = map(
         np.stack, zip(*(_window(split, i, context, n, end) for i in indices), strict=True)
     )
-    targets = future_targets(windows, split.eos, n, valid)
-    inputs = np.ascontiguousarray(windows[:, :context])
     import torch
 
-    return torch.from_numpy(inputs), torch.from_numpy(targets)  # pyright: ignore[reportReturnType]
+    from mtp.data.window import Window
+
+    return Window(torch.from_numpy(tokens), torch.from_numpy(valid), n, split.eos)
 
 
 def _windows(split: Tokens, context: int, end: int) -> int:
@@ -129,13 +107,13 @@ class Batches:
         """Passes over the split so far."""
         return self.windows / self.windows_per_epoch
 
-    def next(self) -> tuple[torch.LongTensor, torch.LongTensor]:
-        """This rank's inputs (b, context) and targets (n, b, context) for the next step."""
+    def next(self) -> Window:
+        """This rank's windows for the next step, (b, context + n) tokens."""
         batch = self.at(self.windows)
         self.windows += self.batch
         return batch
 
-    def at(self, windows: int) -> tuple[torch.LongTensor, torch.LongTensor]:
+    def at(self, windows: int) -> Window:
         """The batch after `windows` consumed windows, as `next` returns it there."""
         epochs, places = np.divmod(windows + np.array(self.rows), self.windows_per_epoch)
         indices = np.empty_like(places)
@@ -172,15 +150,17 @@ class Batches:
 
 def evaluation_batches(
     split: Tokens, batch: int, context: int, n: int, limit_tokens: int | None = None
-) -> Iterator[tuple[torch.LongTensor, torch.LongTensor]]:
-    """Inputs (b, context) and targets (n, b, context) in order; each token comes once. All batches
-    have one shape, b <= batch: rows without targets fill up the last one, for which torch.compile
-    would compile anew.
+) -> Iterator[Window]:
+    """Windows in order; each token is a target of head 1 once. All batches have one shape,
+    b <= batch: rows without targets fill up the last one, for which torch.compile would compile
+    anew.
 
     If `limit_tokens` is set, only so many first tokens are scored. Raises BadInput for an empty
     split.
     """
     import torch
+
+    from mtp.data.window import Window
 
     end = split.tokens if limit_tokens is None else min(limit_tokens, split.tokens)
     if end < 2:
@@ -191,10 +171,9 @@ def evaluation_batches(
     windows = _windows(split, context, end)
     rows = min(batch, windows)
     for first in range(0, windows, rows):
-        found = range(first, min(first + rows, windows))
-        inputs, targets = _batch(split, found, context, n, end)
-        if missing := rows - len(inputs):
-            inputs = torch.cat([inputs, inputs.new_zeros(missing, context)])
-            nothing = targets.new_full((n, missing, context), IGNORE)
-            targets = torch.cat([targets, nothing], 1)
-        yield inputs, targets  # pyright: ignore[reportReturnType]
+        found = _batch(split, range(first, min(first + rows, windows)), context, n, end)
+        if missing := rows - len(found.tokens):
+            tokens = torch.cat([found.tokens, found.tokens.new_zeros(missing, context + n)])
+            valid = torch.cat([found.valid, found.valid.new_zeros(missing, context + n)])
+            found = Window(tokens, valid, n, split.eos)
+        yield found

@@ -86,7 +86,7 @@ def training_bytes(
         "moments": 8.0 * total / shards,
         "activations": float(activations),
         "logits": logits,
-        "buffers": 8.0 * ((1 + m.n) * sequences * m.context + m.context * m.head_size),
+        "buffers": 8.0 * ((2 + m.n) * sequences * m.context + m.context * m.head_size),
     }
 
 

@@ -87,14 +87,25 @@ class MultiTokenTransformer(nn.Module):
             z = layer(z, rope)
         return z, rope
 
-    def latents(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
-        """Latents h_1..h_k, (B, T, D) each, of tokens (B, T); k defaults to all n heads."""
-        k = self.config.n if k is None else k
+    def latents(self, tokens: Tensor, k: int | None = None, detach: bool = False) -> list[Tensor]:
+        """Latents h_1..h_k, (B, T, D) each, of tokens (B, T); k defaults to all n heads. With
+        `detach` those beyond head 1 give no gradient to the trunk or to head 1."""
         z, rope = self.run_trunk(tokens)
+        return self.head_latents(z, rope, self.config.n if k is None else k, detach)
+
+    def head_latents(
+        self, z: Tensor, rope: tuple[Tensor, Tensor], k: int, detach: bool = False
+    ) -> list[Tensor]:
+        """As `latents`, from the trunk's z and rotary table."""
         found = {0: z}
         for i in heads.order(self.config, k):
-            found[i] = self.heads[i - 1](found[heads.parent(self.config, i)], rope)
+            found[i] = self.heads[i - 1](self.source(i, found, detach), rope)
         return [found[i] for i in range(1, k + 1)]
+
+    def source(self, i: int, found: dict[int, Tensor], detach: bool) -> Tensor:
+        """The latent that head i reads, among those found so far."""
+        x = found[heads.parent(self.config, i)]
+        return x.detach() if detach and i > 1 and heads.parent(self.config, i) < 2 else x
 
     def unembedding(self, i: int) -> Tensor:
         """The (V, D) matrix of head i (1-based)."""
@@ -102,9 +113,21 @@ class MultiTokenTransformer(nn.Module):
         assert isinstance(weight, Tensor)
         return weight
 
-    def logits(self, latent: Tensor, i: int = 1) -> Tensor:
-        """Logits (..., V) of head i from its latent (..., D)."""
-        return nn.functional.linear(self.norm(latent), self.unembedding(i))
+    def normed(self, latent: Tensor, i: int = 1, detach: bool = False) -> Tensor:
+        """What the unembedding of head i multiplies, (..., D), from its latent (..., D). With
+        `detach`, a head beyond the first gives no gradient to the norm that all of them share."""
+        if not (detach and i > 1):
+            return self.norm(latent)
+        gain, eps = self.norm.weight.detach(), self.config.norm_eps
+        return nn.functional.rms_norm(latent, gain.shape, gain, eps)
+
+    def logits(self, latent: Tensor, i: int = 1, detach: bool = False) -> Tensor:
+        """Logits (..., V) of head i from its latent (..., D). With `detach`, a head beyond the
+        first changes nothing that it shares with head 1."""
+        weight = self.unembedding(i)
+        if detach and i > 1 and len(self.unembeddings) == 1:
+            weight = weight.detach()
+        return nn.functional.linear(self.normed(latent, i, detach), weight)
 
     def forward(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
         """Logits of x[t+1]..x[t+k], a list of (B, T, V)."""

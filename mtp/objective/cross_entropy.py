@@ -7,12 +7,14 @@ divided by that head's number of valid targets. Three schemes give the same loss
     sequential  the paper's Figure 2: one head's logits at a time, each with its own backward pass
     fused       logits in chunks inside one autograd function, one ordinary backward pass
 
-Each scheme takes the model, tokens (B, T), targets (n, B, T) and `counts` (n,), the valid targets
-per head. It adds the gradient of the summed loss to every parameter's .grad and returns the heads'
-losses (n,). If the tokens are a part of a batch, counts are those of the whole batch, so that the
-accumulated gradients equal the gradient of the whole batch.
+Each scheme takes the model, tokens (B, T), targets (n, B, T), `counts` (n,), the valid targets per
+head, and an Emphasis. It adds the gradient of the weighted sum of the losses to every parameter's
+.grad and returns the heads' losses (n,), without their weights. If the tokens are a part of a
+batch, counts are those of the whole batch, so that the accumulated gradients equal the gradient of
+the whole batch.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,29 +22,79 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtp.data.batches import IGNORE
+from mtp.data.window import Window
 from mtp.model import heads
 from mtp.model.memory import chunk_rows
 from mtp.model.model import MultiTokenTransformer
 
 
-def valid_counts(targets: Tensor) -> Tensor:
-    """Valid targets per head (n,), at least 1, so that a head without valid targets has loss 0."""
-    return (targets != IGNORE).flatten(1).sum(1).clamp(min=1)
+@dataclass(frozen=True)
+class Emphasis:
+    """What counts how much.
+
+    weights  (n,) of the heads' losses; None: 1 each
+    factors  (n, B, T) of the targets' losses; None: 1 each. A head's loss is then divided by the
+             sum of its valid targets' factors, which `counts` must be.
+    detach   heads 2..n change only weights of their own
+    """
+
+    weights: Tensor | None = None
+    factors: Tensor | None = None
+    detach: bool = False
+
+    def weight(self, i: int) -> Tensor | float:
+        """Of head i."""
+        return 1.0 if self.weights is None else self.weights[i - 1]
+
+    def factor(self, i: int) -> Tensor | None:
+        """Of the targets of head i, (B, T)."""
+        return None if self.factors is None else self.factors[i - 1]
 
 
-def head_loss(logits: Tensor, targets: Tensor, count: Tensor) -> Tensor:
-    """Cross-entropy of logits (B, T, V) at targets (B, T), summed and divided by `count`."""
+EQUAL = Emphasis()
+
+
+def sums_of_targets(targets: Tensor, factors: Tensor | None = None) -> Tensor:
+    """Valid targets per head (n,), or the sum of their factors."""
+    valid = targets != IGNORE
+    return (valid if factors is None else factors * valid).flatten(1).sum(1)
+
+
+def valid_counts(targets: Tensor, factors: Tensor | None = None) -> Tensor:
+    """The same, where it is 0 as 1, so that a head without valid targets has loss 0."""
+    found = sums_of_targets(targets, factors)
+    return found.where(found > 0, 1)
+
+
+def head_loss(
+    logits: Tensor, targets: Tensor, count: Tensor, factors: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of logits (B, T, V) at targets (B, T), times factors (B, T), summed and divided
+    by `count`."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
-    total = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
-    return total / count
+    y = targets.flatten()
+    if factors is None:
+        return F.cross_entropy(logits, y, ignore_index=IGNORE, reduction="sum") / count
+    nats = F.cross_entropy(logits, y, ignore_index=IGNORE, reduction="none")
+    return (nats * factors.flatten()).sum() / count
 
 
-def plain(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+def plain(
+    model: MultiTokenTransformer,
+    tokens: Tensor,
+    targets: Tensor,
+    counts: Tensor,
+    emphasis: Emphasis = EQUAL,
+) -> Tensor:
     """All heads' logits in one graph: O(nV) memory."""
-    logits = model(tokens, k=len(targets))
-    losses = torch.stack([head_loss(*each) for each in zip(logits, targets, counts, strict=True)])
-    losses.sum().backward()
-    return losses.detach()
+    cut = emphasis.detach
+    losses, total = list[Tensor](), torch.zeros((), device=tokens.device)
+    for i, h in enumerate(model.latents(tokens, len(targets), cut), 1):
+        logits, factors = model.logits(h, i, cut), emphasis.factor(i)
+        losses.append(head_loss(logits, targets[i - 1], counts[i - 1], factors))
+        total = total + emphasis.weight(i) * losses[-1]
+    total.backward()
+    return torch.stack(losses).detach()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -50,7 +102,11 @@ def plain(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts:
 
 
 def sequential(
-    model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts: Tensor
+    model: MultiTokenTransformer,
+    tokens: Tensor,
+    targets: Tensor,
+    counts: Tensor,
+    emphasis: Emphasis = EQUAL,
 ) -> Tensor:
     """Forward and backward of one head after the other: O(V) memory.
 
@@ -61,15 +117,17 @@ def sequential(
     """
     losses: dict[int, Tensor] = {}
     z, rope = model.run_trunk(tokens)
+    cut = emphasis.detach
 
     def backward_through(h: Tensor, i: int) -> None:
         """Backpropagate the loss of head i and of every head above it, then through h's graph."""
         d = h.detach().requires_grad_()
         for child in heads.children(model.config, i):
-            backward_through(model.heads[child - 1](d, rope), child)
+            backward_through(model.heads[child - 1](model.source(child, {i: d}, cut), rope), child)
         if i > 0:
-            loss = head_loss(model.logits(d, i), targets[i - 1], counts[i - 1])
-            loss.backward()  # frees this head's logits
+            logits, factors = model.logits(d, i, cut), emphasis.factor(i)
+            loss = head_loss(logits, targets[i - 1], counts[i - 1], factors)
+            (emphasis.weight(i) * loss).backward()  # frees this head's logits
             losses[i] = loss.detach()
         if h.requires_grad and d.grad is not None:
             h.backward(d.grad)
@@ -82,68 +140,103 @@ def sequential(
 # Fused: chunked linear cross-entropy
 
 
-def fused(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+def fused(
+    model: MultiTokenTransformer,
+    tokens: Tensor,
+    targets: Tensor,
+    counts: Tensor,
+    emphasis: Emphasis = EQUAL,
+) -> Tensor:
     """O(V) memory with one ordinary backward pass, so that FSDP and compile see nothing unusual."""
-    latents = [model.norm(h) for h in model.latents(tokens, k=len(targets))]
-    weights = [u.weight for u in model.unembeddings]
-    loss, losses = ChunkedCrossEntropy.apply(targets, counts, len(weights), *weights, *latents)  # pyright: ignore
+    latents = [
+        model.normed(h, i, emphasis.detach)
+        for i, h in enumerate(model.latents(tokens, len(targets), emphasis.detach), 1)
+    ]
+    matrices = [u.weight for u in model.unembeddings]
+    loss, losses = ChunkedCrossEntropy.apply(
+        targets, counts, emphasis, len(matrices), *matrices, *latents
+    )  # pyright: ignore
     loss.backward()
     return losses
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """The summed loss and the losses (n,) of n latents (B, T, D), with one shared or n separate
-    unembeddings (V, D).
+    """The weighted sum of the losses, and the losses (n,), of n latents (B, T, D), with one shared
+    or n separate unembeddings (V, D).
 
     The gradients are computed chunk by chunk in the forward pass, while the chunk's logits exist,
-    and only scaled in the backward pass. All heads add to one weight gradient, which a separate
-    call per head could not do.
+    and only scaled in the backward pass. All heads add to one gradient of the unembedding, which a
+    separate call per head could not do.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, targets: Tensor, counts: Tensor, own_weights: int, *tensors: Tensor
+        ctx: Any,
+        targets: Tensor,
+        counts: Tensor,
+        emphasis: Emphasis,
+        own_matrices: int,
+        *tensors: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        weights, latents = tensors[:own_weights], tensors[own_weights:]
+        matrices, latents = tensors[:own_matrices], tensors[own_matrices:]
         need_grad = any(ctx.needs_input_grad)
-        total = torch.float64 if weights[0].dtype == torch.float64 else torch.float32
+        total = torch.float64 if matrices[0].dtype == torch.float64 else torch.float32
         losses = torch.zeros(len(latents), dtype=total, device=targets.device)
-        dweights = [torch.zeros_like(w, dtype=total) for w in weights] if need_grad else []
+        dmatrices = [torch.zeros_like(u, dtype=total) for u in matrices] if need_grad else []
         dlatents = [torch.empty_like(h) for h in latents] if need_grad else []
-        rows = chunk_rows(weights[0].shape[0], targets.device.type)
+        rows = chunk_rows(matrices[0].shape[0], targets.device.type)
         for i, h in enumerate(latents):
-            own = min(i, own_weights - 1)  # the unembedding of head i + 1
-            chunks = zip(h.flatten(0, 1).split(rows), targets[i].flatten().split(rows), strict=True)
-            for j, (x, y) in enumerate(chunks):
-                loss, d = cross_entropy_gradient(F.linear(x, weights[own]), y, counts[i])
+            own = min(i, own_matrices - 1)  # the unembedding of head i + 1
+            shares = own_matrices == 1 and emphasis.detach and i > 0  # it must not change it
+            factors = emphasis.factor(i + 1)
+            for j, x in enumerate(h.flatten(0, 1).split(rows)):
+                part = slice(j * rows, j * rows + len(x))
+                loss, d = cross_entropy_gradient(
+                    F.linear(x, matrices[own]),
+                    targets[i].flatten()[part],
+                    counts[i],
+                    emphasis.weight(i + 1),
+                    None if factors is None else factors.flatten()[part],
+                )
                 losses[i] += loss
                 if need_grad:
-                    part = slice(j * rows, j * rows + len(x))
-                    set_product_(dlatents[i].view(-1, x.shape[1])[part], d, weights[own])
-                    add_product_(dweights[own], d.T, x)
+                    set_product_(dlatents[i].view(-1, x.shape[1])[part], d, matrices[own])
+                    if not shares:
+                        add_product_(dmatrices[own], d.T, x)
                 del d  # before the next chunk's logits
-        ctx.save_for_backward(*dweights, *dlatents)
+        ctx.save_for_backward(*dmatrices, *dlatents)
         ctx.dtypes = [t.dtype for t in tensors]
         ctx.mark_non_differentiable(losses)
-        return losses.sum(), losses
+        weighted = losses if emphasis.weights is None else losses * emphasis.weights
+        return weighted.sum(), losses
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scaled = [
             d.mul_(grads[0]).to(t) for d, t in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
-        return None, None, None, *scaled
+        return None, None, None, None, *scaled
 
 
-def cross_entropy_gradient(logits: Tensor, targets: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of logits (N, V) at targets (N,), summed and divided by `count`, and its
-    gradient (N, V) in the type of the logits. Computed in float32 or wider."""
+def cross_entropy_gradient(
+    logits: Tensor,
+    targets: Tensor,
+    count: Tensor,
+    weight: Tensor | float = 1.0,
+    factors: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of logits (N, V) at targets (N,), times factors (N,), summed and divided by
+    `count`; and the gradient (N, V) of `weight` times that, in the type of the logits. Computed in
+    float32 or wider."""
     valid = targets != IGNORE
     index = targets.where(valid, 0)[:, None]  # (N, 1)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     scale = valid[:, None] / count.to(dtype)
+    if factors is not None:
+        scale = scale * factors[:, None]
     log_p = F.log_softmax(logits, 1, dtype=dtype)
     loss = -(log_p.gather(1, index) * scale).sum()
+    scale = scale * weight
     gradient = log_p.exp_().mul_(scale).scatter_add_(1, index, -scale)  # softmax - one-hot
     return loss, gradient.to(logits.dtype)
 
@@ -175,9 +268,11 @@ SCHEMES = {"plain": plain, "sequential": sequential, "fused": fused}
 
 
 @torch.no_grad()
-def score(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor) -> Tensor:
+def score(model: MultiTokenTransformer, window: Window) -> Tensor:
     """Sums per head on held-out text, (3, n) float64 on the CPU: nats, valid targets, and targets
-    that have the highest logit. A chunk of logits is alive at a time."""
+    that have the highest logit, of the heads that the window's targets reach. A chunk of logits is
+    alive at a time."""
+    tokens, targets = window.inputs, window.targets()
     sums = torch.zeros(3, len(targets), dtype=torch.float64, device=tokens.device)
     rows = chunk_rows(model.config.vocab, tokens.device.type)
     for i, h in enumerate(model.latents(tokens, k=len(targets))):

@@ -111,7 +111,8 @@ def mesh_of(world: int, shards: int, device: str) -> DeviceMesh | None:
 
 
 def shard(model: MultiTokenTransformer, precision: str, mesh: DeviceMesh) -> None:
-    """Shard every layer, then the rest, with FSDP2; `latents` counts as a forward method too."""
+    """Shard every layer, then the rest, with FSDP2; `latents` and its parts count as forward
+    methods too."""
     dtype = None if precision == "float32" else torch.bfloat16
     # inputs have the right types already, and the rotary table stays in float32
     policy = MixedPrecisionPolicy(
@@ -121,7 +122,8 @@ def shard(model: MultiTokenTransformer, precision: str, mesh: DeviceMesh) -> Non
         if any(True for _ in layer.parameters()):
             fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
-    register_fsdp_forward_method(model, "latents")
+    for method in ("latents", "run_trunk", "head_latents"):
+        register_fsdp_forward_method(model, method)
 
 
 def reduce_next(model: torch.nn.Module, reduce: bool) -> None:
@@ -165,4 +167,13 @@ def check_scheme(config: TrainConfig, world: int) -> None:
     if world > 1 and config.scheme != "fused":
         raise BadInput(
             f"scheme {config.scheme!r} runs on one device; choose scheme=fused for {world}"
+        )
+
+
+def check_pairs(config: TrainConfig, world: int) -> None:
+    """Raise BadInput if a rank's sequences are no pairs, which targets=shuffled exchanges."""
+    if config.objective.targets == "shuffled" and config.batch // world % 2:
+        raise BadInput(
+            f"objective.targets=shuffled exchanges pairs of sequences; batch {config.batch} over "
+            f"{world} ranks must be an even number for each"
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
 
 from mtp.config import TrainConfig
 
@@ -34,7 +34,22 @@ def new_optimizer(config: TrainConfig, weights: dict[str, Tensor]) -> torch.opti
     )
 
 
-def clip_gradients(weights: Iterable[Tensor], limit: float) -> Tensor:
-    """Scale the gradients to norm `limit` at most; returns the norm before, on every rank."""
-    norm = nn.utils.clip_grad_norm_(weights, limit)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+def clip_gradients(
+    weights: Iterable[Tensor], limit: float, total_weight: Tensor | float = 1.0
+) -> Tensor:
+    """Scale the gradients so that their norm over `total_weight` is `limit` at most; returns the
+    norm before, undivided, on every rank.
+
+    total_weight  the sum of the heads' weights. The sum of n losses has about n times the gradient
+                  of one, so that without it models of larger n would be clipped harder.
+    """
+    weights = [w for w in weights if w.grad is not None]
+    norm = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+    if not isinstance(norm, DTensor):
+        nn.utils.clip_grads_with_norm_(weights, limit, norm / total_weight)
+        return norm
+    full, mesh = norm.full_tensor(), norm.device_mesh
+    same = [Replicate()] * mesh.ndim
+    scaled = DTensor.from_local(full / total_weight, mesh, same, run_check=False)
+    nn.utils.clip_grads_with_norm_(weights, limit, scaled)
+    return full

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from mtp.data.batches import Batches
+from mtp.data.window import Window
 
 
 class Stream:
-    """The batches of a rank, one tensor (1 + n, b, T) for each step: inputs, then the targets of
-    each head.
+    """The batches of a rank.
 
     ahead  build the next batch in a thread meanwhile, in pinned memory, so that neither building
            nor copying it holds the device up; for GPUs
@@ -26,7 +26,7 @@ class Stream:
             self.pool = ThreadPoolExecutor(1, "batches")
         self.coming: tuple[int, Future[Tensor]] | None = None  # of so many windows consumed
 
-    def next(self) -> Tensor:
+    def next(self) -> Window:
         windows = self.batches.windows
         if self.coming and self.coming[0] == windows:
             found = self.coming[1].result()
@@ -36,9 +36,11 @@ class Stream:
         if self.pool:
             windows = self.batches.windows
             self.coming = windows, self.pool.submit(self._build, windows)
-        return found.to(self.device, non_blocking=True)
+        tokens, valid = found.to(self.device, non_blocking=True)
+        return Window(tokens, valid.bool(), self.batches.n, self.batches.split.eos)
 
     def _build(self, windows: int) -> Tensor:
-        tokens, targets = self.batches.at(windows)
-        found = torch.cat([tokens[None], targets])
+        """Tokens, and whether each may be a target, as one tensor (2, b, T+n)."""
+        window = self.batches.at(windows)
+        found = torch.stack([window.tokens, window.valid.long()])
         return found.pin_memory() if self.pool and torch.cuda.is_available() else found

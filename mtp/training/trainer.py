@@ -12,7 +12,7 @@ from torch import Tensor
 from mtp import checkpoint, hardware
 from mtp.checkpoint import Saved
 from mtp.config import TrainConfig
-from mtp.data.batches import IGNORE, Batches, epoch_tokens, evaluation_batches
+from mtp.data.batches import Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
 from mtp.data.tokenizer import check_vocab
@@ -20,7 +20,8 @@ from mtp.errors import BadInput
 from mtp.files import write_atomically
 from mtp.model.memory import check_memory, whole_gradients_fit
 from mtp.model.sizes import flops_per_token
-from mtp.objective.cross_entropy import SCHEMES, score
+from mtp.objective.cross_entropy import score
+from mtp.objective.objective import Objective, Part
 from mtp.overrides import execution
 from mtp.training import distributed, finetune, sinks, time_limit
 from mtp.training.clock import Clock
@@ -52,6 +53,7 @@ class Trainer:
         self.config, self.corpus, self.folder = config, corpus, folder
         self.rank, self.world = distributed.start()
         distributed.check_scheme(config, self.world)
+        distributed.check_pairs(config, self.world)
         check_vocab(config, corpus.tokenizer.name, corpus.tokenizer.vocab_size)
         self.batches = Batches(
             corpus.train,
@@ -99,6 +101,7 @@ class Trainer:
         mesh = distributed.mesh_of(self.world, config.shard, device)
         self.trainable = Trainable(config.model, self.engine, mesh, config.recompute)
         self.optimizer = new_optimizer(config, self.trainable.weights())
+        self.objective = Objective(config, device)
         self.stream = Stream(self.batches, device, ahead=device != "cpu")
         self.whole_gradients = whole_gradients_fit(config, *where)
         # Sums since the last log, and the first step without a finite loss: on the device, where
@@ -125,28 +128,42 @@ class Trainer:
         """Take one optimizer step; returns the heads' losses (n,) on this rank's share of the
         batch, the gradient norm and the learning rate. Waits for no result of the device."""
         config = self.config
-        batch = self.stream.next()  # (1 + n, b, T)
-        counts = (batch[1:] != IGNORE).flatten(1).sum(1)
-        counts = distributed.sum_over_ranks(counts).clamp(min=1) / self.world  # FSDP averages
-        losses = torch.zeros(config.model.n, device=self.engine.device)
-        rows = batch.shape[1]
+        window = self.stream.next()
+        rows = len(window.tokens)
         micro = config.micro or rows
-        for first in range(0, rows, micro):
-            part = batch[:, first : first + micro]
-            last = first + micro >= rows
+        parts = self.objective.derive(window, micro)
+        counts = distributed.sum_over_ranks(self.objective.counts(parts))
+        counts = counts.where(counts > 0, 1) / self.world  # FSDP averages
+        if self.objective.measures(self.step):
+            self._measure(parts[0], counts)
+        self.objective.begin_step(self.step / self.steps)
+        losses = torch.zeros(config.model.n, device=self.engine.device)
+        for part in parts:
+            last = part is parts[-1]
             distributed.reduce_next(self.trainable.model, last or not self.whole_gradients)
             with self.trainable.autocast():
-                losses += SCHEMES[config.scheme](self.trainable.model, part[0], part[1:], counts)
+                losses += self.objective.backward(self.trainable.model, part, counts)
             self.trainable.collect_gradients()
+        if self.objective.balance.learns:
+            self.objective.balance.end_step(distributed.sum_over_ranks(losses / self.world))
         rate = learning_rate(config, self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        norm = clip_gradients(self.trainable.weights().values(), config.clip)
+        weight = self.objective.total_weight
+        norm = clip_gradients(self.trainable.weights().values(), config.clip, weight)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.trainable.update_model()
         self.step += 1
         return losses, norm, rate
+
+    def _measure(self, part: Part, counts: Tensor) -> None:
+        """Measure the heads' gradients at the latent, for the log and for a balance."""
+        with self.trainable.autocast():
+            found = self.objective.measure(self.trainable.model, part, counts)
+        self.trainable.reshard()
+        norms, cosines = distributed.sum_over_ranks(found) / self.world
+        self.objective.balance.add(norms, cosines)
 
     def _add(self, losses: Tensor, norm: Tensor) -> None:
         """Add a step's losses to the sums since the last log."""
@@ -177,13 +194,13 @@ class Trainer:
         rows = self.config.micro or self.config.batch // self.world
         split = self.corpus.validation
         batches = list(evaluation_batches(split, rows, config.context, config.n, EVAL_TOKENS))
-        mine: list[tuple[Tensor, Tensor]] = [*batches[self.rank :: self.world]]
+        mine = batches[self.rank :: self.world]
         if len(mine) < -(-len(batches) // self.world):  # all ranks gather weights as often
-            tokens, targets = batches[0]
-            mine.append((tokens, targets.masked_fill(targets >= 0, IGNORE)))  # counts nothing
+            first = batches[0]
+            mine.append(dataclasses.replace(first, valid=torch.zeros_like(first.valid)))
         with self.trainable.autocast():
-            for x, y in mine:
-                sums += score(model, x.to(self.engine.device), y.to(self.engine.device))
+            for window in mine:
+                sums += score(model, window.to(self.engine.device))
         sums = distributed.sum_over_ranks(sums)
         self.trainable.reshard()
         return (sums[0] / sums[1]).tolist()
@@ -206,6 +223,7 @@ class Trainer:
             "loss_sums": self._sums(),
             "loss_steps": self.loss_steps,
             "engine": vars(self.engine),
+            "objective": self.objective.state(),
         }
         self.saver.save(weights, moments, state)
 
@@ -233,6 +251,8 @@ class Trainer:
             return
         self.step = saved.step
         self.batches.load_state(saved.state["data"])
+        if state := saved.state.get("objective"):  # older checkpoints have none
+            self.objective.load_state(state)
         self.loss_sums += torch.tensor(saved.state["loss_sums"], device=self.loss_sums.device)
         self.loss_steps = saved.state["loss_steps"]
 
@@ -291,6 +311,7 @@ class Trainer:
                     "grad_norm": float(norm),
                     "peak_memory_mb": hardware.peak_memory(self.engine.device) / 2**20,
                 }
+                row |= self.objective.logged()
                 if seconds:
                     row["tokens_per_second"] = self.tokens_per_step / seconds
                 if seconds and peak:

@@ -7,6 +7,7 @@ import pytest
 
 from mtp import fields, train
 from mtp.config import CorpusConfig, Execution, ModelConfig, TrainConfig
+from mtp.objective_config import ObjectiveConfig
 from mtp.overrides import override
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +17,7 @@ def test_every_field_has_a_meaning_and_every_meaning_a_field() -> None:
     inherited = {f.name for f in dataclasses.fields(Execution)}
     for cls, but in (
         (ModelConfig, set[str]()), (CorpusConfig, set[str]()), (Execution, set[str]()),
-        (TrainConfig, {"model", "data", *inherited}),
+        (ObjectiveConfig, set[str]()), (TrainConfig, {"model", "data", "objective", *inherited}),
     ):  # fmt: skip
         names = {f.name for f in dataclasses.fields(cls)} - but
         assert set(fields.meanings(cls)) == names, cls

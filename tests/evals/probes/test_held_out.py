@@ -13,6 +13,7 @@ from evals.probes import held_out
 from evals.probes.held_out import extent, measure
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.corpus import Corpus, build
+from mtp.data.window import Window
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective import cross_entropy
@@ -89,7 +90,7 @@ def test_batches_have_a_bounded_number_of_tokens(
     shapes = set[tuple[int, ...]]()
     score = cross_entropy.score
     monkeypatch.setattr(
-        cross_entropy, "score", lambda m, x, y: shapes.add(tuple(x.shape)) or score(m, x, y)
+        cross_entropy, "score", lambda m, w: shapes.add(tuple(w.inputs.shape)) or score(m, w)
     )
     monkeypatch.setattr(held_out, "BATCH_TOKENS", 256)
     for context, rows in ((16, 16), (64, 4), (512, 1)):
@@ -117,9 +118,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     found: list[Tensor] = []
     score = cross_entropy.score
 
-    def watched(model: MultiTokenTransformer, x: Tensor, y: Tensor) -> Tensor:
-        found.append(x)
-        return score(model, x, y)
+    def watched(model: MultiTokenTransformer, window: Window) -> Tensor:
+        found.append(window.inputs)
+        return score(model, window)
 
     monkeypatch.setattr(cross_entropy, "score", watched)
     monkeypatch.setattr(held_out, "SAVE_SECONDS", -1)
@@ -131,10 +132,10 @@ def kill_at(number: int, model: MultiTokenTransformer, corpus: Corpus, keep: Pat
     with pytest.MonkeyPatch.context() as patch:
         score, count = cross_entropy.score, iter(range(1000))
 
-        def failing(*args: Tensor) -> Tensor:
+        def failing(model: MultiTokenTransformer, window: Window) -> Tensor:
             if next(count) == number:
                 raise Killed
-            return score(*args)  # type: ignore[arg-type]
+            return score(model, window)
 
         patch.setattr(cross_entropy, "score", failing)
         with pytest.raises(Killed):

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtp.data.batches import IGNORE, Batches, evaluation_batches, future_targets
+from mtp.data.batches import IGNORE, Batches, evaluation_batches
+from mtp.data.window import future_targets
 from mtp.errors import BadInput
+from tests.mtp.data.helpers import both
 
 EOS = 1
 
@@ -54,20 +56,20 @@ documents = st.lists(st.lists(st.integers(2, 9), max_size=12), min_size=1, max_s
 def test_targets_follow_the_definition(texts: list[list[int]], n: int) -> None:
     stream = Memory(texts).stream
     length = len(stream)
-    window = np.concatenate([stream, np.full(n, EOS)])[None]
+    window = torch.from_numpy(np.concatenate([stream, np.full(n, EOS)])[None])
     assert future_targets(window, EOS, n)[:, 0, :length].tolist() == reference(list(stream), n)
 
 
 def test_targets_of_documents_shorter_than_n() -> None:
-    window = np.array([[0, 5, EOS, 0, EOS, 0, 7, 8]])
+    window = torch.tensor([[0, 5, EOS, 0, EOS, 0, 7, 8]])
     got = future_targets(window, EOS, 3)[:, 0]
     x = IGNORE
     assert got.tolist() == [[5, EOS, x, EOS, x], [EOS, x, x, x, x], [x, x, x, x, x]]
 
 
 def test_invalid_tokens_are_not_targets() -> None:
-    window = np.array([[0, 5, 6, 7]])
-    valid = np.array([[True, True, False, True]])
+    window = torch.tensor([[0, 5, 6, 7]])
+    valid = torch.tensor([[True, True, False, True]])
     assert future_targets(window, EOS, 1, valid)[0, 0].tolist() == [5, IGNORE, 7]
 
 
@@ -86,7 +88,7 @@ def test_an_epoch_has_every_target_once(
     batches = Batches(split, 1, context, n, seed)
     seen = [Counter() for _ in range(n)]
     while batches.epoch < 1:
-        inputs, targets = batches.next()
+        inputs, targets = both(batches.next())
         assert inputs.shape == (1, context) and targets.shape == (n, 1, context)
         for head in range(n):
             seen[head].update(targets[head][targets[head] != IGNORE].tolist())
@@ -100,7 +102,7 @@ def test_epochs_are_shuffled_differently_and_by_the_seed() -> None:
     split = numbered([40] * 10)
 
     def epoch(batches: Batches) -> list[list[int]]:
-        return [row for _ in range(10) for row in batches.next()[0].tolist()]
+        return [row for _ in range(10) for row in batches.next().inputs.tolist()]
 
     one, again, other = (Batches(split, 4, 11, 2, seed) for seed in (0, 0, 1))
     assert one.windows_per_epoch == 39  # so that a batch straddles two epochs
@@ -121,7 +123,7 @@ def test_resume_gives_the_same_batches(steps: int) -> None:
     resumed.load_state(part.state())
     assert resumed.epoch == whole.epoch
     for _ in range(12):
-        for ours, theirs in zip(resumed.next(), whole.next(), strict=True):
+        for ours, theirs in zip(both(resumed.next()), both(whole.next()), strict=True):
             assert torch.equal(ours, theirs)
 
 
@@ -130,8 +132,8 @@ def test_ranks_share_a_batch() -> None:
     ranks = [Batches(split, 6, 8, 2, seed=0, rank=rank, world=3) for rank in range(3)]
     whole = Batches(split, 6, 8, 2, seed=0)
     for _ in range(15):
-        inputs, targets = zip(*(rank.next() for rank in ranks), strict=True)
-        expected = whole.next()
+        inputs, targets = zip(*(both(rank.next()) for rank in ranks), strict=True)
+        expected = both(whole.next())
         assert torch.equal(torch.cat(inputs), expected[0])
         assert torch.equal(torch.cat(targets, dim=1), expected[1])
 
@@ -160,7 +162,7 @@ def test_bad_input() -> None:
 def test_evaluation_scores_each_token_once_in_order(limit: int | None) -> None:
     split = numbered([5, 0, 40, 17, 1])
     n, scored = 3, [[] for _ in range(3)]
-    for inputs, targets in evaluation_batches(split, 2, 8, n, limit):
+    for inputs, targets in map(both, evaluation_batches(split, 2, 8, n, limit)):
         assert inputs.shape[0] <= 2 and targets.shape == (n, *inputs.shape)
         for head in range(n):
             scored[head] += targets[head][targets[head] != IGNORE].tolist()

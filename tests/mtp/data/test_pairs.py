@@ -21,6 +21,7 @@ from mtp.data.pairs import Pairs
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
 from mtp.files import file_sha256
+from tests.mtp.data.helpers import both
 
 BOS, EOS = 0, 1
 
@@ -80,7 +81,7 @@ def test_targets_are_the_completion_and_its_eos(
     records: list[tuple[int, int, int]], context: int, n: int
 ) -> None:
     split = Memory(records)
-    ((inputs, targets),) = evaluation_batches(split, len(records), context, n)
+    inputs, targets = both(*evaluation_batches(split, len(records), context, n))
     for row, texts in enumerate(split.texts):
         expected = slowly(*texts, context, n)
         assert inputs[row].tolist() == expected[0]
@@ -90,24 +91,24 @@ def test_targets_are_the_completion_and_its_eos(
 def test_a_record_by_hand() -> None:
     split = Memory([(3, 2)])  # bos 2 3 4 | 5 6 eos
     x = IGNORE
-    ((inputs, targets),) = evaluation_batches(split, 1, 8, 2)
+    inputs, targets = both(*evaluation_batches(split, 1, 8, 2))
     assert inputs.tolist() == [[BOS, 2, 3, 4, 5, 6, EOS, EOS]]
     assert targets[0].tolist() == [[x, x, x, 5, 6, EOS, x, x]]
     assert targets[1].tolist() == [[x, x, 5, 6, EOS, x, x, x]]
-    ((inputs, targets),) = evaluation_batches(split, 1, 4, 2)  # two of the prompt's tokens go
+    inputs, targets = both(*evaluation_batches(split, 1, 4, 2))  # two of the prompt's tokens go
     assert inputs.tolist() == [[BOS, 4, 5, 6]]
     assert targets[0].tolist() == [[x, 5, 6, EOS]]
-    ((inputs, targets),) = evaluation_batches(split, 1, 2, 2)  # the prompt and eos go
+    inputs, targets = both(*evaluation_batches(split, 1, 2, 2))  # the prompt and eos go
     assert inputs.tolist() == [[BOS, 5]]
     assert targets.tolist() == [[[5, 6]], [[6, x]]]
 
 
 def test_a_record_with_a_suffix_by_hand() -> None:
     split = Memory([(4, 2, 1)])  # bos 2 3 4 5 | 6 7 eos, of which 5 asks
-    ((inputs, targets),) = evaluation_batches(split, 1, 5, 1)  # 3 and 4 go
+    inputs, targets = both(*evaluation_batches(split, 1, 5, 1))  # 3 and 4 go
     assert inputs.tolist() == [[BOS, 2, 5, 6, 7]]
     assert targets.tolist() == [[[IGNORE, IGNORE, 6, 7, EOS]]]
-    ((inputs, _),) = evaluation_batches(split, 1, 3, 1)
+    inputs, _ = both(*evaluation_batches(split, 1, 3, 1))
     assert inputs.tolist() == [[BOS, 6, 7]]
 
 
@@ -123,12 +124,12 @@ def test_an_epoch_has_every_record_once_and_resumes() -> None:
     split = Memory([(2, 1 + i % 5) for i in range(10)])
     whole, part, resumed = (Batches(split, 4, 12, 2, seed=3) for _ in range(3))
     assert whole.windows_per_epoch == 10
-    first = [row for _ in range(5) for row in whole.next()[0].tolist()]
+    first = [row for _ in range(5) for row in whole.next().inputs.tolist()]
     firsts = sorted(row[1] for row in first[:10])
     assert firsts == sorted(prompt[0] for prompt, *_ in split.texts) and first[:10] != first[10:]
     part.next()
     resumed.load_state(part.state())
-    for ours, theirs in zip(resumed.next(), part.next(), strict=True):
+    for ours, theirs in zip(both(resumed.next()), both(part.next()), strict=True):
         assert torch.equal(ours, theirs)
     with pytest.raises(BadInput, match="10 windows of 12 tokens, fewer than one batch of 11"):
         Batches(split, 11, 12, 2, seed=3)
@@ -138,7 +139,7 @@ def test_an_epoch_has_every_record_once_and_resumes() -> None:
 def test_an_evaluation_may_take_the_first_records(limit: int, records: int) -> None:
     split = Memory([(3, 2), (0, 4), (9, 1)])
     found = list(evaluation_batches(split, 2, 8, 1, limit))
-    assert sum(int((t != IGNORE).any(2).sum()) for _, t in found) == records
+    assert sum(int((t != IGNORE).any(2).sum()) for _, t in map(both, found)) == records
 
 
 # --------------------------------------------------------------------------------------------------

@@ -153,7 +153,8 @@ def test_the_loss_is_that_of_the_completions(
     expected = [a / b for a, b in zip(sums, counts, strict=True)]
     assert run.validate() == pytest.approx(expected, rel=1e-4)
     # a step's loss likewise, from the batch that it takes
-    tokens, targets = run.batches.next()
+    window = run.batches.next()
+    tokens, targets = window.inputs, window.targets()
     run.batches.load_state(run.batches.state() | {"windows": 0})
     with torch.no_grad():
         log_p = [each.log_softmax(-1) for each in model(tokens)]

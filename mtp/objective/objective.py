@@ -1,0 +1,174 @@
+"""What a step's gradients come from: the heads' cross-entropies, with the weights of the moment.
+
+    objective = Objective(config, device)
+    parts = objective.derive(window, micro)              of this rank
+    counts = objective.counts(parts)                     to be summed over the ranks
+    objective.begin_step(share)                          the share of the budget that is used
+    losses = objective.backward(model, part, counts)     for each part
+    objective.balance.end_step(losses)                   the step's losses, over all ranks
+
+Weights and controls are those of an ObjectiveConfig (mtp/objective_config.py). The memory schemes
+(mtp/objective/cross_entropy.py) compute the losses and their gradients.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from mtp.config import TrainConfig
+from mtp.data.window import Window
+from mtp.errors import BadInput
+from mtp.model.model import MultiTokenTransformer
+from mtp.objective.balance import Balance
+from mtp.objective.cross_entropy import SCHEMES, Emphasis, sums_of_targets
+from mtp.objective.measure import latent_gradients
+from mtp.objective_config import base_weights, scheduled
+from mtp.plugins import load_file
+
+TokenWeights = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a step's window, with what the objective derives from them: targets and their
+    factors, (n, B, T) each."""
+
+    window: Window
+    targets: Tensor
+    factors: Tensor | None
+
+
+class Objective:
+    """The objective of a run. `weights` (n,) are those of the current step, on the device."""
+
+    def __init__(self, config: TrainConfig, device: str) -> None:
+        self.config, self.n, self.device = config.objective, config.model.n, device
+        self.scheme = SCHEMES[config.scheme]
+        own = self.config.token_weights
+        self.token_weights: TokenWeights | None = load_function(own) if own else None
+        self.balance = Balance(self.config, self.n, device)
+        self.weights = torch.ones(self.n, device=device)
+        self.scheduled = [1.0] * self.n, self.weights
+        # So that nothing is multiplied where nothing is to be weighted.
+        plain = base_weights(self.config.weights, self.n) == [1.0] * self.n
+        self.plain = plain and self.config.schedule == "constant" and not self.balance.changes
+
+    # ----------------------------------------------------------------------------------------------
+    # a step
+
+    def derive(self, window: Window, micro: int) -> list[Part]:
+        """A rank's window in parts of `micro` rows, with their targets."""
+        targets = window.targets()
+        factors = self.factors(window)
+        if self.config.targets == "same":
+            targets = targets[:1].expand(self.n, -1, -1)
+            factors = None if factors is None else factors[:1].expand(self.n, -1, -1)
+        elif self.config.targets == "shuffled":
+            targets = torch.cat([targets[:1], exchanged(targets[1:])])
+            factors = None if factors is None else torch.cat([factors[:1], exchanged(factors[1:])])
+        parts = []
+        for first in range(0, len(window.tokens), micro):
+            rows = slice(first, first + micro)
+            own = None if factors is None else factors[:, rows]
+            parts.append(Part(window.rows(first, first + micro), targets[:, rows], own))
+        return parts
+
+    def factors(self, window: Window) -> Tensor | None:
+        """The token weights of the targets, (n, B, T)."""
+        if self.token_weights is None:
+            return None
+        found = self.token_weights(window.tokens)
+        if found.shape != window.tokens.shape:
+            raise BadInput(
+                f"objective.token_weights={self.config.token_weights} gives {tuple(found.shape)} "
+                f"for tokens {tuple(window.tokens.shape)}; it must be a factor for each token"
+            )
+        length = window.inputs.shape[1]
+        found = found.to(self.device, torch.float32)
+        return torch.stack([found[:, i : i + length] for i in range(1, self.n + 1)])
+
+    def counts(self, parts: list[Part]) -> Tensor:
+        """Valid targets of each head (n,), or the sum of their factors, over all parts."""
+        return torch.stack([sums_of_targets(part.targets, part.factors) for part in parts]).sum(0)
+
+    def begin_step(self, share: float) -> None:
+        """Set the weights for a step at this share of the budget, from 0 to below 1."""
+        if self.plain:
+            return
+        now = scheduled(self.config, self.n, share)
+        if now != self.scheduled[0]:
+            self.scheduled = now, torch.tensor(now).to(self.device, non_blocking=True)
+        self.weights = self.balance.applied(self.scheduled[1])
+
+    def emphasis(self, part: Part) -> Emphasis:
+        weights = None if self.plain else self.weights
+        return Emphasis(weights, part.factors, self.config.detach)
+
+    def backward(self, model: MultiTokenTransformer, part: Part, counts: Tensor) -> Tensor:
+        """Add the gradient of the part's weighted losses to the parameters' .grad; returns the
+        losses (n,) without their weights."""
+        tokens = part.window.inputs
+        return self.scheme(model, tokens, part.targets, counts, self.emphasis(part))
+
+    def measures(self, step: int) -> bool:
+        """Whether the heads' gradients at the latent are measured at this step."""
+        every = self.config.measured_every
+        return every > 0 and step % every == 0
+
+    def measure(self, model: MultiTokenTransformer, part: Part, counts: Tensor) -> Tensor:
+        """The norms of the heads' gradients at the latent, and their cosines with head 1's, (2, n).
+        Average them over the ranks, and give them to `balance.add`."""
+        own = part.window.inputs, part.targets, counts, part.factors
+        return torch.stack(latent_gradients(model, *own))
+
+    @property
+    def total_weight(self) -> Tensor | float:
+        """The sum of the weights, by which a gradient is divided before it is clipped."""
+        return float(self.n) if self.plain else self.weights.sum()
+
+    # ----------------------------------------------------------------------------------------------
+    # what is logged and saved
+
+    def logged(self) -> dict[str, Any]:
+        """For metrics.jsonl: the weights and, if it is not n, the effective number of heads."""
+        found = dict(self.balance.logged())
+        if not self.plain:
+            found["weights"] = self.weights.tolist()
+            found["effective_n"] = effective_n(self.weights)
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold, as JSON."""
+        return self.balance.state()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.balance.load_state(state)
+
+
+def exchanged(x: Tensor) -> Tensor:
+    """(n, B, T) with rows 0 and 1, 2 and 3, .. of the batch exchanged."""
+    return x.unflatten(1, (-1, 2)).flip(2).flatten(1, 2)
+
+
+def effective_n(weights: Tensor) -> float:
+    """(sum w)^2 / sum w^2: how many heads of equal weight would share the gradient as evenly."""
+    return float(weights.sum() ** 2 / weights.square().sum())
+
+
+def load_function(name: str) -> TokenWeights:
+    """The function FILE.py:NAME or MODULE:NAME. Raises BadInput if there is none."""
+    module, _, function = name.rpartition(":")
+    try:
+        found = (
+            load_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+        )
+    except ImportError as error:
+        raise BadInput(f"objective.token_weights={name}: {error}") from None
+    if not callable(made := getattr(found, function, None)):
+        raise BadInput(f"objective.token_weights={name}: {module} has no function {function!r}")
+    return cast(TokenWeights, made)

@@ -1,0 +1,137 @@
+"""What the heads learn from, as a config says it: weights, their schedule, balance and controls.
+
+Nothing here needs torch. mtp/objective/ computes what is written here.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mtp.errors import BadInput, choose
+
+MEASURE = 25  # steps between two measurements, for balances that need them
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The objective: the weighted sum over heads of their mean cross-entropies.
+
+    weights        of the heads' losses: equal (1 each, the paper's), sum1 (1/n each),
+                   geometric:R (R^(i-1) for head i), or a number for each head, with commas
+    schedule       of the weights of heads 2..n, over the budget from 0 to 1: constant, ramp:A:B (0
+                   before A, growing to 1 at B), decay:A:B:F (1 before A, falling to F at B),
+                   forward (one more head in each n-th of the budget), reverse (one fewer)
+    balance        none; gradient (weights divided by the running norm of each head's gradient at
+                   the trunk's latent); cosine (multiplied by its agreement with head 1's, at least
+                   0); uncertainty (weights that are learned)
+    measure_every  steps between measurements of the heads' gradients at the trunk's latent, which
+                   go to metrics.jsonl; 0: none, or every 25 for a balance that needs them
+    detach         heads 2..n change only weights of their own: their gradient reaches neither the
+                   trunk nor what they share with head 1
+    targets        what head i predicts: ahead (x[t+i]), same (x[t+1], as head 1), shuffled (x[t+i]
+                   of another sequence of the batch)
+    token_weights  FILE.py:NAME or MODULE:NAME of a function from tokens (B, T+n) to a factor for
+                   the loss at each of them as a target; empty: 1
+    """
+
+    weights: str = "equal"
+    schedule: str = "constant"
+    balance: Literal["none", "gradient", "cosine", "uncertainty"] = "none"
+    measure_every: int = 0
+    detach: bool = False
+    targets: Literal["ahead", "same", "shuffled"] = "ahead"
+    token_weights: str = ""
+
+    def __post_init__(self) -> None:
+        parse_schedule(self.schedule)
+        if self.measure_every < 0:
+            raise BadInput(
+                f"objective.measure_every is {self.measure_every}; it must be at least 0"
+            )
+        if self.token_weights and not self.token_weights.rpartition(":")[0]:
+            raise BadInput(
+                f"objective.token_weights is {self.token_weights!r}; it must be FILE.py:NAME or "
+                "MODULE:NAME"
+            )
+
+    @property
+    def measured_every(self) -> int:
+        """Steps between measurements of the heads' gradients; 0: none."""
+        return self.measure_every or (MEASURE if self.balance in ("gradient", "cosine") else 0)
+
+
+def base_weights(text: str, n: int) -> list[float]:
+    """The weights (n,) of an ObjectiveConfig.weights. Raises BadInput if it is none, or not for n
+    heads.
+
+    >>> base_weights("geometric:0.5", 3)
+    [1.0, 0.5, 0.25]
+    """
+    if text == "equal":
+        return [1.0] * n
+    if text == "sum1":
+        return [1.0 / n] * n
+    kind, colon, ratio = text.partition(":")
+    if kind == "geometric" and colon:
+        (r,) = _numbers("objective.weights", text, ratio, ":", 1)
+        return [r**i for i in range(n)]
+    if text[:1].isalpha():
+        raise BadInput(
+            f"objective.weights is {text!r}; it must be equal, sum1, geometric:R, or {n} numbers "
+            "with commas"
+        )
+    found = _numbers("objective.weights", text, text, ",", n)
+    if not any(found):
+        raise BadInput(f"objective.weights is {text!r}; one of them must be above 0")
+    return found
+
+
+SCHEDULES = {"constant": 0, "ramp": 2, "decay": 3, "forward": 0, "reverse": 0}  # and their numbers
+
+
+def parse_schedule(text: str) -> tuple[str, list[float]]:
+    """The kind and the numbers of an ObjectiveConfig.schedule. Raises BadInput if it is none.
+
+    >>> parse_schedule("ramp:0.2:0.4")
+    ('ramp', [0.2, 0.4])
+    """
+    kind, _, rest = text.partition(":")
+    choose("objective.schedule", kind, SCHEDULES)
+    numbers = _numbers("objective.schedule", text, rest, ":", SCHEDULES[kind])
+    if numbers and not 0 <= numbers[0] <= numbers[1] <= 1:
+        raise BadInput(f"objective.schedule is {text!r}; it needs 0 <= A <= B <= 1")
+    return kind, numbers
+
+
+def scheduled(config: ObjectiveConfig, n: int, share: float) -> list[float]:
+    """The weights (n,) of the heads when this share of the budget, from 0 to below 1, is used. With
+    `sum1` they add up to 1 at every moment."""
+    kind, numbers = parse_schedule(config.schedule)
+    factors = [1.0] * n
+    if kind in ("ramp", "decay"):
+        begin, end = numbers[:2]
+        done = min(1.0, max(0.0, share - begin) / (end - begin)) if end > begin else share >= begin
+        factor = float(done) if kind == "ramp" else 1 + (numbers[2] - 1) * done
+        factors[1:] = [factor] * (n - 1)
+    elif kind in ("forward", "reverse"):
+        passed = min(n - 1, int(share * n))  # whole n-ths of the budget
+        active = passed + 1 if kind == "forward" else n - passed
+        factors = [float(i < active) for i in range(n)]
+    weights = [w * f for w, f in zip(base_weights(config.weights, n), factors, strict=True)]
+    if config.weights == "sum1":
+        weights = [w / sum(weights) for w in weights]
+    return weights
+
+
+def _numbers(where: str, text: str, part: str, separator: str, count: int) -> list[float]:
+    """`count` numbers of at least 0. Raises BadInput that shows the whole `text`."""
+    pieces = part.split(separator) if part else []
+    try:
+        found = [float(piece) for piece in pieces]
+    except ValueError:
+        found = []
+    if len(found) != count or len(pieces) != count or not all(0 <= x < math.inf for x in found):
+        raise BadInput(
+            f"{where} is {text!r}; it takes {count} number{'s' * (count != 1)} of at least 0"
+        )
+    return found

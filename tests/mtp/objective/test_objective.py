@@ -1,0 +1,292 @@
+"""Weights, schedules and controls of the objective, against references in float64."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtp.config import ModelConfig, TrainConfig
+from mtp.data.batches import IGNORE
+from mtp.data.window import Window
+from mtp.errors import BadInput
+from mtp.head_types import HEADS
+from mtp.model.model import MultiTokenTransformer
+from mtp.objective.balance import DECAY, Balance
+from mtp.objective.cross_entropy import SCHEMES
+from mtp.objective.measure import latent_gradients
+from mtp.objective.objective import Objective, effective_n
+from mtp.objective_config import ObjectiveConfig, base_weights, scheduled
+
+EOS, VOCAB, N = 1, 19, 3
+MODEL = {"dim": 16, "layers": 5, "attn_heads": 2, "vocab": VOCAB, "context": 12}
+ALONE = [head for head in HEADS if HEADS[head].first_is_alone(N)]
+
+
+def model_of(head: str, n: int = N) -> MultiTokenTransformer:
+    torch.manual_seed(0)
+    return MultiTokenTransformer(ModelConfig(head=head, n=n, **MODEL)).double()  # type: ignore[arg-type]
+
+
+def window_of(rows: int = 4, n: int = N) -> Window:
+    g = torch.Generator().manual_seed(1)
+    tokens = torch.randint(VOCAB, (rows, 12 + n), generator=g)
+    return Window(tokens, torch.rand(rows, 12 + n, generator=g) > 0.1, n, EOS)
+
+
+def config_of(head: str = "parallel", n: int = N, scheme: str = "fused", **own: Any) -> TrainConfig:
+    model = ModelConfig(head=head, n=n, **MODEL)  # type: ignore[arg-type]
+    objective = ObjectiveConfig(**own)
+    return TrainConfig(model=model, tokens=1e4, scheme=scheme, objective=objective)  # type: ignore[arg-type]
+
+
+def trigger(tokens: Tensor) -> Tensor:
+    """Token weights: targets that are even count three times, multiples of 5 not at all."""
+    return torch.where(tokens % 5 == 0, 0.0, torch.where(tokens % 2 == 0, 3.0, 1.0))
+
+
+def nats(model: MultiTokenTransformer, window: Window) -> Tensor:
+    """-log p of x[t+i] for each head and position, (n, B, T), with all gradients."""
+    logits = torch.stack(model(window.inputs)).log_softmax(-1)
+    ahead = [window.tokens[:, i : i + 12] for i in range(1, window.n + 1)]
+    return -logits.gather(-1, torch.stack(ahead)[..., None])[..., 0]
+
+
+def step(model: MultiTokenTransformer, objective: Objective, window: Window, micro: int) -> Tensor:
+    parts = objective.derive(window, micro)
+    counts = objective.counts(parts)
+    counts = counts.where(counts > 0, 1)
+    return torch.stack([objective.backward(model, part, counts) for part in parts]).sum(0)
+
+
+def gradients(model: MultiTokenTransformer) -> dict[str, Tensor]:
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad
+        for name, p in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("micro", [2, 4])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("head", tuple(HEADS))
+def test_weighted_gradients_equal_the_reference(head: str, scheme: str, micro: int) -> None:
+    own = {"weights": "1,0.5,0.125", "token_weights": f"{__name__}:trigger"}
+    objective = Objective(config_of(head, scheme=scheme, **own), "cpu")
+    objective.begin_step(0.0)
+    objective.weights = objective.weights.double()
+    window, expected, model = window_of(), model_of(head), model_of(head)
+    counted = (window.targets() != IGNORE) * torch.stack(
+        [trigger(window.tokens[:, i : i + 12]) for i in range(1, N + 1)]
+    )
+    losses = (nats(expected, window) * counted).flatten(1).sum(1) / counted.flatten(1).sum(1)
+    (losses * torch.tensor([1, 0.5, 0.125])).sum().backward()
+    got = step(model, objective, window, micro)
+    torch.testing.assert_close(got, losses.detach(), rtol=1e-7, atol=0)
+    torch.testing.assert_close(gradients(model), gradients(expected), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("head", tuple(HEADS))
+def test_equal_weights_change_no_bit(head: str, scheme: str) -> None:
+    window, found = window_of(), []
+    for weights in ("equal", "1,1,1"):
+        model, objective = model_of(head), Objective(config_of(head, scheme=scheme), "cpu")
+        if weights != "equal":
+            objective.plain, objective.weights = False, torch.ones(N, dtype=torch.float64)
+        found.append((step(model, objective, window, 4), gradients(model)))
+    assert torch.equal(found[0][0], found[1][0])
+    assert all(torch.equal(found[0][1][name], g) for name, g in found[1][1].items())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("head", ALONE)
+def test_detached_heads_change_only_weights_of_their_own(head: str, scheme: str) -> None:
+    """What they share with head 1 gets the gradient of head 1's loss alone; their own weights get
+    what they get without `detach`."""
+    window, results = window_of(), {}
+    for name, own in {
+        "detached": {"detach": True}, "first": {"weights": "1,0,0"}, "whole": {}
+    }.items():  # fmt: skip
+        model, objective = model_of(head), Objective(config_of(head, N, scheme, **own), "cpu")
+        objective.begin_step(0.0)
+        objective.weights = objective.weights.double()
+        results[name] = (step(model, objective, window, 4), gradients(model))
+    torch.testing.assert_close(results["detached"][0], results["whole"][0])
+    extra = {name for name, g in results["first"][1].items() if not g.any()}
+    assert extra
+    for name, g in results["detached"][1].items():
+        assert g.any()
+        want = results["whole" if name in extra else "first"][1][name]
+        torch.testing.assert_close(g, want, rtol=1e-9, atol=1e-14, msg=name)
+
+
+def test_detach_is_refused_where_head_1_reads_other_heads() -> None:
+    with pytest.raises(BadInput, match="detach would cut head 1 off"):
+        config_of("anticausal", detach=True)
+    config_of("anticausal", n=1, detach=True)
+
+
+def test_same_and_shuffled_targets() -> None:
+    window = window_of()
+    ahead = window.targets()
+    same = Objective(config_of(targets="same"), "cpu").derive(window, 4)[0].targets
+    assert torch.equal(same, ahead[:1].expand(N, -1, -1))
+    parts = Objective(config_of(targets="shuffled", token_weights=f"{__name__}:trigger"), "cpu")
+    for micro in (2, 4):  # of the execution nothing depends on it
+        derived = parts.derive(window, micro)
+        got = torch.cat([part.targets for part in derived], 1)
+        assert torch.equal(got[0], ahead[0])
+        assert torch.equal(got[1:], ahead[1:, [1, 0, 3, 2]])
+        own = torch.cat([part.factors for part in derived if part.factors is not None], 1)
+        valid = got != IGNORE
+        assert torch.equal(own[valid], trigger(got[valid]))
+    with pytest.raises(BadInput, match="batch is 3; choose an even number"):
+        dataclasses.replace(config_of(targets="shuffled"), batch=3)
+
+
+def test_weights_by_hand() -> None:
+    assert base_weights("equal", 3) == [1, 1, 1]
+    assert base_weights("sum1", 4) == [0.25] * 4
+    assert base_weights("geometric:0.5", 4) == [1, 0.5, 0.25, 0.125]
+    assert base_weights("1,0.3,0", 3) == [1, 0.3, 0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at"),
+    [
+        ("constant", {0: [1, 1, 1], 0.99: [1, 1, 1]}),
+        ("ramp:0.2:0.4", {0: [1, 0, 0], 0.3: [1, 0.5, 0.5], 0.4: [1, 1, 1], 0.9: [1, 1, 1]}),
+        ("ramp:0.5:0.5", {0.49: [1, 0, 0], 0.5: [1, 1, 1]}),
+        ("decay:0.5:1:0.2", {0: [1, 1, 1], 0.5: [1, 1, 1], 0.75: [1, 0.6, 0.6]}),
+        ("decay:0.9:0.9:0.3", {0.89: [1, 1, 1], 0.9: [1, 0.3, 0.3]}),
+        ("forward", {0: [1, 0, 0], 0.34: [1, 1, 0], 0.67: [1, 1, 1], 0.999: [1, 1, 1]}),
+        ("reverse", {0: [1, 1, 1], 0.34: [1, 1, 0], 0.67: [1, 0, 0], 0.999: [1, 0, 0]}),
+    ],
+)
+def test_schedules_by_hand(schedule: str, at: dict[float, list[float]]) -> None:
+    for share, expected in at.items():
+        found = scheduled(ObjectiveConfig(schedule=schedule), 3, share)
+        assert found == pytest.approx(expected)
+        normed = scheduled(ObjectiveConfig(schedule=schedule, weights="sum1"), 3, share)
+        assert sum(normed) == pytest.approx(1)
+        assert normed == pytest.approx([w / sum(expected) for w in expected])
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"weights": "half"}, "it must be equal, sum1, geometric:R, or 3 numbers with commas"),
+        ({"weights": "1,2"}, "objective.weights is '1,2'; it takes 3 numbers of at least 0"),
+        ({"weights": "1,-1,1"}, "it takes 3 numbers of at least 0"),
+        ({"weights": "0,0,0"}, "one of them must be above 0"),
+        ({"weights": "geometric"}, "it must be equal, sum1, geometric:R"),
+        ({"weights": "geometric:nan"}, "it takes 1 number of at least 0"),
+        ({"schedule": "later"}, "objective.schedule 'later'"),
+        ({"schedule": "ramp:0.4"}, "objective.schedule is 'ramp:0.4'; it takes 2 numbers"),
+        ({"schedule": "ramp:0.4:0.2"}, "it needs 0 <= A <= B <= 1"),
+        ({"measure_every": -1}, "objective.measure_every is -1"),
+        ({"token_weights": "numpy"}, "it must be FILE.py:NAME or MODULE:NAME"),
+    ],
+)
+def test_nonsense_is_refused_in_a_line(own: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput) as error:
+        config_of(**own)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_token_weights_that_are_no_function_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def one(tokens): return tokens[:, :1]\n")
+    for name, message in {
+        "no.such.module:f": "No module named 'no'",
+        f"{__name__}:nothing": "has no function 'nothing'",
+        f"{tmp_path}/other.py:f": "no such file",
+    }.items():
+        with pytest.raises(BadInput, match=message):
+            Objective(config_of(token_weights=name), "cpu")
+    wrong = Objective(config_of(token_weights=f"{tmp_path}/own.py:one"), "cpu")
+    with pytest.raises(BadInput, match=r"gives \(4, 1\) for tokens \(4, 15\)"):
+        wrong.derive(window_of(), 4)
+
+
+def test_the_effective_number_of_heads() -> None:
+    assert effective_n(torch.tensor([1.0, 1, 1, 1])) == 4
+    assert effective_n(torch.tensor([1.0, 0, 0, 0])) == 1
+    assert effective_n(torch.tensor([1.0, 0.5])) == pytest.approx(1.8)
+
+
+# --------------------------------------------------------------------------------------------------
+# balance
+
+
+@pytest.mark.parametrize("head", tuple(HEADS))
+def test_gradients_at_the_latent_equal_the_reference(head: str) -> None:
+    window, model = window_of(), model_of(head)
+    targets = window.targets()
+    counts = (targets != IGNORE).flatten(1).sum(1)
+    norms, cosines = latent_gradients(model, window.inputs, targets, counts)
+    assert all(p.grad is None for p in model.parameters())
+
+    z, rope = model.run_trunk(window.inputs)
+    z.retain_grad()
+    found = []
+    for i in range(N):
+        z.grad = None
+        log_p = model.logits(model.head_latents(z, rope, N)[i], i + 1).log_softmax(-1)
+        valid = targets[i] != IGNORE
+        picked = log_p[valid].gather(1, targets[i][valid][:, None])
+        (-picked.sum() / counts[i]).backward(retain_graph=True)
+        assert z.grad is not None
+        found.append(z.grad.clone())
+    expected = torch.stack([g.square().sum().sqrt() for g in found])
+    torch.testing.assert_close(norms, expected)
+    agreement = [float((g * found[0]).sum() / (e * expected[0])) for g, e in zip(found, expected)]  # noqa: B905
+    assert cosines.tolist() == pytest.approx(agreement) and cosines[0] == pytest.approx(1)
+
+
+def test_gradient_balance_gives_each_head_the_share_of_its_weight() -> None:
+    balance = Balance(ObjectiveConfig(balance="gradient"), N, "cpu")
+    weights = torch.tensor([1.0, 0.5, 0.5])
+    assert torch.equal(balance.applied(weights), weights)  # nothing is measured yet
+    norms = torch.tensor([2.0, 8.0, 0.5])
+    for _ in range(3):
+        balance.add(norms, torch.ones(N))
+    shares = balance.applied(weights) * norms
+    torch.testing.assert_close(shares, 2.0 * weights)  # head 1 as without balance
+    balance.add(torch.tensor([2.0, 80.0, 0.5]), torch.ones(N))
+    one = 1 - DECAY**3
+    running = (DECAY * one * 8 + (1 - DECAY) * 80) / (DECAY * one + 1 - DECAY)
+    assert float(balance.applied(weights)[1]) == pytest.approx(0.5 * 2 / running)
+
+
+def test_cosine_balance_mutes_heads_that_disagree() -> None:
+    balance = Balance(ObjectiveConfig(balance="cosine"), N, "cpu")
+    balance.add(torch.ones(N), torch.tensor([1.0, 0.25, -0.5]))
+    torch.testing.assert_close(balance.applied(torch.ones(N)), torch.tensor([1.0, 0.25, 0.0]))
+
+
+def test_uncertainty_follows_its_formula() -> None:
+    """Kendall et al. 2018: the slope is that of sum exp(-s) L + s/2, and s ends at log 2L."""
+    balance = Balance(ObjectiveConfig(balance="uncertainty"), N, "cpu")
+    losses = torch.tensor([0.5, 1.0, 2.0])
+    s = torch.zeros(N, requires_grad=True)
+    (torch.exp(-s) * losses + s / 2).sum().backward()
+    balance.end_step(losses)
+    assert s.grad is not None
+    torch.testing.assert_close(balance.log_variances, -0.01 * s.grad.clamp(-1, 1))
+    for _ in range(3000):
+        balance.end_step(losses)
+    torch.testing.assert_close(balance.log_variances, (2 * losses).log(), rtol=0, atol=1e-3)
+    weights = balance.applied(torch.ones(N))
+    torch.testing.assert_close(weights, 1 / (2 * losses), rtol=1e-3, atol=0)
+
+
+def test_a_balance_survives_json() -> None:
+    balance = Balance(ObjectiveConfig(balance="gradient"), N, "cpu")
+    balance.add(torch.tensor([1 / 3, math.pi, 1e-9]), torch.tensor([1.0, 1 / 7, -1 / 9]))
+    other = Balance(ObjectiveConfig(balance="gradient"), N, "cpu")
+    other.load_state(balance.state())
+    assert torch.equal(other.applied(torch.ones(N)), balance.applied(torch.ones(N)))
+    assert other.state() == balance.state()
