@@ -93,6 +93,13 @@ class MultiTokenTransformer(nn.Module):
         z, rope = self.run_trunk(tokens)
         return self.head_latents(z, rope, self.config.n if k is None else k, detach)
 
+    def latents_of_leaf(self, tokens: Tensor, k: int) -> tuple[Tensor, list[Tensor]]:
+        """z (B, T, D), as a leaf of the graph, and the latents h_1..h_k that follow from it."""
+        with torch.no_grad():
+            z, rope = self.run_trunk(tokens)
+        z.requires_grad_()
+        return z, self.head_latents(z, rope, k)
+
     def head_latents(
         self, z: Tensor, rope: tuple[Tensor, Tensor], k: int, detach: bool = False
     ) -> list[Tensor]:
