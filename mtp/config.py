@@ -242,8 +242,9 @@ class TrainConfig(Execution):
     weight_decay  AdamW's, on matrices alone
     beta1       AdamW's decay of the mean gradient
     beta2       AdamW's decay of the mean squared gradient
-    clip        the largest norm of the gradient divided by the sum of the heads' weights; larger
-                ones are scaled down to it. So arms that differ in n or in weights are clipped alike
+    clip        the largest norm of the gradient divided by the sum of the weights of heads and
+                terms; larger ones are scaled down to it. So arms that differ in n or in weights are
+                clipped alike
     precision   auto follows the device; any other value is part of the run's identity
     seed        of the initial weights and the order of the data
     keep_every  keep the weights of every such step for good, to see what is learned when; 0: none
@@ -293,6 +294,12 @@ class TrainConfig(Execution):
             raise BadInput(
                 f"objective.detach would cut head 1 off: it reads through the other {self.model.n} "
                 f"{self.model.head} heads"
+            )
+        steps = self.objective.latent_steps
+        if self.objective.latent and steps >= self.model.context:
+            raise BadInput(
+                f"objective.latent_steps is {steps}; it must be less than the context "
+                f"{self.model.context}"
             )
         if self.objective.targets == "shuffled" and (self.micro or self.batch) % 2:
             raise BadInput(

@@ -9,6 +9,8 @@ from typing import Literal
 
 from mtp.errors import BadInput, choose
 
+TERMS = ("order", "bag", "latent", "embedding")  # fields that are weights
+SMALLEST = {"order_window": 0, "bag_window": 2, "latent_steps": 1, "embedding_steps": 1}
 MEASURE = 25  # steps between two measurements, for balances that need them
 
 
@@ -32,6 +34,21 @@ class ObjectiveConfig:
                    of another sequence of the batch)
     token_weights  FILE.py:NAME or MODULE:NAME of a function from tokens (B, T+n) to a factor for
                    the loss at each of them as a target; empty: 1
+
+    Terms beside the heads' losses, which read the next-token head (mtp/objective/terms/):
+
+    order            weight of token-order prediction, the ranking of tokens by how soon they come;
+                     0: none
+    order_window     how many places ahead it looks; 0: the context
+    bag              weight of the future summary, the set of the tokens x[t+2]..x[t+bag_window];
+                     0: none
+    bag_window       how many places ahead that set reaches
+    latent           weight of next-latent prediction, of the latent at t+1 from the one at t and
+                     x[t+1]; 0: none
+    latent_steps     how many places ahead it is rolled
+    embedding        weight of the prediction of the embeddings of the next tokens; 0: none
+    embedding_steps  how many next tokens
+    embedding_loss   cosine (distance) or infonce (contrast with the sequence's other tokens)
     """
 
     weights: str = "equal"
@@ -41,6 +58,15 @@ class ObjectiveConfig:
     detach: bool = False
     targets: Literal["ahead", "same", "shuffled"] = "ahead"
     token_weights: str = ""
+    order: float = 0.0
+    order_window: int = 0
+    bag: float = 0.0
+    bag_window: int = 8
+    latent: float = 0.0
+    latent_steps: int = 1
+    embedding: float = 0.0
+    embedding_steps: int = 4
+    embedding_loss: Literal["cosine", "infonce"] = "cosine"
 
     def __post_init__(self) -> None:
         parse_schedule(self.schedule)
@@ -53,6 +79,21 @@ class ObjectiveConfig:
                 f"objective.token_weights is {self.token_weights!r}; it must be FILE.py:NAME or "
                 "MODULE:NAME"
             )
+        for term in TERMS:
+            if not 0 <= getattr(self, term) < math.inf:
+                raise BadInput(
+                    f"objective.{term} is {getattr(self, term)}; a weight must be at least 0"
+                )
+        for name, least in SMALLEST.items():
+            if getattr(self, name) < least:
+                raise BadInput(
+                    f"objective.{name} is {getattr(self, name)}; it must be at least {least}"
+                )
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The terms whose weight is above 0, and their weights."""
+        return {term: getattr(self, term) for term in TERMS if getattr(self, term)}
 
     @property
     def measured_every(self) -> int:

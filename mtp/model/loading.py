@@ -11,7 +11,7 @@ from torch import Tensor
 from mtp.checkpoint import Saved, kept_file, newest_of, run_config
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
-from mtp.model.model import MultiTokenTransformer
+from mtp.model.model import AUXILIARY, MultiTokenTransformer
 from mtp.model.transformer import LAYER_WEIGHTS, Rope
 
 
@@ -49,8 +49,12 @@ def load_kept(
 
 
 def _moved(weights: dict[str, Tensor], device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights on a device and in a type; one at a time, so that none but one is held twice."""
-    for name in weights:
+    """The weights on a device and in a type, without those that only training needs; one at a time,
+    so that none but one is held twice."""
+    for name in list(weights):
+        if name.startswith(AUXILIARY):
+            del weights[name]
+            continue
         weights[name] = weights[name].to(device, dtype)
     return weights
 
@@ -59,8 +63,10 @@ def with_weights(
     config: ModelConfig, weights: dict[str, Tensor], where: object = "the checkpoint"
 ) -> MultiTokenTransformer:
     """A model of this config whose weights are these very tensors, on their device and in their
-    type; a tensor that has two names is copied for the second. Raises BadInput if they do not fit;
-    its message says that the weights come from `where`."""
+    type; a tensor that has two names is copied for the second. Weights that only training needs are
+    left out. Raises BadInput if they do not fit; its message says that the weights come from
+    `where`."""
+    weights = {name: w for name, w in weights.items() if not name.startswith(AUXILIARY)}
     model = _empty(config, count_layers(weights), len(weights), where)
     expected = _shapes(model)
     got = {name: tuple(w.shape) for name, w in weights.items()}

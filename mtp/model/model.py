@@ -31,6 +31,9 @@ from mtp.model import heads
 from mtp.model.transformer import Block, LayerCache, Rope
 
 
+AUXILIARY = "auxiliary."  # names of weights that only training needs, in checkpoints
+
+
 class MultiTokenTransformer(nn.Module):
     """The model: a trunk with `config.n` heads of type `config.head`. Head 1 predicts the next
     token."""
@@ -48,6 +51,7 @@ class MultiTokenTransformer(nn.Module):
             nn.Linear(config.dim, config.vocab, bias=False)
             for _ in range(1 if shared else config.n)
         )
+        self.auxiliary = nn.ModuleDict()  # terms of the objective, which training attaches
         if not self.embedding.weight.is_meta:
             self.initialise(int(torch.randint(2**62, ())))
 

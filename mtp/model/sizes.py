@@ -6,6 +6,7 @@ tests/mtp/model/test_model.py compares the formula with the modules, for every h
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
+from mtp.objective_config import ObjectiveConfig
 
 LARGEST = 2**61  # elements of a tensor: its bytes in float32 must fit 64 bits
 
@@ -36,6 +37,35 @@ def flops_per_token(config: ModelConfig) -> float:
     unembeddings = c.n * c.vocab * c.dim
     scores = attention * c.context * c.attn_heads * c.head_size
     return 6.0 * (weights + unembeddings + scores)
+
+
+def auxiliary_counts(model: ModelConfig, objective: ObjectiveConfig) -> dict[str, int]:
+    """Parameters of the objective's terms, which training adds to the model's own."""
+    V, D = model.vocab, model.dim
+    found = {
+        "order": V * D,
+        "bag": V * D,
+        "latent": 2 * D + 4 * D * D,
+        "embedding": objective.embedding_steps * D * D,
+    }
+    return {term: found[term] for term in objective.terms}
+
+
+def term_flops_per_token(model: ModelConfig, objective: ObjectiveConfig) -> float:
+    """Training FLOPs per token of the objective's terms, beside `flops_per_token`: 6 per weight that
+    a token is multiplied with; 2 for each product of which one factor has no gradient."""
+    V, D = model.vocab, model.dim
+    steps = objective.embedding_steps
+    found = {
+        "order": 6 * V * D,
+        "bag": 6 * V * D,
+        # the maps; two unembeddings without gradient, and back to the predicted latent
+        "latent": objective.latent_steps * (6 * 4 * D * D + 3 * 2 * V * D),
+        "embedding": steps * 6 * D * D,
+    }
+    if objective.embedding_loss == "infonce":  # against all tokens of the sequence, and back
+        found["embedding"] += steps * 2 * 2 * model.context * D
+    return float(sum(found[term] for term in objective.terms))
 
 
 def block(config: ModelConfig) -> tuple[int, int]:

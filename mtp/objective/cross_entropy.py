@@ -14,6 +14,7 @@ batch, counts are those of the whole batch, so that the accumulated gradients eq
 the whole batch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +37,14 @@ class Emphasis:
     factors  (n, B, T) of the targets' losses; None: 1 each. A head's loss is then divided by the
              sum of its valid targets' factors, which `counts` must be.
     detach   heads 2..n change only weights of their own
+    terms    the weighted sum () of further terms (mtp/objective/terms/), whose gradient is added,
+             from the latents of head 1 after the final norm (B, T, D); None: there are none
     """
 
     weights: Tensor | None = None
     factors: Tensor | None = None
     detach: bool = False
+    terms: Callable[[Tensor], Tensor] | None = None
 
     def weight(self, i: int) -> Tensor | float:
         """Of head i."""
@@ -93,6 +97,8 @@ def plain(
         logits, factors = model.logits(h, i, cut), emphasis.factor(i)
         losses.append(head_loss(logits, targets[i - 1], counts[i - 1], factors))
         total = total + emphasis.weight(i) * losses[-1]
+        if i == 1 and emphasis.terms:
+            total = total + emphasis.terms(model.normed(h))
     total.backward()
     return torch.stack(losses).detach()
 
@@ -129,6 +135,8 @@ def sequential(
             loss = head_loss(logits, targets[i - 1], counts[i - 1], factors)
             (emphasis.weight(i) * loss).backward()  # frees this head's logits
             losses[i] = loss.detach()
+        if i == 1 and emphasis.terms:
+            emphasis.terms(model.normed(d)).backward()
         if h.requires_grad and d.grad is not None:
             h.backward(d.grad)
 
@@ -156,6 +164,8 @@ def fused(
     loss, losses = ChunkedCrossEntropy.apply(
         targets, counts, emphasis, len(matrices), *matrices, *latents
     )  # pyright: ignore
+    if emphasis.terms:
+        loss = loss + emphasis.terms(latents[0])
     loss.backward()
     return losses
 

@@ -1,4 +1,5 @@
-"""What a step's gradients come from: the heads' cross-entropies, with the weights of the moment.
+"""What a step's gradients come from: the heads' cross-entropies, with the weights of the moment,
+and further terms (mtp/objective/terms/), whose weights stay.
 
     objective = Objective(config, device)
     parts = objective.derive(window, micro)              of this rank
@@ -27,6 +28,7 @@ from mtp.model.model import MultiTokenTransformer
 from mtp.objective.balance import Balance
 from mtp.objective.cross_entropy import SCHEMES, Emphasis, sums_of_targets
 from mtp.objective.measure import latent_gradients
+from mtp.objective.terms.terms import Terms
 from mtp.objective_config import base_weights, scheduled
 from mtp.plugins import load_file
 
@@ -52,6 +54,7 @@ class Objective:
         own = self.config.token_weights
         self.token_weights: TokenWeights | None = load_function(own) if own else None
         self.balance = Balance(self.config, self.n, device)
+        self.terms = Terms(config, device)
         self.weights = torch.ones(self.n, device=device)
         self.scheduled = [1.0] * self.n, self.weights
         # So that nothing is multiplied where nothing is to be weighted.
@@ -93,11 +96,14 @@ class Objective:
         return torch.stack([found[:, i : i + length] for i in range(1, self.n + 1)])
 
     def counts(self, parts: list[Part]) -> Tensor:
-        """Valid targets of each head (n,), or the sum of their factors, over all parts."""
-        return torch.stack([sums_of_targets(part.targets, part.factors) for part in parts]).sum(0)
+        """Valid targets of each head, or the sum of their factors, then what each term is divided
+        by, over all parts. (n + terms,)"""
+        heads = torch.stack([sums_of_targets(part.targets, part.factors) for part in parts]).sum(0)
+        return torch.cat([heads, *(x[None] for x in self.terms.counts([p.window for p in parts]))])
 
     def begin_step(self, share: float) -> None:
         """Set the weights for a step at this share of the budget, from 0 to below 1."""
+        self.terms.losses.zero_()
         if self.plain:
             return
         now = scheduled(self.config, self.n, share)
@@ -105,15 +111,13 @@ class Objective:
             self.scheduled = now, torch.tensor(now).to(self.device, non_blocking=True)
         self.weights = self.balance.applied(self.scheduled[1])
 
-    def emphasis(self, part: Part) -> Emphasis:
-        weights = None if self.plain else self.weights
-        return Emphasis(weights, part.factors, self.config.detach)
-
     def backward(self, model: MultiTokenTransformer, part: Part, counts: Tensor) -> Tensor:
         """Add the gradient of the part's weighted losses to the parameters' .grad; returns the
-        losses (n,) without their weights."""
-        tokens = part.window.inputs
-        return self.scheme(model, tokens, part.targets, counts, self.emphasis(part))
+        heads' losses (n,) without their weights, and adds those of terms to `terms.losses`."""
+        weights = None if self.plain else self.weights
+        terms = self.terms.loss(model, part.window, counts[self.n :])
+        emphasis = Emphasis(weights, part.factors, self.config.detach, terms)
+        return self.scheme(model, part.window.inputs, part.targets, counts[: self.n], emphasis)
 
     def measures(self, step: int) -> bool:
         """Whether the heads' gradients at the latent are measured at this step."""
@@ -128,15 +132,17 @@ class Objective:
 
     @property
     def total_weight(self) -> Tensor | float:
-        """The sum of the weights, by which a gradient is divided before it is clipped."""
-        return float(self.n) if self.plain else self.weights.sum()
+        """The sum of all weights, by which a gradient is divided before it is clipped."""
+        terms = sum(self.terms.weights.values())
+        return (float(self.n) if self.plain else self.weights.sum()) + terms
 
     # ----------------------------------------------------------------------------------------------
     # what is logged and saved
 
     def logged(self) -> dict[str, Any]:
-        """For metrics.jsonl: the weights and, if it is not n, the effective number of heads."""
-        found = dict(self.balance.logged())
+        """For metrics.jsonl: the weights and the effective number of heads, where they are not 1
+        and n, and what balance and terms have measured."""
+        found = self.balance.logged() | self.terms.logged()
         if not self.plain:
             found["weights"] = self.weights.tolist()
             found["effective_n"] = effective_n(self.weights)

@@ -1,7 +1,7 @@
 """A model that is ready to train: its weights in the engine's precision, its float32 masters."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
@@ -23,6 +23,7 @@ class Trainable:
 
     mesh       the ranks, if there are several (mtp/training/distributed.py)
     recompute  every how many layers one is computed anew in the backward pass; 0: none
+    auxiliary  modules of the objective's terms, without memory for weights
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Trainable:
         engine: Engine,
         mesh: DeviceMesh | None = None,
         recompute: int = 0,
+        auxiliary: nn.ModuleDict | None = None,
     ) -> None:
         self.engine = engine
         self.masters: dict[str, Tensor] | None = None
         model = MultiTokenTransformer.on_meta(config)  # so that no rank ever holds a whole model
+        model.auxiliary.update(auxiliary or {})
         if mesh is not None:
             distributed.shard(model, engine.precision, mesh)
         elif engine.precision == "bf16":
@@ -56,10 +59,12 @@ class Trainable:
         return self.masters or dict(self.model.named_parameters())
 
     @torch.no_grad()
-    def draw(self, seed: int) -> None:
+    def draw(self, seed: int, prefix: str = "") -> None:
         """Draw the initial weights, one tensor at a time; every rank draws all of them and keeps
-        its shards."""
+        its shards. `prefix`: of the weights whose names begin with it."""
         for name, weight in self.weights().items():
+            if not name.startswith(prefix):
+                continue
             whole = initial_weight(self.model.config, name, weight.shape, seed)
             sharded.copy_into(weight, whole)
         self.update_model()

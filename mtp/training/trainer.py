@@ -19,6 +19,7 @@ from mtp.data.tokenizer import check_vocab
 from mtp.errors import BadInput
 from mtp.files import write_atomically
 from mtp.model.memory import check_memory, whole_gradients_fit
+from mtp.model.model import AUXILIARY
 from mtp.model.sizes import flops_per_token
 from mtp.objective.cross_entropy import score
 from mtp.objective.objective import Objective, Part
@@ -99,14 +100,16 @@ class Trainer:
         where = self.engine.precision, self.world, hardware.total_memory(device), device
         check_memory(config, *where)
         mesh = distributed.mesh_of(self.world, config.shard, device)
-        self.trainable = Trainable(config.model, self.engine, mesh, config.recompute)
-        self.optimizer = new_optimizer(config, self.trainable.weights())
         self.objective = Objective(config, device)
+        terms = self.objective.terms.modules
+        self.trainable = Trainable(config.model, self.engine, mesh, config.recompute, terms)
+        self.optimizer = new_optimizer(config, self.trainable.weights())
         self.stream = Stream(self.batches, device, ahead=device != "cpu")
         self.whole_gradients = whole_gradients_fit(config, *where)
-        # Sums since the last log, and the first step without a finite loss: on the device, where
-        # adding to them waits for nothing.
-        self.loss_sums = torch.zeros(config.model.n, dtype=torch.float64, device=device)
+        # Sums since the last log, of heads and terms, and the first step without a finite loss: on
+        # the device, where adding to them waits for nothing.
+        losses = config.model.n + len(terms)
+        self.loss_sums = torch.zeros(losses, dtype=torch.float64, device=device)
         self.loss_steps = 0
         self.first_bad = torch.zeros((), dtype=torch.int64, device=device)
         if saved:
@@ -167,13 +170,13 @@ class Trainer:
 
     def _add(self, losses: Tensor, norm: Tensor) -> None:
         """Add a step's losses to the sums since the last log."""
-        self.loss_sums += losses
+        self.loss_sums += torch.cat([losses, self.objective.terms.losses])
         self.loss_steps += 1
         bad = ~torch.isfinite(losses.sum() + norm)
         self.first_bad = torch.where((self.first_bad == 0) & bad, self.step, self.first_bad)
 
     def mean_losses(self) -> list[float]:
-        """The mean loss of each head since the last log, over all ranks."""
+        """The mean losses of the heads, then of the terms, since the last log, over all ranks."""
         return [each / max(1, self.loss_steps) for each in self._sums()]
 
     def _sums(self) -> list[float]:
@@ -231,6 +234,8 @@ class Trainer:
         """Save the weights of this step for good. All ranks take part; rank 0 writes."""
         weights = {}
         for name, w in self.trainable.weights().items():
+            if name.startswith(AUXILIARY):
+                continue
             full = distributed.full(w)
             if self.rank == 0:  # the others take part and keep nothing
                 weights[name] = full.cpu()
@@ -245,9 +250,12 @@ class Trainer:
                 state["step"] = torch.tensor(float(saved.step), device=weight.device)
                 for key in MOMENTS:
                     moments[f"{key}.{name}"] = state[key] = torch.zeros_like(weight.detach())
+        else:  # step 0 of a run with weights from elsewhere, which has none for terms
+            self.trainable.draw(self.config.seed, AUXILIARY)
+            weights = {n: w for n, w in weights.items() if not n.startswith(AUXILIARY)}
         saved.read_into({name: w.detach() for name, w in weights.items()}, moments)
         self.trainable.update_model()
-        if not saved.has_moments:  # step 0 of a run with weights from elsewhere
+        if not saved.has_moments:
             return
         self.step = saved.step
         self.batches.load_state(saved.state["data"])
@@ -303,14 +311,17 @@ class Trainer:
                 self._check_finite()  # the device is waited for here alone
             if log:
                 seconds = clock.lap(self.step)
+                means, n = self.mean_losses(), config.model.n
                 row: dict[str, Any] = {
                     "step": self.step,
                     "tokens": self.step * self.tokens_per_step,
-                    "loss": self.mean_losses(),
+                    "loss": means[:n],
                     "lr": rate,
                     "grad_norm": float(norm),
                     "peak_memory_mb": hardware.peak_memory(self.engine.device) / 2**20,
                 }
+                if terms := self.objective.terms.weights:
+                    row["terms"] = dict(zip(terms, means[n:], strict=True))
                 row |= self.objective.logged()
                 if seconds:
                     row["tokens_per_second"] = self.tokens_per_step / seconds

@@ -1,0 +1,65 @@
+"""Losses of many rows, a piece of them alive at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Piece = tuple[slice, Callable[..., Tensor]]  # rows; their loss () from x[rows] and the weights
+
+
+def split(count: int, size: int) -> list[slice]:
+    """`count` rows in slices of `size`, at least 1; the last one may be smaller."""
+    size = max(1, size)
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32, or wider if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def sum_of_pieces(pieces: list[Piece], x: Tensor, *weights: Tensor) -> Tensor:
+    """The sum of the losses () of rows of x (N, D)."""
+    found = SumOfPieces.apply(pieces, x, *weights)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class SumOfPieces(torch.autograd.Function):
+    """As ChunkedCrossEntropy (mtp/objective/cross_entropy.py): the gradients are computed piece by
+    piece in the forward pass, while the piece's graph exists, and only scaled in the backward pass.
+    Those of the weights are summed in float32 or wider."""
+
+    @staticmethod
+    def forward(ctx: Any, pieces: list[Piece], x: Tensor, *weights: Tensor) -> Tensor:
+        wanted = ctx.needs_input_grad[1:]
+        weights = tuple(w.detach().requires_grad_(g) for w, g in zip(weights, wanted[1:]))  # noqa: B905
+        total = wide(torch.zeros((), dtype=x.dtype, device=x.device))
+        gradients = [torch.zeros_like(x) if wanted[0] else None]
+        gradients += [torch.zeros_like(wide(w)) if w.requires_grad else None for w in weights]
+        for rows, loss_of in pieces:
+            with torch.enable_grad():
+                part = x[rows].detach().requires_grad_(wanted[0])
+                loss = loss_of(part, *weights)
+            total += loss.detach()
+            inputs = [t for t, d in zip((part, *weights), gradients, strict=True) if d is not None]
+            if inputs:
+                found = iter(torch.autograd.grad(loss, inputs))
+                if gradients[0] is not None:
+                    gradients[0][rows] += next(found)
+                for d in gradients[1:]:
+                    if d is not None:
+                        d += next(found)
+        ctx.gradients = [d for d in gradients if d is not None]
+        ctx.save_for_backward(*ctx.gradients)
+        del ctx.gradients
+        ctx.dtypes = [t.dtype if g else None for t, g in zip((x, *weights), wanted)]  # noqa: B905
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved = iter(ctx.saved_tensors)
+        scaled = [None if t is None else next(saved).mul_(grads[0]).to(t) for t in ctx.dtypes]
+        return None, *scaled

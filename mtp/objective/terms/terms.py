@@ -1,0 +1,71 @@
+"""The terms of a run together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtp.config import TrainConfig
+from mtp.data.window import Window
+from mtp.model.model import MultiTokenTransformer
+from mtp.objective.terms.bag import Bag
+from mtp.objective.terms.collapse import collapse
+from mtp.objective.terms.embedding import Embedding
+from mtp.objective.terms.latent import Latent
+from mtp.objective.terms.order import Order
+from mtp.objective.terms.term import Term
+
+# the field of ObjectiveConfig that is the term's weight -> its module
+TERMS: dict[str, type[Term]] = {
+    "order": Order,
+    "bag": Bag,
+    "latent": Latent,
+    "embedding": Embedding,
+}
+
+
+class Terms:
+    """The terms that have a weight. `modules` have no memory for weights until the model that they
+    are attached to is materialised. `losses` (terms,) are those of a step so far, unweighted."""
+
+    def __init__(self, config: TrainConfig, device: str) -> None:
+        self.weights = config.objective.terms
+        with torch.device("meta"):
+            self.terms = {name: TERMS[name](config.model, config.objective) for name in self.weights}
+        self.modules = nn.ModuleDict(self.terms)
+        self.losses = torch.zeros(len(self.terms), dtype=torch.float64, device=device)
+
+    def counts(self, windows: list[Window]) -> list[Tensor]:
+        """What each term's sum over the windows is divided by."""
+        found = [[term.count(window) for window in windows] for term in self.terms.values()]
+        return [torch.stack(own).sum() for own in found]
+
+    def loss(
+        self, model: MultiTokenTransformer, window: Window, counts: Tensor
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The weighted sum of the terms () as a function of h_1 (B, T, D) after the final norm,
+        which also adds to `losses`; None if there are no terms. `counts` (terms,) are those of the
+        whole batch."""
+        if not self.terms:
+            return None
+
+        def weighted(h: Tensor) -> Tensor:
+            found = [
+                term(h, model, window, count)
+                for term, count in zip(self.terms.values(), counts, strict=True)
+            ]
+            self.losses += torch.stack(found).detach()
+            weights = list(self.weights.values())
+            return torch.stack([w * x for w, x in zip(weights, found, strict=True)]).sum()
+
+        return weighted
+
+    def logged(self) -> dict[str, Any]:
+        """For metrics.jsonl: whether vectors collapse, of the terms that predict vectors."""
+        found = {}
+        for name, term in self.terms.items():
+            if term.seen:
+                vectors, counts = term.seen
+                found[name] = collapse(vectors[counts])
+        return {"collapse": found} if found else {}
