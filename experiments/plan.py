@@ -14,7 +14,7 @@ from mtp.data.tokenized import training_tokens
 from mtp.errors import BadInput
 from mtp.hardware import GPU_MEMORY, expected_flops, flops_of, has_gpu
 from mtp.model.memory import check_memory, training_bytes
-from mtp.model.sizes import flops_per_token, parameter_counts
+from mtp.model.sizes import parameter_counts, run_flops_per_token
 
 BYTES_PER_TOKEN = 3.0  # of a small BPE, for budgets in epochs of a corpus that is not built
 LARGE = ("gpu", "paper")  # scales that no CPU should run
@@ -58,7 +58,7 @@ def show_plan(
     total, unknown = 0.0, 0
     for config, name in zip(configs, names, strict=True):
         tokens, guessed = budget(config, data)
-        flops = tokens * flops_per_token(config.model)
+        flops = tokens * run_flops_per_token(config)
         known = not math.isnan(flops)
         total, unknown = total + (flops if known else 0.0), unknown + (not known)
         if not every:

@@ -15,7 +15,7 @@ from typing import Any
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.files import parse_json, write_atomically
-from mtp.model.sizes import flops_per_token, parameter_counts
+from mtp.model.sizes import parameter_counts, run_flops_per_token
 from mtp.overrides import to_json
 from mtp.training.executions import executions
 
@@ -26,7 +26,7 @@ def describe(config: TrainConfig, folder: Path) -> dict[str, Any]:
     """The record of a finished run."""
     logged = [row for row in metrics(folder) if "loss" in row]
     tokens = logged[-1]["tokens"] if logged else 0
-    per_token = flops_per_token(config.model)
+    per_token = run_flops_per_token(config)
     return {
         "config": json.loads(to_json(config)),
         "execution": executions(folder),

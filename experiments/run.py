@@ -18,7 +18,7 @@ from mtp.config import TrainConfig
 from mtp.data.sources import SOURCES, open_source
 from mtp.errors import BadInput
 from mtp.hardware import default_device, expected_flops
-from mtp.model.sizes import flops_per_token
+from mtp.model.sizes import run_flops_per_token
 from mtp.training.failures import clear_failure
 from mtp.training.progress import is_trained, read_status, write_status
 
@@ -105,7 +105,7 @@ def announce(study: Study, label: str, configs: list[TrainConfig], left: Left) -
     new = [config for config in left.todo if config.tokens]
     if new and len(new) == len(left.todo):
         rate, device = expected_flops()
-        seconds = sum(config.tokens * flops_per_token(config.model) for config in new) / rate
+        seconds = sum(config.tokens * run_flops_per_token(config) for config in new) / rate
         if seconds > 30:
             line += f"; roughly {minutes(seconds)} of training on {device}, evaluation on top"
     print(line, flush=True)

@@ -30,7 +30,6 @@ from mtp.head_types import HEADS
 from mtp.model import heads
 from mtp.model.transformer import Block, LayerCache, Rope
 
-
 AUXILIARY = "auxiliary."  # names of weights that only training needs, in checkpoints
 
 

@@ -3,7 +3,7 @@
 tests/mtp/model/test_model.py compares the formula with the modules, for every head type.
 """
 
-from mtp.config import ModelConfig
+from mtp.config import ModelConfig, TrainConfig
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.objective_config import ObjectiveConfig
@@ -52,8 +52,8 @@ def auxiliary_counts(model: ModelConfig, objective: ObjectiveConfig) -> dict[str
 
 
 def term_flops_per_token(model: ModelConfig, objective: ObjectiveConfig) -> float:
-    """Training FLOPs per token of the objective's terms, beside `flops_per_token`: 6 per weight that
-    a token is multiplied with; 2 for each product of which one factor has no gradient."""
+    """Training FLOPs per token of the objective's terms, beside `flops_per_token`: 6 per weight in
+    a product, less where a factor has no gradient."""
     V, D = model.vocab, model.dim
     steps = objective.embedding_steps
     found = {
@@ -66,6 +66,11 @@ def term_flops_per_token(model: ModelConfig, objective: ObjectiveConfig) -> floa
     if objective.embedding_loss == "infonce":  # against all tokens of the sequence, and back
         found["embedding"] += steps * 2 * 2 * model.context * D
     return float(sum(found[term] for term in objective.terms))
+
+
+def run_flops_per_token(config: TrainConfig) -> float:
+    """Training FLOPs per token of a run, model and terms."""
+    return flops_per_token(config.model) + term_flops_per_token(config.model, config.objective)
 
 
 def block(config: ModelConfig) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import torch
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.hardware import default_device, device_name, expected_flops, has_compiler
-from mtp.model.sizes import flops_per_token
+from mtp.model.sizes import run_flops_per_token
 
 MATMUL_ATTENTION_UP_TO = 512  # positions, on a CPU; scores of longer texts outgrow its caches
 COMPILE_FROM_SECONDS = 30.0  # of estimated training; compiling takes 10 to 30 s
@@ -115,4 +115,4 @@ def bf16_gain(size: int = 512) -> float:
 def _estimated_seconds(config: TrainConfig, device: str) -> float:
     """A rough guess of the training time, for deciding on compilation."""
     rate = expected_flops()[0] if device == "cuda" else 1e11 * torch.get_num_threads()
-    return config.tokens * flops_per_token(config.model) / rate
+    return config.tokens * run_flops_per_token(config) / rate

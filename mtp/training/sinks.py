@@ -102,9 +102,10 @@ class Sinks:
             self._try(name, lambda name=name: self._start(name, config, step))
 
     def log(self, row: dict[str, Any]) -> None:
-        """Log the numbers of a row of metrics.jsonl; a list has one for each head."""
+        """Log the numbers of a row of metrics.jsonl; a list has one for each head, and those of
+        terms are named "terms/order"."""
         values = dict[str, float]()
-        for key, value in row.items():
+        for key, value in flat(row).items():
             many = isinstance(value, list)
             for i, number in enumerate(value if many else [value]):
                 if isinstance(number, int | float) and key != "step":
@@ -129,6 +130,19 @@ class Sinks:
                 f"{name} cannot be reached ({reason[:200]}); training goes on, and its metrics are "
                 f"in {self.folder / 'metrics.jsonl'}"
             )
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without dicts in it.
+
+    >>> flat({"step": 2, "terms": {"order": 1.5}})
+    {'step': 2, 'terms/order': 1.5}
+    """
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        inner = flat(value) if isinstance(value, dict) else {"": value}
+        found |= {f"{key}/{name}".rstrip("/"): each for name, each in inner.items()}
+    return found
 
 
 def check(names: str) -> None:

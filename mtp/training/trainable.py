@@ -1,5 +1,7 @@
 """A model that is ready to train: its weights in the engine's precision, its float32 masters."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -32,7 +34,7 @@ class Trainable:
         engine: Engine,
         mesh: DeviceMesh | None = None,
         recompute: int = 0,
-        auxiliary: nn.ModuleDict | None = None,
+        auxiliary: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.engine = engine
         self.masters: dict[str, Tensor] | None = None

@@ -20,7 +20,7 @@ from mtp.errors import BadInput
 from mtp.files import write_atomically
 from mtp.model.memory import check_memory, whole_gradients_fit
 from mtp.model.model import AUXILIARY
-from mtp.model.sizes import flops_per_token
+from mtp.model.sizes import run_flops_per_token
 from mtp.objective.cross_entropy import score
 from mtp.objective.objective import Objective, Part
 from mtp.overrides import execution
@@ -101,7 +101,7 @@ class Trainer:
         check_memory(config, *where)
         mesh = distributed.mesh_of(self.world, config.shard, device)
         self.objective = Objective(config, device)
-        terms = self.objective.terms.modules
+        terms = self.objective.terms.by_name
         self.trainable = Trainable(config.model, self.engine, mesh, config.recompute, terms)
         self.optimizer = new_optimizer(config, self.trainable.weights())
         self.stream = Stream(self.batches, device, ahead=device != "cpu")
@@ -289,7 +289,7 @@ class Trainer:
         config = self.config
         for note in (*self.notes, f"engine: {self.engine.reason}"):
             progress.say(note)
-        flops = flops_per_token(config.model) * self.tokens_per_step
+        flops = run_flops_per_token(config) * self.tokens_per_step
         peak = hardware.peak_flops(hardware.device_name(), self.engine.precision)
         if config.init and config.eval_every and self.step == 0:  # the loss before finetuning
             progress.log({"step": 0, "validation_loss": self.validate()})

@@ -80,7 +80,9 @@ class Latent(Term):
         return sum_of_pieces(pieces, x, model.embedding.weight, *maps)
 
 
-def step(h: Tensor, e: Tensor, gain: Tensor, first: Tensor, second: Tensor, third: Tensor) -> Tensor:
+def step(
+    h: Tensor, e: Tensor, gain: Tensor, first: Tensor, second: Tensor, third: Tensor
+) -> Tensor:
     """The next latents (N, D) from latents and the embeddings of the tokens between, (N, D)."""
     x = torch.cat([h, e], 1)  # (N, 2D)
     x = F.layer_norm(x, x.shape[1:], gain.to(x.dtype))

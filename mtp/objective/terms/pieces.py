@@ -34,28 +34,28 @@ class SumOfPieces(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pieces: list[Piece], x: Tensor, *weights: Tensor) -> Tensor:
-        wanted = ctx.needs_input_grad[1:]
-        weights = tuple(w.detach().requires_grad_(g) for w, g in zip(weights, wanted[1:]))  # noqa: B905
-        total = wide(torch.zeros((), dtype=x.dtype, device=x.device))
-        gradients = [torch.zeros_like(x) if wanted[0] else None]
-        gradients += [torch.zeros_like(wide(w)) if w.requires_grad else None for w in weights]
+        wanted: tuple[bool, ...] = ctx.needs_input_grad[1:]
+        weights = tuple(
+            w.detach().requires_grad_(wants) for w, wants in zip(weights, wanted[1:], strict=True)
+        )
+        total = wide(x.new_zeros(()))
+        dx = torch.zeros_like(x) if wanted[0] else None
+        dweights = [torch.zeros_like(wide(w)) for w in weights if w.requires_grad]
         for rows, loss_of in pieces:
             with torch.enable_grad():
                 part = x[rows].detach().requires_grad_(wanted[0])
                 loss = loss_of(part, *weights)
             total += loss.detach()
-            inputs = [t for t, d in zip((part, *weights), gradients, strict=True) if d is not None]
-            if inputs:
-                found = iter(torch.autograd.grad(loss, inputs))
-                if gradients[0] is not None:
-                    gradients[0][rows] += next(found)
-                for d in gradients[1:]:
-                    if d is not None:
-                        d += next(found)
-        ctx.gradients = [d for d in gradients if d is not None]
-        ctx.save_for_backward(*ctx.gradients)
-        del ctx.gradients
-        ctx.dtypes = [t.dtype if g else None for t, g in zip((x, *weights), wanted)]  # noqa: B905
+            inputs = [t for t in (*weights, part) if t.requires_grad]
+            found = list(torch.autograd.grad(loss, inputs)) if inputs else []
+            if dx is not None:
+                dx[rows] += found[-1]
+            for d, own in zip(dweights, found, strict=False):
+                d += own
+        ctx.save_for_backward(*([] if dx is None else [dx]), *dweights)
+        ctx.dtypes = [
+            t.dtype if wants else None for t, wants in zip((x, *weights), wanted, strict=True)
+        ]
         return total
 
     @staticmethod

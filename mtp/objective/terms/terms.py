@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtp.config import TrainConfig
 from mtp.data.window import Window
@@ -26,19 +26,19 @@ TERMS: dict[str, type[Term]] = {
 
 
 class Terms:
-    """The terms that have a weight. `modules` have no memory for weights until the model that they
-    are attached to is materialised. `losses` (terms,) are those of a step so far, unweighted."""
+    """The terms that have a weight. Their modules have no memory for weights until the model that
+    they are attached to is materialised. `losses` (terms,) are those of a step so far, without the
+    terms' weights."""
 
     def __init__(self, config: TrainConfig, device: str) -> None:
         self.weights = config.objective.terms
         with torch.device("meta"):
-            self.terms = {name: TERMS[name](config.model, config.objective) for name in self.weights}
-        self.modules = nn.ModuleDict(self.terms)
-        self.losses = torch.zeros(len(self.terms), dtype=torch.float64, device=device)
+            self.by_name = {t: TERMS[t](config.model, config.objective) for t in self.weights}
+        self.losses = torch.zeros(len(self.by_name), dtype=torch.float64, device=device)
 
     def counts(self, windows: list[Window]) -> list[Tensor]:
         """What each term's sum over the windows is divided by."""
-        found = [[term.count(window) for window in windows] for term in self.terms.values()]
+        found = [[term.count(window) for window in windows] for term in self.by_name.values()]
         return [torch.stack(own).sum() for own in found]
 
     def loss(
@@ -47,13 +47,13 @@ class Terms:
         """The weighted sum of the terms () as a function of h_1 (B, T, D) after the final norm,
         which also adds to `losses`; None if there are no terms. `counts` (terms,) are those of the
         whole batch."""
-        if not self.terms:
+        if not self.by_name:
             return None
 
         def weighted(h: Tensor) -> Tensor:
             found = [
                 term(h, model, window, count)
-                for term, count in zip(self.terms.values(), counts, strict=True)
+                for term, count in zip(self.by_name.values(), counts, strict=True)
             ]
             self.losses += torch.stack(found).detach()
             weights = list(self.weights.values())
@@ -64,7 +64,7 @@ class Terms:
     def logged(self) -> dict[str, Any]:
         """For metrics.jsonl: whether vectors collapse, of the terms that predict vectors."""
         found = {}
-        for name, term in self.terms.items():
+        for name, term in self.by_name.items():
             if term.seen:
                 vectors, counts = term.seen
                 found[name] = collapse(vectors[counts])

@@ -37,9 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def config_of(
-    head: str = "parallel", scheme: str = "fused", n: int = 3, **own: Any
-) -> TrainConfig:
+def config_of(head: str = "parallel", scheme: str = "fused", n: int = 3, **own: Any) -> TrainConfig:
     model = ModelConfig(head=head, n=n, **MODEL)  # type: ignore[arg-type]
     return TrainConfig(model=model, tokens=1e4, scheme=scheme, objective=ObjectiveConfig(**own))  # type: ignore[arg-type]
 
@@ -48,7 +46,7 @@ def built(config: TrainConfig) -> tuple[MultiTokenTransformer, Objective]:
     """A model with its terms attached, all weights drawn as training draws them, in float64."""
     objective = Objective(config, "cpu")
     model = MultiTokenTransformer.on_meta(config.model)
-    model.auxiliary.update(objective.terms.modules)
+    model.auxiliary.update(objective.terms.by_name)
     model.materialise()
     for name, p in model.named_parameters():
         p.data.copy_(initial_weight(config.model, name, p.shape, seed=0))
@@ -194,7 +192,7 @@ def test_losses_and_gradients_equal_the_reference(case: str, head: str, scheme: 
     got = step(model, objective, window, micro=1)
 
     expected, plain = built(config_of(head, "plain", **own))
-    plain.terms.terms = {}  # the heads alone
+    plain.terms.by_name = {}  # the heads alone
     step(expected, plain, window, micro=2)
     h = expected.normed(expected.latents(window.inputs)[0])
     weights = objective.config.terms
@@ -251,7 +249,7 @@ def test_the_next_token_alone_makes_order_a_cross_entropy() -> None:
 def test_the_latents_that_are_targets_get_no_gradient() -> None:
     """With U, E and the trunk's latents fixed, a later position pulls at no earlier one."""
     model, objective = built(config_of(latent=1.0))
-    term = objective.terms.terms["latent"]
+    term = objective.terms.by_name["latent"]
     window = window_of(rows=1)
     window = Window(torch.full_like(window.tokens, 2), window.valid, 3, EOS)
     h = torch.randn(1, T, 16, dtype=torch.float64, requires_grad=True)
@@ -272,14 +270,15 @@ def test_flops_and_parameters_are_those_of_the_modules(case: str) -> None:
     for terms in (True, False):
         model, objective = built(config)
         if not terms:
-            objective.terms.terms = {}
+            objective.terms.by_name = {}
         with FlopCounterMode(display=False) as counter:
             step(model, objective, window_of(), 4)
         counted.append(counter.get_total_flops() / (4 * T))
     expected = term_flops_per_token(config.model, config.objective)
     assert counted[0] - counted[1] == pytest.approx(expected, rel=0.02)
     model, objective = built(config)
-    found = {name: sum(p.numel() for p in t.parameters()) for name, t in objective.terms.terms.items()}
+    terms = objective.terms.by_name
+    found = {name: sum(p.numel() for p in term.parameters()) for name, term in terms.items()}
     assert found == auxiliary_counts(config.model, config.objective)
 
 
@@ -318,11 +317,13 @@ def test_the_effective_rank_by_hand() -> None:
     assert collapse(torch.eye(5))["effective_rank"] == pytest.approx(5)
     line = torch.arange(1.0, 8)[:, None] * torch.tensor([1.0, 2, 3])
     assert collapse(line)["effective_rank"] == pytest.approx(1, abs=1e-4)
-    assert collapse(torch.ones(7, 3)) == pytest.approx({"effective_rank": 1, "variance": 0}, abs=1e-4)
+    alike = collapse(torch.ones(7, 3))
+    assert alike == pytest.approx({"effective_rank": 1, "variance": 0}, abs=1e-4)
     assert collapse(torch.zeros(7, 3))["effective_rank"] == pytest.approx(1)
     assert collapse(torch.zeros(0, 3)) == {"effective_rank": 0, "variance": 0}
     two = collapse(torch.tensor([[3.0, 0], [0, 1.0]]))  # shares 3/4 and 1/4
-    assert two["effective_rank"] == pytest.approx(math.exp(0.75 * math.log(4 / 3) + 0.25 * math.log(4)))
+    entropy = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
+    assert two["effective_rank"] == pytest.approx(math.exp(entropy))
     assert two["variance"] == pytest.approx((1.5**2 + 0.5**2) / 2)
 
 
