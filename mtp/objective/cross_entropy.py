@@ -14,6 +14,8 @@ batch, counts are those of the whole batch, so that the accumulated gradients eq
 the whole batch.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,13 +40,13 @@ class Emphasis:
              sum of its valid targets' factors, which `counts` must be.
     detach   heads 2..n change only weights of their own
     terms    the weighted sum () of further terms (mtp/objective/terms/), whose gradient is added,
-             from the latents of head 1 after the final norm (B, T, D); None: there are none
+             of the latents of head 1 after the final norm (B, T, D); None: there are none
     """
 
     weights: Tensor | None = None
     factors: Tensor | None = None
     detach: bool = False
-    terms: Callable[[Tensor], Tensor] | None = None
+    terms: Callable[..., Tensor] | None = None
 
     def weight(self, i: int) -> Tensor | float:
         """Of head i."""
@@ -53,6 +55,13 @@ class Emphasis:
     def factor(self, i: int) -> Tensor | None:
         """Of the targets of head i, (B, T)."""
         return None if self.factors is None else self.factors[i - 1]
+
+    def rows(self, first: int, stop: int) -> "Emphasis":
+        """The same for some sequences of the batch alone."""
+        rows = slice(first, stop)
+        factors = None if self.factors is None else self.factors[:, rows]
+        terms = None if self.terms is None else functools.partial(self.terms, rows=rows)
+        return dataclasses.replace(self, factors=factors, terms=terms)
 
 
 EQUAL = Emphasis()

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from mtp.config import ModelConfig
 from mtp.data.window import Window
-from mtp.model.memory import chunk_rows
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.terms.ahead import Ahead
-from mtp.objective.terms.pieces import Piece, split, sum_of_pieces, wide
+from mtp.objective.terms.pieces import firsts, sum_over_logits, wide
 from mtp.objective.terms.term import Term
 from mtp.objective_config import ObjectiveConfig
 
@@ -44,19 +43,16 @@ class Bag(Term):
     ) -> Tensor:
         ahead = Ahead(window)
         distances = torch.arange(2, self.window + 1, device=h.device)
-        x = h.flatten(0, 1)  # (B * T, D)
 
-        def piece(rows: slice) -> Piece:
-            def loss(x: Tensor, matrix: Tensor) -> Tensor:
-                logits = wide(F.linear(x, matrix))  # (N, V)
-                ids, there = ahead.at(rows, distances)  # (N, tau - 1)
-                words = torch.zeros_like(logits, requires_grad=False)
-                words.scatter_reduce_(1, ids, there.to(logits.dtype), "amax")  # (N, V)
-                full = there.any(1, keepdim=True).to(logits.dtype)
-                bce = F.binary_cross_entropy_with_logits(logits, words, full, reduction="sum")
-                return bce / count
+        def gradient(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            ids, there = ahead.at(rows, distances)  # (N, tau - 1)
+            scores = wide(logits)  # (N, V)
+            words = firsts(ids, there, self.model.vocab) / count.to(scores.dtype)
+            share = there.any(1, keepdim=True) / count.to(scores.dtype)  # of a position
+            # BCE(a, sigmoid(s)) = softplus(s) - a s
+            loss = (F.softplus(scores).sum(1, keepdim=True) * share).sum()
+            loss -= (scores.gather(1, ids) * words).sum()
+            d = scores.sigmoid_().mul_(share).scatter_add_(1, ids, -words)
+            return loss, d.to(logits.dtype)
 
-            return rows, loss
-
-        size = chunk_rows(self.model.vocab, h.device.type)
-        return sum_of_pieces([piece(r) for r in split(len(x), size)], x, self.unembedding.weight)
+        return sum_over_logits(gradient, h.flatten(0, 1), self.unembedding.weight)

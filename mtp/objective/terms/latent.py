@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from mtp.config import ModelConfig
 from mtp.data.window import Window
-from mtp.model.memory import chunk_rows
+from mtp.model import memory
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.terms.ahead import Ahead
 from mtp.objective.terms.collapse import ROWS
-from mtp.objective.terms.pieces import Piece, split, sum_of_pieces, wide
+from mtp.objective.terms.pieces import Piece, split, sum_of_pieces, sum_over_logits, wide
 from mtp.objective.terms.term import Term
 from mtp.objective_config import ObjectiveConfig
+
+NUMBERS = 16  # that a step keeps for each position and dimension
 
 
 class Latent(Term):
@@ -66,15 +68,14 @@ class Latent(Term):
                     at = torch.arange(rows.start + i + 1, rows.stop + i + 1, device=x.device)
                     goal = goals[at.clamp(max=len(goals) - 1)]  # (N, D)
                     apart = F.smooth_l1_loss(wide(predicted), wide(goal), reduction="none").mean(1)
-                    wanted = wide(F.linear(goal, unembedding)).log_softmax(1)  # (N, V)
-                    got = wide(F.linear(predicted, unembedding)).log_softmax(1)
-                    kl = F.kl_div(got, wanted, reduction="none", log_target=True).sum(1)
-                    total = total + ((apart + kl) * there[:, i]).sum()
-                return total / count
+                    share = there[:, i].to(apart.dtype) / count  # (N,)
+                    total = total + (apart * share).sum()
+                    total = total + divergence(predicted, goal, unembedding, share)
+                return total
 
             return rows, loss
 
-        size = chunk_rows(self.model.vocab, h.device.type) // self.steps
+        size = memory.CHUNK_LOGITS // (NUMBERS * self.model.dim * self.steps)
         pieces = [piece(rows) for rows in split(len(x), size)]
         maps = [layer.weight for layer in (self.norm, self.first, self.second, self.third)]
         return sum_of_pieces(pieces, x, model.embedding.weight, *maps)
@@ -88,3 +89,17 @@ def step(
     x = F.layer_norm(x, x.shape[1:], gain.to(x.dtype))
     x = F.gelu(F.linear(x, first))  # (N, D)
     return h + F.linear(F.gelu(F.linear(x, second)), third)
+
+
+def divergence(predicted: Tensor, goal: Tensor, unembedding: Tensor, share: Tensor) -> Tensor:
+    """The sum () of KL(softmax(U goal) || softmax(U predicted)) over rows (N, D), each times its
+    share (N,)."""
+
+    def gradient(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        own = share[rows, None]
+        got = F.log_softmax(logits, 1, dtype=own.dtype)  # (N, V)
+        wanted = F.log_softmax(F.linear(goal[rows], unembedding), 1, dtype=own.dtype)
+        loss = (F.kl_div(got, wanted, reduction="none", log_target=True) * own).sum()
+        return loss, got.exp_().sub_(wanted.exp_()).mul_(own).to(logits.dtype)
+
+    return sum_over_logits(gradient, predicted, unembedding)

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from mtp.config import ModelConfig
 from mtp.data.window import Window
-from mtp.model.memory import chunk_rows
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.terms.ahead import Ahead
-from mtp.objective.terms.pieces import Piece, split, sum_of_pieces, wide
+from mtp.objective.terms.pieces import firsts, sum_over_logits, wide
 from mtp.objective.terms.term import Term
 from mtp.objective_config import ObjectiveConfig
 
@@ -45,35 +44,30 @@ class Order(Term):
         """The positions with a token ahead, ()."""
         return (self.nearest(Ahead(window)) > 0).sum()
 
-    def chances(self, ahead: Ahead, first: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
-        """softmax(y) of N positions (N, V), 0 where nothing is ahead; `first` (B * T,) is what
-        `nearest` gives."""
+    def chances(self, ahead: Ahead, first: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """Tokens ahead of N positions, and softmax(y) of each of them, (N, K); 0 for repetitions
+        and where nothing is ahead. `first` (B * T,) is what `nearest` gives."""
         first = first[rows, None]  # (N, 1)
         later = torch.arange(min(self.window, REACH), device=first.device)
         distances = first + later  # (N, K)
         ids, counts = ahead.at(rows, distances)
         counts = counts & (first > 0) & (distances <= self.window)
-        weights = torch.exp(-later.to(dtype)) * counts
-        # the largest for each token is that of its next occurrence
-        dense = weights.new_zeros(len(ids), self.model.vocab)
-        dense.scatter_reduce_(1, ids, weights, "amax")  # (N, V)
-        total = dense.sum(1, keepdim=True)
-        return dense / total.where(total > 0, 1)
+        chances = torch.exp(-later.double()) * firsts(ids, counts, self.model.vocab)
+        total = chances.sum(1, keepdim=True)
+        return ids, chances / total.where(total > 0, 1)
 
     def forward(
         self, h: Tensor, model: MultiTokenTransformer, window: Window, count: Tensor
     ) -> Tensor:
         ahead = Ahead(window)
         first = self.nearest(ahead).flatten()
-        x = h.flatten(0, 1)  # (B * T, D)
 
-        def piece(rows: slice) -> Piece:
-            def loss(x: Tensor, matrix: Tensor) -> Tensor:
-                logits = wide(F.linear(x, matrix))  # (N, V)
-                chances = self.chances(ahead, first, rows, logits.dtype)
-                return F.cross_entropy(logits, chances, reduction="sum") / count
+        def gradient(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            ids, chances = self.chances(ahead, first, rows)
+            log_p = F.log_softmax(logits, 1, dtype=wide(logits[:0]).dtype)  # (N, V)
+            shares = (chances / count).to(log_p.dtype)
+            loss = -(shares * log_p.gather(1, ids)).sum()
+            d = log_p.exp_().mul_(shares.sum(1, keepdim=True)).scatter_add_(1, ids, -shares)
+            return loss, d.to(logits.dtype)
 
-            return rows, loss
-
-        size = chunk_rows(self.model.vocab, h.device.type)
-        return sum_of_pieces([piece(r) for r in split(len(x), size)], x, self.unembedding.weight)
+        return sum_over_logits(gradient, h.flatten(0, 1), self.unembedding.weight)

@@ -4,8 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from mtp.model.memory import chunk_rows
+from mtp.objective.cross_entropy import add_product_, set_product_
+
+# (logits (N, V), rows) -> their loss () and its gradient (N, V) in the type of the logits
+Gradient = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 Piece = tuple[slice, Callable[..., Tensor]]  # rows; their loss () from x[rows] and the weights
 
 
@@ -63,3 +69,46 @@ class SumOfPieces(torch.autograd.Function):
         saved = iter(ctx.saved_tensors)
         scaled = [None if t is None else next(saved).mul_(grads[0]).to(t) for t in ctx.dtypes]
         return None, *scaled
+
+
+def sum_over_logits(gradient: Gradient, x: Tensor, matrix: Tensor) -> Tensor:
+    """The sum of the losses () of the logits of rows x (N, D) with a matrix (V, D)."""
+    found = SumOverLogits.apply(gradient, x, matrix)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class SumOverLogits(torch.autograd.Function):
+    """The same for a loss whose gradient at the logits is known, so that as few logits are alive as
+    in ChunkedCrossEntropy."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Gradient, x: Tensor, matrix: Tensor) -> Tensor:
+        dx = torch.empty_like(x) if ctx.needs_input_grad[1] else None
+        dmatrix = torch.zeros_like(wide(matrix)) if ctx.needs_input_grad[2] else None
+        total = wide(x.new_zeros(()))
+        for rows in split(len(x), chunk_rows(len(matrix), x.device.type)):
+            loss, d = gradient(F.linear(x[rows], matrix), rows)
+            total += loss
+            if dx is not None:
+                set_product_(dx[rows], d, matrix)
+            if dmatrix is not None:
+                add_product_(dmatrix, d.T, x[rows])
+            del d  # before the next logits
+        ctx.save_for_backward(dx, dmatrix)
+        ctx.dtypes = x.dtype, matrix.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return None, *(None if d is None else d.mul_(grads[0]).to(t) for d, t in saved)
+
+
+def firsts(ids: Tensor, counts: Tensor, vocab: int) -> Tensor:
+    """Which of the tokens of each row, ids (N, K), are those that count, without repetitions."""
+    place = torch.arange(ids.shape[1], dtype=torch.int32, device=ids.device)
+    place = place.where(counts, ids.shape[1])  # (N, K)
+    first = place.new_full((len(ids), vocab), ids.shape[1])
+    first.scatter_reduce_(1, ids, place, "amin")  # (N, V)
+    return counts & (first.gather(1, ids) == place)

@@ -43,16 +43,17 @@ class Terms:
 
     def loss(
         self, model: MultiTokenTransformer, window: Window, counts: Tensor
-    ) -> Callable[[Tensor], Tensor] | None:
-        """The weighted sum of the terms () as a function of h_1 (B, T, D) after the final norm,
-        which also adds to `losses`; None if there are no terms. `counts` (terms,) are those of the
-        whole batch."""
+    ) -> Callable[..., Tensor] | None:
+        """The weighted sum of the terms () as a function of h_1 (B, T, D) after the final norm, and
+        of `rows` if these are a slice of the window's; it also adds to `losses`. None if there are
+        no terms. `counts` (terms,) are those of the whole batch."""
         if not self.by_name:
             return None
 
-        def weighted(h: Tensor) -> Tensor:
+        def weighted(h: Tensor, rows: slice = slice(None)) -> Tensor:
+            own = window.rows(rows.start, rows.stop)
             found = [
-                term(h, model, window, count)
+                term(h, model, own, count)
                 for term, count in zip(self.by_name.values(), counts, strict=True)
             ]
             self.losses += torch.stack(found).detach()
