@@ -46,7 +46,7 @@ LONG = (
     "experiments/launch/test_slurm.py", "test_first_day.py", "bench/test_bench.py",
     "experiments/launch/test_launch.py", "experiments/test_study.py",
     "mtp/training/test_distributed.py", "experiments/studies/test_synthetic_studies.py",
-    "evals/sandbox/test_sandbox.py", "experiments/test_figures.py", "mtp/decoding/test_generate.py",
+    "evals/sandbox/test_hostile.py", "experiments/test_figures.py", "mtp/decoding/test_generate.py",
 )  # fmt: skip
 
 
