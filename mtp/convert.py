@@ -7,6 +7,7 @@
 
     hf        config.json  model.safetensors     an ordinary Llama: head 1
     released  params.json  consolidated.00.pth   the paper's format: parallel heads
+    hf-heads  an hf folder with heads.*          and a decoder for transformers' generate
     medusa    an hf folder with medusa/ in it     replicated heads, as vLLM reads Medusa's
     all       config.json  model.safetensors     all heads of any type, under our own names
 
@@ -30,7 +31,13 @@ from mtp.errors import exit_cleanly
 from mtp.files import refuse_existing
 from mtp.head_types import HEADS
 
-FORMATS = ("hf", "released", "medusa", "all")  # of mtp/formats/folders.py, which needs torch
+FORMATS = (
+    "hf",
+    "released",
+    "hf-heads",
+    "medusa",
+    "all",
+)  # of mtp/formats/folders.py, which needs torch
 
 
 @exit_cleanly
