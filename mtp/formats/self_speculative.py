@@ -3,10 +3,9 @@
     model = AutoModelForCausalLM.from_pretrained(FOLDER)
     model.generate(ids, custom_generate=FOLDER, trust_remote_code=True, max_new_tokens=100)
 
-`python -m mtp.convert export RUN FOLDER --format hf-heads` copies it to FOLDER's custom_generate/ as
-generate.py. The tokens are those of `model.generate(ids, do_sample=False)`. Heads 2..n propose the
-tokens after the next one; one pass of the model verifies them all (Gloeckle et al. 2024, section
-3.2).
+`mtp.convert export RUN FOLDER --format hf-heads` copies it to FOLDER/custom_generate/generate.py.
+The tokens are those of `model.generate(ids, do_sample=False)`. Heads 2..n propose the tokens
+after the next one; one pass of the model verifies them all (Gloeckle et al. 2024, section 3.2).
 
 heads.json says which latent each head reads (0: the input of the last layer if heads are layers,
 else that of the final norm; 1: what head 1 reads its logits from) and what it does with it;

@@ -48,7 +48,7 @@ def parents() -> dict[int, int]:
     found = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            state, parent, *_ = file.read_text().rpartition(")")[2].split()
+            state, parent, *_ = file.read_text(errors="replace").rpartition(")")[2].split()
             if state != "Z":
                 found[int(file.parent.name)] = int(parent)
     return found
