@@ -16,8 +16,9 @@ import pytest
 from evals.sandbox import isolation, processes, syscalls
 from evals.sandbox.program import PATIENCE
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
-from tests.evals.sandbox import hostile
-from tests.evals.sandbox.test_sandbox import ROOT, need
+from tests.evals.sandbox import suspicious
+from tests.evals.sandbox.asked import NAMES, TESTS
+from tests.evals.sandbox.helpers import ROOT, need
 
 HEADERS = Path("/usr/include")
 
@@ -388,11 +389,11 @@ def test_an_ordinary_user_has_the_same_walls(tmp_path: Path) -> None:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, folder / name)
         subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
-        honest = list(hostile.HONEST.values())
+        honest = list(suspicious.FUNCTIONS.values())
         notes = [note for note in NOTES.values() for _ in range(2)]
         imports = "import zlib, ssl, sqlite3, lzma, bz2, multiprocessing as m, zoneinfo\n"
         imports += "zoneinfo.ZoneInfo('Europe/Berlin'); m.Lock(); f = m.Pool(2).map(abs, [-1])"
-        jobs = [(program, hostile.TESTS, hostile.NAMES) for program in honest]
+        jobs = [(program, TESTS, NAMES) for program in honest]
         jobs += [(note, "assert not found", ("found",)) for note in notes]
         jobs += [(imports, "assert f == [1]", ("f",))]
         user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
