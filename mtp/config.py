@@ -250,6 +250,7 @@ class TrainConfig(Execution):
     keep_every  keep the weights of every such step for good, to see what is learned when; 0: none
     init        the run to start from (mtp/training/finetune.py): its folder, or its name if it is
                 beside this one; empty: start with random weights
+    freeze      trunk: train only what heads 2..n do not share with head 1, of a run with `init`
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -269,6 +270,7 @@ class TrainConfig(Execution):
     seed: int = 0
     keep_every: int = 0
     init: str = ""
+    freeze: Literal["none", "trunk"] = "none"
 
     def __post_init__(self) -> None:
         for name in CHOICES:
@@ -290,6 +292,8 @@ class TrainConfig(Execution):
         if self.micro and self.batch % self.micro:
             raise BadInput(f"micro {self.micro} does not divide batch {self.batch}")
         base_weights(self.objective.weights, self.model.n)
+        if self.freeze == "trunk":
+            self._check_freeze()
         if self.objective.detach and not HEADS[self.model.head].first_is_alone(self.model.n):
             raise BadInput(
                 f"objective.detach would cut head 1 off: it reads through the other {self.model.n} "
@@ -307,6 +311,14 @@ class TrainConfig(Execution):
                 f"{'micro' if self.micro else 'batch'} is {self.micro or self.batch}; choose an "
                 "even number"
             )
+
+    def _check_freeze(self) -> None:
+        n, head = self.model.n, self.model.head
+        if not self.init:
+            raise BadInput("freeze=trunk needs a trained trunk; set init to the run that has it")
+        if n < 2 or not HEADS[head].first_is_alone(n):
+            alone = "has no other heads" if n < 2 else f"reads through the other {head} heads"
+            raise BadInput(f"freeze=trunk leaves nothing to train: head 1 {alone}")
 
 
 # The fields whose type lists their values.

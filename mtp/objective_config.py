@@ -32,6 +32,9 @@ class ObjectiveConfig:
                    trunk nor what they share with head 1
     targets        what head i predicts: ahead (x[t+i]), same (x[t+1], as head 1), shuffled (x[t+i]
                    of another sequence of the batch)
+    loss           of heads 2..n: ce (cross-entropy), kl (KL divergence from head 1's distribution
+                   of the same token, which it gives i-1 positions later), tv (total variation from
+                   it, 1 minus the rate at which sampling accepts drafts)
     token_weights  FILE.py:NAME or MODULE:NAME of a function from tokens (B, T+n) to a factor for
                    the loss at each of them as a target; empty: 1
 
@@ -57,6 +60,7 @@ class ObjectiveConfig:
     measure_every: int = 0
     detach: bool = False
     targets: Literal["ahead", "same", "shuffled"] = "ahead"
+    loss: Literal["ce", "kl", "tv"] = "ce"
     token_weights: str = ""
     order: float = 0.0
     order_window: int = 0
@@ -70,6 +74,11 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         parse_schedule(self.schedule)
+        if self.loss != "ce" and self.targets != "ahead":
+            raise BadInput(
+                f"objective.loss={self.loss} compares heads with head 1 on the same token; "
+                f"objective.targets={self.targets} gives them another"
+            )
         if self.measure_every < 0:
             raise BadInput(
                 f"objective.measure_every is {self.measure_every}; it must be at least 0"

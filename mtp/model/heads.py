@@ -71,6 +71,12 @@ def order(config: ModelConfig, k: int) -> list[int]:
     return list(found)
 
 
+def is_extra(name: str) -> bool:
+    """Whether a weight of this name belongs to heads 2..n alone, if head 1 reads none of them."""
+    group, _, rest = name.partition(".")
+    return group in ("heads", "unembeddings") and rest.partition(".")[0] != "0"
+
+
 def layer_names(config: ModelConfig) -> list[str]:
     """The names of the transformer layers in a state dict: the trunk's, then the heads' own."""
     own = config.n if HEADS[config.head].is_layer else 0

@@ -39,6 +39,7 @@ class Emphasis:
     factors  (n, B, T) of the targets' losses; None: 1 each. A head's loss is then divided by the
              sum of its valid targets' factors, which `counts` must be.
     detach   heads 2..n change only weights of their own
+    loss     of heads 2..n: ce, kl or tv (`teacher_loss`)
     terms    the weighted sum () of further terms (mtp/objective/terms/), whose gradient is added,
              of the latents of head 1 after the final norm (B, T, D); None: there are none
     """
@@ -46,7 +47,12 @@ class Emphasis:
     weights: Tensor | None = None
     factors: Tensor | None = None
     detach: bool = False
+    loss: str = "ce"
     terms: Callable[..., Tensor] | None = None
+
+    def taught(self, i: int) -> bool:
+        """Whether head i learns from head 1 instead of from the text."""
+        return self.loss != "ce" and i > 1
 
     def weight(self, i: int) -> Tensor | float:
         """Of head i."""
@@ -92,6 +98,34 @@ def head_loss(
     return (nats * factors.flatten()).sum() / count
 
 
+def shifted(x: Tensor, i: int) -> Tensor:
+    """What head 1 has, (B, T, D), at the position from which it predicts the token that head i
+    predicts: i - 1 later. The last i - 1 positions are 0, and count nowhere."""
+    return F.pad(x[:, i - 1 :], (0, 0, 0, i - 1)).detach()
+
+
+def teacher_loss(
+    logits: Tensor,
+    teacher: Tensor,
+    targets: Tensor,
+    count: Tensor,
+    factors: Tensor | None,
+    kind: str,
+) -> Tensor:
+    """How far a head's distribution s, from logits (B, T, V), is from head 1's distribution p of
+    the same token, from `teacher` (B, T, V). kl is sum p log(p / s); tv is 1 - sum min(p, s), the
+    share of drafts that sampling rejects. Times factors where targets count, summed, divided by
+    `count`."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    log_s, log_p = logits.log_softmax(-1, dtype), teacher.log_softmax(-1, dtype)
+    if kind == "kl":
+        each = (log_p.exp() * (log_p - log_s)).sum(-1)  # (B, T)
+    else:
+        each = 1 - torch.minimum(log_p.exp(), log_s.exp()).sum(-1)
+    scale = (targets != IGNORE) if factors is None else (targets != IGNORE) * factors
+    return (each * scale).sum() / count
+
+
 def plain(
     model: MultiTokenTransformer,
     tokens: Tensor,
@@ -102,9 +136,10 @@ def plain(
     """All heads' logits in one graph: O(nV) memory."""
     cut = emphasis.detach
     losses, total = list[Tensor](), torch.zeros((), device=tokens.device)
-    for i, h in enumerate(model.latents(tokens, len(targets), cut), 1):
-        logits, factors = model.logits(h, i, cut), emphasis.factor(i)
-        losses.append(head_loss(logits, targets[i - 1], counts[i - 1], factors))
+    latents = model.latents(tokens, len(targets), cut)
+    for i, h in enumerate(latents, 1):
+        logits = model.logits(h, i, cut)
+        losses.append(_loss(model, logits, latents[0], i, targets, counts, emphasis))
         total = total + emphasis.weight(i) * losses[-1]
         if i == 1 and emphasis.terms:
             total = total + emphasis.terms(model.normed(h))
@@ -131,6 +166,10 @@ def sequential(
     the farthest from the trunk first.
     """
     losses: dict[int, Tensor] = {}
+    first = None  # of head 1, which teaches
+    if emphasis.loss != "ce":
+        with torch.no_grad():
+            (first,) = model.latents(tokens, 1)
     z, rope = model.run_trunk(tokens)
     cut = emphasis.detach
 
@@ -140,8 +179,8 @@ def sequential(
         for child in heads.children(model.config, i):
             backward_through(model.heads[child - 1](model.source(child, {i: d}, cut), rope), child)
         if i > 0:
-            logits, factors = model.logits(d, i, cut), emphasis.factor(i)
-            loss = head_loss(logits, targets[i - 1], counts[i - 1], factors)
+            logits = model.logits(d, i, cut)
+            loss = _loss(model, logits, first, i, targets, counts, emphasis)
             (emphasis.weight(i) * loss).backward()  # frees this head's logits
             losses[i] = loss.detach()
         if i == 1 and emphasis.terms:
@@ -151,6 +190,24 @@ def sequential(
 
     backward_through(z, 0)
     return torch.stack([losses[i] for i in sorted(losses)])
+
+
+def _loss(
+    model: MultiTokenTransformer,
+    logits: Tensor,
+    first: Tensor | None,
+    i: int,
+    targets: Tensor,
+    counts: Tensor,
+    emphasis: Emphasis,
+) -> Tensor:
+    """The loss of head i from its logits (B, T, V); `first` (B, T, D) is the latent of head 1."""
+    own = targets[i - 1], counts[i - 1], emphasis.factor(i)
+    if not emphasis.taught(i) or first is None:
+        return head_loss(logits, *own)
+    with torch.no_grad():
+        teacher = model.logits(shifted(first, i))
+    return teacher_loss(logits, teacher, *own, emphasis.loss)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -207,16 +264,19 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         for i, h in enumerate(latents):
             own = min(i, own_matrices - 1)  # the unembedding of head i + 1
             shares = own_matrices == 1 and emphasis.detach and i > 0  # it must not change it
-            factors = emphasis.factor(i + 1)
+            factors, y = emphasis.factor(i + 1), targets[i].flatten()
+            taught = emphasis.taught(i + 1)
+            teacher = shifted(latents[0], i + 1).flatten(0, 1) if taught else None
             for j, x in enumerate(h.flatten(0, 1).split(rows)):
                 part = slice(j * rows, j * rows + len(x))
-                loss, d = cross_entropy_gradient(
-                    F.linear(x, matrices[own]),
-                    targets[i].flatten()[part],
-                    counts[i],
-                    emphasis.weight(i + 1),
-                    None if factors is None else factors.flatten()[part],
-                )
+                logits, weight = F.linear(x, matrices[own]), emphasis.weight(i + 1)
+                f = None if factors is None else factors.flatten()[part]
+                if teacher is None:
+                    loss, d = cross_entropy_gradient(logits, y[part], counts[i], weight, f)
+                else:
+                    theirs = F.linear(teacher[part], matrices[0])
+                    own_part = y[part], counts[i], weight, f
+                    loss, d = teacher_gradient(logits, theirs, *own_part, emphasis.loss)
                 losses[i] += loss
                 if need_grad:
                     set_product_(dlatents[i].view(-1, x.shape[1])[part], d, matrices[own])
@@ -258,6 +318,33 @@ def cross_entropy_gradient(
     scale = scale * weight
     gradient = log_p.exp_().mul_(scale).scatter_add_(1, index, -scale)  # softmax - one-hot
     return loss, gradient.to(logits.dtype)
+
+
+def teacher_gradient(
+    logits: Tensor,
+    teacher: Tensor,
+    targets: Tensor,
+    count: Tensor,
+    weight: Tensor | float,
+    factors: Tensor | None,
+    kind: str,
+) -> tuple[Tensor, Tensor]:
+    """`teacher_loss` of logits (N, V) and teacher (N, V), and its gradient (N, V) times `weight`,
+    in the type of the logits."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    scale = (targets != IGNORE)[:, None] / count.to(dtype)  # (N, 1)
+    if factors is not None:
+        scale = scale * factors[:, None]
+    log_s, log_p = logits.log_softmax(1, dtype), teacher.log_softmax(1, dtype)
+    s, p = log_s.exp(), log_p.exp()
+    if kind == "kl":
+        loss = ((p * (log_p - log_s)).sum(1, keepdim=True) * scale).sum()
+        gradient = s - p
+    else:
+        loss = ((1 - torch.minimum(p, s).sum(1, keepdim=True)) * scale).sum()
+        below = s * (s < p)  # where more of s makes the minimum larger
+        gradient = s * below.sum(1, keepdim=True) - below
+    return loss, (gradient * (scale * weight)).to(logits.dtype)
 
 
 def set_product_(total: Tensor, a: Tensor, b: Tensor) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mtp.config import TrainConfig
+from mtp.data.batches import IGNORE
 from mtp.data.window import Window
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
@@ -74,6 +75,10 @@ class Objective:
         elif self.config.targets == "shuffled":
             targets = torch.cat([targets[:1], exchanged(targets[1:])])
             factors = None if factors is None else torch.cat([factors[:1], exchanged(factors[1:])])
+        if self.config.loss != "ce":  # head 1's distribution is not known beyond the window
+            late = torch.arange(targets.shape[2], device=targets.device) + 1
+            reach = torch.arange(self.n, device=targets.device)[:, None, None]  # i - 1
+            targets = targets.where(late + reach <= targets.shape[2], IGNORE)
         parts = []
         for first in range(0, len(window.tokens), micro):
             rows = slice(first, first + micro)
@@ -116,7 +121,7 @@ class Objective:
         heads' losses (n,) without their weights, and adds those of terms to `terms.losses`."""
         weights = None if self.plain else self.weights
         terms = self.terms.loss(model, part.window, counts[self.n :])
-        emphasis = Emphasis(weights, part.factors, self.config.detach, terms)
+        emphasis = Emphasis(weights, part.factors, self.config.detach, self.config.loss, terms)
         return self.scheme(model, part.window.inputs, part.targets, counts[: self.n], emphasis)
 
     def measures(self, step: int) -> bool:

@@ -9,6 +9,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from mtp import sharded
 from mtp.config import ModelConfig
+from mtp.model.heads import is_extra
 from mtp.model.model import MultiTokenTransformer, initial_weight
 from mtp.model.transformer import recompute_layers, use_kernel
 from mtp.training import distributed
@@ -25,6 +26,7 @@ class Trainable:
 
     mesh       the ranks, if there are several (mtp/training/distributed.py)
     recompute  every how many layers one is computed anew in the backward pass; 0: none
+    freeze     only weights of heads 2..n alone are trained
     auxiliary  modules of the objective's terms, without memory for weights
     """
 
@@ -35,11 +37,15 @@ class Trainable:
         mesh: DeviceMesh | None = None,
         recompute: int = 0,
         auxiliary: Mapping[str, nn.Module] | None = None,
+        freeze: bool = False,
     ) -> None:
         self.engine = engine
         self.masters: dict[str, Tensor] | None = None
         model = MultiTokenTransformer.on_meta(config)  # so that no rank ever holds a whole model
         model.auxiliary.update(auxiliary or {})
+        for name, p in model.named_parameters():
+            p.requires_grad_(not freeze or is_extra(name))
+        self.freeze = freeze
         if mesh is not None:
             distributed.shard(model, engine.precision, mesh)
         elif engine.precision == "bf16":
@@ -59,6 +65,11 @@ class Trainable:
     def weights(self) -> dict[str, Tensor]:
         """The float32 weights by name."""
         return self.masters or dict(self.model.named_parameters())
+
+    def trained(self) -> dict[str, Tensor]:
+        """Those that training changes."""
+        found = self.weights()
+        return {n: w for n, w in found.items() if is_extra(n)} if self.freeze else found
 
     @torch.no_grad()
     def draw(self, seed: int, prefix: str = "") -> None:

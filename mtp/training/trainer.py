@@ -102,8 +102,10 @@ class Trainer:
         mesh = distributed.mesh_of(self.world, config.shard, device)
         self.objective = Objective(config, device)
         terms = self.objective.terms.by_name
-        self.trainable = Trainable(config.model, self.engine, mesh, config.recompute, terms)
-        self.optimizer = new_optimizer(config, self.trainable.weights())
+        freeze = config.freeze == "trunk"
+        own = config.model, self.engine, mesh, config.recompute, terms, freeze
+        self.trainable = Trainable(*own)
+        self.optimizer = new_optimizer(config, self.trainable.trained())
         self.stream = Stream(self.batches, device, ahead=device != "cpu")
         self.whole_gradients = whole_gradients_fit(config, *where)
         # Sums since the last log, of heads and terms, and the first step without a finite loss: on
@@ -153,7 +155,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         weight = self.objective.total_weight
-        norm = clip_gradients(self.trainable.weights().values(), config.clip, weight)
+        norm = clip_gradients(self.trainable.trained().values(), config.clip, weight)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.trainable.update_model()
@@ -217,7 +219,7 @@ class Trainer:
         weights = {name: w.detach() for name, w in self.trainable.weights().items()}
         moments = {
             f"{key}.{name}": self.optimizer.state[w][key]
-            for name, w in self.trainable.weights().items()
+            for name, w in self.trainable.trained().items()
             for key in MOMENTS
         }
         state = {
@@ -245,7 +247,7 @@ class Trainer:
     def _restore(self, saved: Saved) -> None:
         weights, moments = self.trainable.weights(), dict[str, Tensor]()
         if saved.has_moments:
-            for name, weight in weights.items():
+            for name, weight in self.trainable.trained().items():
                 state = self.optimizer.state[weight]
                 state["step"] = torch.tensor(float(saved.step), device=weight.device)
                 for key in MOMENTS:

@@ -1,0 +1,66 @@
+"""Heads that learn from head 1's distribution: against a reference in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtp.data.batches import IGNORE
+from mtp.errors import BadInput
+from mtp.head_types import HEADS
+from mtp.model.model import MultiTokenTransformer
+from mtp.objective.cross_entropy import SCHEMES
+from mtp.objective.objective import Objective
+from tests.mtp.objective.test_objective import (
+    N,
+    config_of,
+    gradients,
+    model_of,
+    step,
+    window_of,
+)  # fmt: skip
+
+
+def reference(model: MultiTokenTransformer, kind: str) -> list[Tensor]:
+    """Position by position, from the formulas; head 1 has its cross-entropy."""
+    window = window_of()
+    targets, T = window.targets(), 12
+    p = [logits.softmax(-1) for logits in model(window.inputs)]
+    losses = []
+    for i in range(1, N + 1):
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for b in range(4):
+            for t in range(T):
+                y = int(targets[i - 1, b, t])
+                if y == IGNORE or (i > 1 and t + i - 1 >= T):
+                    continue
+                count += 1
+                own = p[i - 1][b, t]
+                if i == 1:
+                    total = total - own[y].log()
+                    continue
+                teacher = p[0][b, t + i - 1].detach()  # also predicts x[t+i]
+                if kind == "kl":
+                    total = total + (teacher * (teacher / own).log()).sum()
+                else:
+                    total = total + 1 - torch.minimum(teacher, own).sum()
+        losses.append(total / count)
+    return losses
+
+
+@pytest.mark.parametrize("kind", ["kl", "tv"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("head", tuple(HEADS))
+def test_gradients_equal_the_reference(head: str, scheme: str, kind: str) -> None:
+    expected, model = model_of(head), model_of(head)
+    losses = reference(expected, kind)
+    torch.stack(losses).sum().backward()
+    objective = Objective(config_of(head, N, scheme, loss=kind), "cpu")
+    got = step(model, objective, window_of(), 2)
+    torch.testing.assert_close(got, torch.stack(losses).detach(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradients(model), gradients(expected), rtol=1e-7, atol=1e-11)
+
+
+@pytest.mark.parametrize("targets", ["same", "shuffled"])
+def test_other_targets_are_refused(targets: str) -> None:
+    with pytest.raises(BadInput, match=f"objective.targets={targets} gives them another"):
+        config_of(loss="kl", targets=targets)

@@ -1,0 +1,98 @@
+"""freeze=trunk: what heads 2..n do not share with head 1 moves, and nothing else."""
+
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtp.config import TrainConfig
+from mtp.data.tokenizer import ByteTokenizer
+from mtp.errors import BadInput
+from mtp.model.loading import load_model
+from mtp.training.finetune import override_from_start
+from mtp.training.run import train
+from mtp.training.trainer import Trainer
+from tests.mtp.training.helpers import Make, a_run, assert_same_run, on_ranks
+
+HEADS = ("parallel", "causal", "linear", "replicated")
+STEPS = 8
+
+
+@pytest.fixture
+def frozen(make_config: Make, tmp_path: Path) -> Callable[..., TrainConfig]:
+    """A config that trains the heads of a run with this head type."""
+
+    def make(head: str, *assignments: str) -> TrainConfig:
+        start = tmp_path / f"start-{head}"
+        if not start.exists():
+            a_run(start, 0, ByteTokenizer(), head=head)
+        base = make_config(tokens=STEPS * 4 * 48, log_every=1, warmup=2)
+        own = [f"init={start}", "freeze=trunk", "model.context=48", *assignments]
+        return override_from_start(base, own)
+
+    return make
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_model(folder).named_parameters())
+
+
+@pytest.mark.parametrize("loss", ["ce", "kl", "tv"])
+@pytest.mark.parametrize("head", HEADS)
+def test_the_heads_alone_move(
+    head: str, loss: str, frozen: Callable[..., TrainConfig], data: Path, tmp_path: Path
+) -> None:
+    config = frozen(
+        head, f"objective.loss={loss}", "scheme=sequential" if loss == "tv" else "micro=2"
+    )
+    train(config, tmp_path / "run", data)
+    before, after = weights(Path(config.init)), weights(tmp_path / "run")
+    moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    group = "unembeddings" if head == "replicated" else "heads"
+    assert moved == {n for n in after if n.startswith((f"{group}.1.", f"{group}.2."))}
+
+
+def test_a_cut_run_ends_like_a_whole_one(
+    frozen: Callable[..., TrainConfig], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = frozen("parallel", "save_every=2", "objective.loss=kl")
+    train(config, tmp_path / "whole", data)
+    step = Trainer.train_step
+
+    def until(self: Trainer) -> Any:
+        if self.step == 5:
+            self.saver.wait()
+            raise RuntimeError("cut off")
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", until)
+        with pytest.raises(RuntimeError, match="cut off"):
+            train(config, tmp_path / "parts", data)
+    train(config, tmp_path / "parts", data)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_two_processes_train_as_one_does(
+    frozen: Callable[..., TrainConfig], data: Path, tmp_path: Path, processes: ForkServerContext
+) -> None:
+    config = frozen("parallel", "objective.loss=kl")
+    train(config, tmp_path / "one", data)
+    assert on_ranks(processes, 2, [(config, tmp_path / "two")], data) == [0, 0]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_what_makes_no_sense_is_refused(
+    frozen: Callable[..., TrainConfig], make_config: Make
+) -> None:
+    with pytest.raises(BadInput, match="freeze=trunk needs a trained trunk; set init"):
+        make_config(freeze="trunk")
+    with pytest.raises(BadInput, match="nothing to train: head 1 has no other heads"):
+        frozen("parallel", "model.n=1")
+    with pytest.raises(BadInput, match="head 1 reads through the other anticausal heads"):
+        frozen("anticausal")
