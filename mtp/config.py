@@ -242,9 +242,8 @@ class TrainConfig(Execution):
     weight_decay  AdamW's, on matrices alone
     beta1       AdamW's decay of the mean gradient
     beta2       AdamW's decay of the mean squared gradient
-    clip        the largest norm of the gradient divided by the sum of the weights of heads and
-                terms; larger ones are scaled down to it. So arms that differ in n or in weights are
-                clipped alike
+    clip        the largest norm of the gradient divided by the sum of all weights in the
+                objective; larger ones are scaled down to it. So more heads are not clipped more
     precision   auto follows the device; any other value is part of the run's identity
     seed        of the initial weights and the order of the data
     keep_every  keep the weights of every such step for good, to see what is learned when; 0: none
@@ -296,8 +295,8 @@ class TrainConfig(Execution):
             self._check_freeze()
         if self.objective.detach and not HEADS[self.model.head].first_is_alone(self.model.n):
             raise BadInput(
-                f"objective.detach would cut head 1 off: it reads through the other {self.model.n} "
-                f"{self.model.head} heads"
+                "objective.detach would cut head 1 off: it reads through the other "
+                f"{self.model.n - 1} {self.model.head} heads"
             )
         steps = self.objective.latent_steps
         if self.objective.latent and steps >= self.model.context:
@@ -305,11 +304,10 @@ class TrainConfig(Execution):
                 f"objective.latent_steps is {steps}; it must be less than the context "
                 f"{self.model.context}"
             )
-        if self.objective.targets == "shuffled" and (self.micro or self.batch) % 2:
+        if self.objective.targets == "shuffled" and self.batch % 2:
             raise BadInput(
-                f"objective.targets=shuffled exchanges pairs of sequences, and "
-                f"{'micro' if self.micro else 'batch'} is {self.micro or self.batch}; choose an "
-                "even number"
+                "objective.targets=shuffled exchanges pairs of sequences, and batch is "
+                f"{self.batch}; choose an even number"
             )
 
     def _check_freeze(self) -> None:

@@ -74,6 +74,11 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         parse_schedule(self.schedule)
+        if self.detach and self.balance in ("gradient", "cosine"):
+            raise BadInput(
+                f"objective.balance={self.balance} weighs what heads do to the trunk; with "
+                "objective.detach=true they do nothing to it"
+            )
         if self.loss != "ce" and self.targets != "ahead":
             raise BadInput(
                 f"objective.loss={self.loss} compares heads with head 1 on the same token; "
@@ -124,6 +129,8 @@ def base_weights(text: str, n: int) -> list[float]:
     kind, colon, ratio = text.partition(":")
     if kind == "geometric" and colon:
         (r,) = _numbers("objective.weights", text, ratio, ":", 1)
+        if r > 1e6:
+            raise BadInput(f"objective.weights is {text!r}; R must be at most 1e6")
         return [r**i for i in range(n)]
     if text[:1].isalpha():
         raise BadInput(
@@ -131,8 +138,8 @@ def base_weights(text: str, n: int) -> list[float]:
             "with commas"
         )
     found = _numbers("objective.weights", text, text, ",", n)
-    if not any(found):
-        raise BadInput(f"objective.weights is {text!r}; one of them must be above 0")
+    if not found[0]:
+        raise BadInput(f"objective.weights is {text!r}; that of head 1 must be above 0")
     return found
 
 
@@ -147,6 +154,8 @@ def parse_schedule(text: str) -> tuple[str, list[float]]:
     """
     kind, _, rest = text.partition(":")
     choose("objective.schedule", kind, SCHEDULES)
+    if not SCHEDULES[kind] and text != kind:
+        raise BadInput(f"objective.schedule is {text!r}; {kind} takes no numbers")
     numbers = _numbers("objective.schedule", text, rest, ":", SCHEDULES[kind])
     if numbers and not 0 <= numbers[0] <= numbers[1] <= 1:
         raise BadInput(f"objective.schedule is {text!r}; it needs 0 <= A <= B <= 1")
@@ -155,7 +164,7 @@ def parse_schedule(text: str) -> tuple[str, list[float]]:
 
 def scheduled(config: ObjectiveConfig, n: int, share: float) -> list[float]:
     """The weights (n,) of the heads when this share of the budget, from 0 to below 1, is used. With
-    `sum1` they add up to 1 at every moment."""
+    `sum1` they add up to 1 at every moment, after a balance too."""
     kind, numbers = parse_schedule(config.schedule)
     factors = [1.0] * n
     if kind in ("ramp", "decay"):

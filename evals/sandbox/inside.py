@@ -273,7 +273,9 @@ def encode(x: Any) -> str:
         return f'["ndarray",[{quoted(x.dtype.kind)},{encode(x.shape)},{encode(x.tolist())}]]'
     fields = getattr(kind, "_fields", None)
     if issubclass(kind, tuple) and kind.__eq__ is tuple.__eq__ and type(fields) is tuple:
-        return f'["namedtuple",[{quoted(kind.__name__)},{encode(fields)},{encode(tuple(x))}]]'
+        return (
+            f'["namedtuple",[{quoted(kind.__name__)},{encode(fields)},{encode(BASES[tuple](x))}]]'
+        )
     for base, plain in BASES.items():
         if isinstance(x, base) and kind.__eq__ is base.__eq__:
             return encode(plain(x))

@@ -117,7 +117,7 @@ def second_try(sandbox: Sandbox, job: dict, trial: dict, limits: dict) -> tuple[
         sandbox = sandbox.again()
         if judge(sandbox, trial, limits).verdict != "passed":
             raise
-        return Verdict("tampered", str(error)), sandbox
+        return Verdict("tampered", f"it did not start twice ({error})"), sandbox
 
 
 def _judge(sandbox: Sandbox, job: dict, limits: dict) -> tuple[Verdict, float]:

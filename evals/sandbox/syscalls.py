@@ -15,7 +15,7 @@ arguments:
     sockets, but of Unix              EAFNOSUPPORT
     fcntl, prctl, setsockopt          EPERM for what reaches others or takes the kernel's memory
     shared mappings beyond 16 MiB     ENOMEM
-    changes of RLIMIT_CORE            EPERM
+    RLIMIT_CORE, set or read          EPERM
     a number of CALLS                 allow
     any other number                  ENOSYS
 

@@ -6,12 +6,13 @@ gradient     Défossez et al. 2022 (the balancer of EnCodec): head i's weight is
              head 1 keeps its weight.
 cosine       Du et al. 2018: head i's weight is multiplied by max(0, cos(g_i, g_1)), the running
              agreement of its gradient at z with that of the next-token head.
-uncertainty  Kendall et al. 2018, eq. 7, for classification: the loss is the sum of
+uncertainty  Kendall et al. 2018, for classification: the loss is the sum of
              exp(-s_i) L_i + s_i / 2 with learned s_i = log(sigma_i^2); head i's weight is
              multiplied by exp(-s_i). The gradient for s_i, 1/2 - exp(-s_i) L_i, needs no autograd.
 
-Gradients at z are measured every `measured_every` steps (mtp/objective/measure.py), on the first
-part of a step's batch, with the losses' own scale before weights.
+Gradients at z are measured every `measured_every` steps (mtp/objective/measure.py) on the step's
+whole batch, with the losses' own scale before weights. A head without a valid target there has no
+gradient; it is not measured, and until it is its weight stays.
 """
 
 from typing import Any
@@ -32,31 +33,39 @@ class Balance:
         self.kind, self.n = config.balance, n
         self.changes = self.kind != "none"
         self.learns = self.kind == "uncertainty"
-        self.measurements = 0
         zeros = torch.zeros(n, device=device)
         self.norms, self.cosines = zeros.clone(), zeros.clone()  # running, not yet corrected
-        self.last: tuple[Tensor, Tensor] | None = None  # of the last measurement
+        self.measured = torch.zeros(n, device=device)  # how often each head was
+        # The step, norms and cosines of the last measurement, until they are logged.
+        self.last: tuple[int, Tensor, Tensor] | None = None
         self.log_variances = zeros.clone()
 
-    def add(self, norms: Tensor, cosines: Tensor) -> None:
-        """A measurement: the norms (n,) of the heads' gradients at z, their cosines (n,) with head
-        1's."""
-        self.measurements += 1
-        self.norms.lerp_(norms.to(self.norms), 1 - DECAY)
-        self.cosines.lerp_(cosines.to(self.cosines), 1 - DECAY)
-        self.last = norms, cosines
+    def add(self, step: int, norms: Tensor, cosines: Tensor) -> None:
+        """A measurement at a step: the norms (n,) of the heads' gradients at z, their cosines (n,)
+        with head 1's."""
+        norms, cosines = norms.to(self.norms), cosines.to(self.norms)
+        new = (norms > 0).to(self.norms)
+        self.measured += new
+        self.norms += (1 - DECAY) * new * (norms - self.norms)
+        self.cosines += (1 - DECAY) * new * (cosines - self.cosines)
+        self.last = step, norms, cosines
 
     def applied(self, weights: Tensor) -> Tensor:
         """Weights (n,) after balancing. Until something is measured, they stay as they are."""
         if self.learns:
             return weights * torch.exp(-self.log_variances)
-        if not self.measurements or not self.changes:
+        if not self.changes:
             return weights
+        correction = 1 - DECAY**self.measured  # as Adam's: the means began at 0
+        tiny = torch.finfo(self.norms.dtype).tiny
         if self.kind == "gradient":
-            tiny = torch.finfo(self.norms.dtype).tiny
-            return weights * self.norms[0] / self.norms.clamp(min=tiny)
-        correction = 1 - DECAY**self.measurements  # as Adam's: the means began at 0
-        return weights * (self.cosines / correction).clamp(min=0)
+            norms = self.norms / correction.clamp(min=tiny)
+            factor = norms[0] / norms.clamp(min=tiny)
+            known = (self.measured > 0) & (self.measured[0] > 0)
+        else:
+            factor = (self.cosines / correction.clamp(min=tiny)).clamp(min=0)
+            known = self.measured > 0
+        return torch.where(known, weights * factor, weights)
 
     def end_step(self, losses: Tensor) -> None:
         """Learn from a step's losses (n,), which must be the means over all ranks."""
@@ -66,8 +75,8 @@ class Balance:
     def logged(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if self.last:
-            norms, cosines = self.last
-            found |= {"latent_gradient_norms": norms.tolist()}
+            step, norms, cosines = self.last
+            found |= {"measured_at": step, "latent_gradient_norms": norms.tolist()}
             found |= {"latent_gradient_cosines": cosines.tolist()}
             self.last = None
         if self.learns:
@@ -77,14 +86,18 @@ class Balance:
     def state(self) -> dict[str, Any]:
         """As JSON. float32 numbers survive it."""
         return {
-            "measurements": self.measurements,
+            "measured": self.measured.tolist(),
+            "last": self.last and [self.last[0], *(each.tolist() for each in self.last[1:])],
             "norms": self.norms.tolist(),
             "cosines": self.cosines.tolist(),
             "log_variances": self.log_variances.tolist(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.measurements = state["measurements"]
-        for name in ("norms", "cosines", "log_variances"):
+        if last := state["last"]:
+            step, *both = last
+            norms, cosines = (torch.tensor(each).to(self.norms) for each in both)
+            self.last = step, norms, cosines
+        for name in ("measured", "norms", "cosines", "log_variances"):
             own: Tensor = getattr(self, name)
             own.copy_(torch.tensor(state[name]))

@@ -28,7 +28,7 @@ from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.balance import Balance
 from mtp.objective.cross_entropy import SCHEMES, Emphasis, sums_of_targets
-from mtp.objective.measure import latent_gradients
+from mtp.objective.measure import products
 from mtp.objective.terms.terms import Terms
 from mtp.objective_config import base_weights, scheduled
 from mtp.plugins import load_file
@@ -54,6 +54,7 @@ class Objective:
         self.scheme = SCHEMES[config.scheme]
         own = self.config.token_weights
         self.token_weights: TokenWeights | None = load_function(own) if own else None
+        self.factors_checked = False
         self.balance = Balance(self.config, self.n, device)
         self.terms = Terms(config, device)
         self.weights = torch.ones(self.n, device=device)
@@ -90,12 +91,21 @@ class Objective:
         """The token weights of the targets, (n, B, T)."""
         if self.token_weights is None:
             return None
-        found = self.token_weights(window.tokens)
-        if found.shape != window.tokens.shape:
+        where = f"objective.token_weights={self.config.token_weights}"
+        try:
+            found = self.token_weights(window.tokens)
+        except Exception as error:
+            raise BadInput(f"{where}: {type(error).__name__}: {error}") from error
+        if not isinstance(found, Tensor) or found.shape != window.tokens.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise BadInput(
-                f"objective.token_weights={self.config.token_weights} gives {tuple(found.shape)} "
-                f"for tokens {tuple(window.tokens.shape)}; it must be a factor for each token"
+                f"{where} gives {shape} for tokens {tuple(window.tokens.shape)}; it must be a "
+                "factor for each token"
             )
+        if not self.factors_checked:  # once, since the device is waited for
+            self.factors_checked = True
+            if not bool((found >= 0).all()):
+                raise BadInput(f"{where} gives factors below 0 or nan; they must be at least 0")
         length = window.inputs.shape[1]
         found = found.to(self.device, torch.float32)
         return torch.stack([found[:, i : i + length] for i in range(1, self.n + 1)])
@@ -114,7 +124,8 @@ class Objective:
         now = scheduled(self.config, self.n, share)
         if now != self.scheduled[0]:
             self.scheduled = now, torch.tensor(now).to(self.device, non_blocking=True)
-        self.weights = self.balance.applied(self.scheduled[1])
+        weights = self.balance.applied(self.scheduled[1])
+        self.weights = weights / weights.sum() if self.config.weights == "sum1" else weights
 
     def backward(self, model: MultiTokenTransformer, part: Part, counts: Tensor) -> Tensor:
         """Add the gradient of the part's weighted losses to the parameters' .grad; returns the
@@ -129,11 +140,15 @@ class Objective:
         every = self.config.measured_every
         return every > 0 and step % every == 0
 
-    def measure(self, model: MultiTokenTransformer, part: Part, counts: Tensor) -> Tensor:
-        """The norms of the heads' gradients at the latent, and their cosines with head 1's, (2, n).
-        Average them over the ranks, and give them to `balance.add`."""
-        own = part.window.inputs, part.targets, counts, part.factors
-        return torch.stack(latent_gradients(model, *own))
+    def measure(self, model: MultiTokenTransformer, parts: list[Part], counts: Tensor) -> Tensor:
+        """`products` of the heads' gradients at the latent, (2, n), of all parts."""
+        counts = counts[: self.n]
+        return torch.stack(
+            [
+                products(model, part.window.inputs, part.targets, counts, part.factors)
+                for part in parts
+            ]
+        ).sum(0)
 
     @property
     def total_weight(self) -> Tensor | float:
@@ -145,8 +160,8 @@ class Objective:
     # what is logged and saved
 
     def logged(self) -> dict[str, Any]:
-        """For metrics.jsonl: the weights and the effective number of heads, where they are not 1
-        and n, and what balance and terms have measured."""
+        """For metrics.jsonl: the weights and the effective number of heads, unless they are
+        always 1 and n, and what balance and terms have measured."""
         found = self.balance.logged() | self.terms.logged()
         if not self.plain:
             found["weights"] = self.weights.tolist()
@@ -178,8 +193,10 @@ def load_function(name: str) -> TokenWeights:
         found = (
             load_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
         )
-    except ImportError as error:
-        raise BadInput(f"objective.token_weights={name}: {error}") from None
+    except BadInput:
+        raise
+    except Exception as error:
+        raise BadInput(f"objective.token_weights={name}: {error}") from error
     if not callable(made := getattr(found, function, None)):
         raise BadInput(f"objective.token_weights={name}: {module} has no function {function!r}")
     return cast(TokenWeights, made)

@@ -40,8 +40,9 @@ def clip_gradients(
     """Scale the gradients so that their norm over `total_weight` is `limit` at most; returns the
     norm before, undivided, on every rank.
 
-    total_weight  the sum of the heads' weights. The sum of n losses has about n times the gradient
-                  of one, so that without it models of larger n would be clipped harder.
+    total_weight  the sum of the heads' weights. The sum of n losses has a larger gradient than one
+                  (docs/heads-and-objectives.md), so that without it more heads would be clipped
+                  more.
     """
     weights = [w for w in weights if w.grad is not None]
     norm = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])

@@ -22,6 +22,7 @@ from mtp.model.memory import check_memory, whole_gradients_fit
 from mtp.model.model import AUXILIARY
 from mtp.model.sizes import run_flops_per_token
 from mtp.objective.cross_entropy import score
+from mtp.objective.measure import norms_and_cosines
 from mtp.objective.objective import Objective, Part
 from mtp.overrides import execution
 from mtp.training import distributed, finetune, sinks, time_limit
@@ -102,6 +103,8 @@ class Trainer:
         mesh = distributed.mesh_of(self.world, config.shard, device)
         self.objective = Objective(config, device)
         terms = self.objective.terms.by_name
+        if config.objective.measured_every:  # goes back through a compiled layer more than once
+            torch._functorch.config.donated_buffer = False  # pyright: ignore[reportPrivateImportUsage]
         freeze = config.freeze == "trunk"
         own = config.model, self.engine, mesh, config.recompute, terms, freeze
         self.trainable = Trainable(*own)
@@ -140,7 +143,7 @@ class Trainer:
         counts = distributed.sum_over_ranks(self.objective.counts(parts))
         counts = counts.where(counts > 0, 1) / self.world  # FSDP averages
         if self.objective.measures(self.step):
-            self._measure(parts[0], counts)
+            self._measure(parts, counts)
         self.objective.begin_step(self.step / self.steps)
         losses = torch.zeros(config.model.n, device=self.engine.device)
         for part in parts:
@@ -162,13 +165,14 @@ class Trainer:
         self.step += 1
         return losses, norm, rate
 
-    def _measure(self, part: Part, counts: Tensor) -> None:
+    def _measure(self, parts: list[Part], counts: Tensor) -> None:
         """Measure the heads' gradients at the latent, for the log and for a balance."""
         with self.trainable.autocast():
-            found = self.objective.measure(self.trainable.model, part, counts)
+            found = self.objective.measure(self.trainable.model, parts, counts)
         self.trainable.reshard()
-        norms, cosines = distributed.sum_over_ranks(found) / self.world
-        self.objective.balance.add(norms, cosines)
+        # Counts are divided by the ranks, as FSDP averages, which gradients here are not.
+        found = distributed.sum_over_ranks(found / self.world**2)
+        self.objective.balance.add(self.step, *norms_and_cosines(found))
 
     def _add(self, losses: Tensor, norm: Tensor) -> None:
         """Add a step's losses to the sums since the last log."""
@@ -261,8 +265,12 @@ class Trainer:
             return
         self.step = saved.step
         self.batches.load_state(saved.state["data"])
-        if state := saved.state.get("objective"):  # older checkpoints have none
-            self.objective.load_state(state)
+        if "objective" not in saved.state:
+            raise BadInput(
+                "this run was begun by a version that clipped its gradient in another way; finish "
+                "it with that one, or start a new run"
+            )
+        self.objective.load_state(saved.state["objective"])
         self.loss_sums += torch.tensor(saved.state["loss_sums"], device=self.loss_sums.device)
         self.loss_steps = saved.state["loss_steps"]
 

@@ -17,7 +17,7 @@ from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.balance import DECAY, Balance
 from mtp.objective.cross_entropy import SCHEMES
-from mtp.objective.measure import latent_gradients
+from mtp.objective.measure import norms_and_cosines, products
 from mtp.objective.objective import Objective, effective_n
 from mtp.objective_config import ObjectiveConfig, base_weights, scheduled
 
@@ -143,6 +143,8 @@ def test_same_and_shuffled_targets() -> None:
         own = torch.cat([part.factors for part in derived if part.factors is not None], 1)
         valid = got != IGNORE
         assert torch.equal(own[valid], trigger(got[valid]))
+    odd = parts.derive(window_of(6), 3)
+    assert [part.targets.shape[1] for part in odd] == [3, 3]
     with pytest.raises(BadInput, match="batch is 3; choose an even number"):
         dataclasses.replace(config_of(targets="shuffled"), batch=3)
 
@@ -181,7 +183,11 @@ def test_schedules_by_hand(schedule: str, at: dict[float, list[float]]) -> None:
         ({"weights": "half"}, "it must be equal, sum1, geometric:R, or 3 numbers with commas"),
         ({"weights": "1,2"}, "objective.weights is '1,2'; it takes 3 numbers of at least 0"),
         ({"weights": "1,-1,1"}, "it takes 3 numbers of at least 0"),
-        ({"weights": "0,0,0"}, "one of them must be above 0"),
+        ({"weights": "0,1,1"}, "that of head 1 must be above 0"),
+        ({"weights": "geometric:1e300"}, "R must be at most 1e6"),
+        ({"schedule": "constant:3"}, "constant takes no numbers"),
+        ({"schedule": "forward:"}, "forward takes no numbers"),
+        ({"detach": True, "balance": "cosine"}, "with objective.detach=true they do nothing"),
         ({"weights": "geometric"}, "it must be equal, sum1, geometric:R"),
         ({"weights": "geometric:nan"}, "it takes 1 number of at least 0"),
         ({"schedule": "later"}, "objective.schedule 'later'"),
@@ -198,7 +204,6 @@ def test_nonsense_is_refused_in_a_line(own: dict[str, Any], message: str) -> Non
 
 
 def test_token_weights_that_are_no_function_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text("def one(tokens): return tokens[:, :1]\n")
     for name, message in {
         "no.such.module:f": "No module named 'no'",
         f"{__name__}:nothing": "has no function 'nothing'",
@@ -206,9 +211,19 @@ def test_token_weights_that_are_no_function_are_refused(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(BadInput, match=message):
             Objective(config_of(token_weights=name), "cpu")
-    wrong = Objective(config_of(token_weights=f"{tmp_path}/own.py:one"), "cpu")
-    with pytest.raises(BadInput, match=r"gives \(4, 1\) for tokens \(4, 15\)"):
-        wrong.derive(window_of(), 4)
+    (tmp_path / "own.py").write_text(
+        "def one(tokens): return tokens[:, :1]\ndef none(tokens): return None\n"
+        "def less(tokens): return -1.0 * tokens\ndef fails(tokens): return tokens / nothing\n"
+    )
+    for function, message in {
+        "one": r"gives \(4, 1\) for tokens \(4, 15\)",
+        "none": r"gives NoneType for tokens \(4, 15\)",
+        "less": "gives factors below 0 or nan",
+        "fails": "NameError: name 'nothing' is not defined",
+    }.items():
+        wrong = Objective(config_of(token_weights=f"{tmp_path}/own.py:{function}"), "cpu")
+        with pytest.raises(BadInput, match=message):
+            wrong.derive(window_of(), 4)
 
 
 def test_the_effective_number_of_heads() -> None:
@@ -226,7 +241,12 @@ def test_gradients_at_the_latent_equal_the_reference(head: str) -> None:
     window, model = window_of(), model_of(head)
     targets = window.targets()
     counts = (targets != IGNORE).flatten(1).sum(1)
-    norms, cosines = latent_gradients(model, window.inputs, targets, counts)
+    found = sum(
+        products(model, window.inputs[rows], targets[:, rows], counts)
+        for rows in (slice(0, 1), slice(1, 4))
+    )
+    assert isinstance(found, Tensor)
+    norms, cosines = norms_and_cosines(found)
     assert all(p.grad is None for p in model.parameters())
 
     z, rope = model.run_trunk(window.inputs)
@@ -251,19 +271,36 @@ def test_gradient_balance_gives_each_head_the_share_of_its_weight() -> None:
     weights = torch.tensor([1.0, 0.5, 0.5])
     assert torch.equal(balance.applied(weights), weights)  # nothing is measured yet
     norms = torch.tensor([2.0, 8.0, 0.5])
-    for _ in range(3):
-        balance.add(norms, torch.ones(N))
+    for number in range(3):
+        balance.add(number, norms, torch.ones(N))
     shares = balance.applied(weights) * norms
     torch.testing.assert_close(shares, 2.0 * weights)  # head 1 as without balance
-    balance.add(torch.tensor([2.0, 80.0, 0.5]), torch.ones(N))
+    balance.add(3, torch.tensor([2.0, 80.0, 0.5]), torch.ones(N))
     one = 1 - DECAY**3
-    running = (DECAY * one * 8 + (1 - DECAY) * 80) / (DECAY * one + 1 - DECAY)
+    running = (DECAY * one * 8 + (1 - DECAY) * 80) / (1 - DECAY**4)
     assert float(balance.applied(weights)[1]) == pytest.approx(0.5 * 2 / running)
+
+
+def test_a_head_without_a_gradient_keeps_its_weight() -> None:
+    """Until it is measured; what it has not been measured in does not count."""
+    for kind in ("gradient", "cosine"):
+        balance = Balance(ObjectiveConfig(balance=kind), N, "cpu")  # type: ignore[arg-type]
+        balance.add(0, torch.tensor([2.0, 4.0, 0.0]), torch.tensor([1.0, 0.5, 0.0]))
+        torch.testing.assert_close(balance.applied(torch.ones(N)), torch.tensor([1.0, 0.5, 1.0]))
+        balance.add(1, torch.tensor([2.0, 4.0, 8.0]), torch.tensor([1.0, 0.5, 0.25]))
+        torch.testing.assert_close(balance.applied(torch.ones(N)), torch.tensor([1.0, 0.5, 0.25]))
+
+
+def test_weights_of_sum1_add_up_to_1_after_a_balance() -> None:
+    objective = Objective(config_of(weights="sum1", balance="gradient"), "cpu")
+    objective.balance.add(0, torch.tensor([2.0, 4.0, 8.0]), torch.ones(N))
+    objective.begin_step(0.0)
+    torch.testing.assert_close(objective.weights, torch.tensor([4.0, 2.0, 1.0]) / 7)
 
 
 def test_cosine_balance_mutes_heads_that_disagree() -> None:
     balance = Balance(ObjectiveConfig(balance="cosine"), N, "cpu")
-    balance.add(torch.ones(N), torch.tensor([1.0, 0.25, -0.5]))
+    balance.add(0, torch.ones(N), torch.tensor([1.0, 0.25, -0.5]))
     torch.testing.assert_close(balance.applied(torch.ones(N)), torch.tensor([1.0, 0.25, 0.0]))
 
 
@@ -285,8 +322,9 @@ def test_uncertainty_follows_its_formula() -> None:
 
 def test_a_balance_survives_json() -> None:
     balance = Balance(ObjectiveConfig(balance="gradient"), N, "cpu")
-    balance.add(torch.tensor([1 / 3, math.pi, 1e-9]), torch.tensor([1.0, 1 / 7, -1 / 9]))
+    balance.add(5, torch.tensor([1 / 3, math.pi, 0]), torch.tensor([1.0, 1 / 7, 0]))
     other = Balance(ObjectiveConfig(balance="gradient"), N, "cpu")
     other.load_state(balance.state())
     assert torch.equal(other.applied(torch.ones(N)), balance.applied(torch.ones(N)))
     assert other.state() == balance.state()
+    assert other.logged() == balance.logged() and other.logged() == {}

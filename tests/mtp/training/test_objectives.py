@@ -2,6 +2,7 @@
 depend on the number of processes."""
 
 import dataclasses
+import json
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from mtp import checkpoint
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
+from mtp.hardware import has_compiler
 from mtp.model.loading import load_model
+from mtp.objective.objective import Objective
 from mtp.overrides import config_id, from_dict
 from mtp.training import distributed
 from mtp.training.run import train
@@ -47,7 +51,7 @@ def test_a_cut_run_ends_like_a_whole_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = config_with(make_config, objective, save_every=2, micro=2)
+    config = config_with(make_config, objective, save_every=2, micro=2, log_every=3)
     train(config, tmp_path / "whole", data)
     step = Trainer.train_step
 
@@ -87,12 +91,12 @@ def test_what_is_logged(make_config: Make, data: Path, tmp_path: Path) -> None:
     assert not logged(plain, "weights") and not logged(plain, "latent_gradient_norms")
 
 
-@pytest.mark.parametrize("name", ["ramp", "gradient", "uncertainty"])
+@pytest.mark.parametrize("name", ["reverse, sum1", "gradient", "cosine", "uncertainty", "measured"])
 def test_two_processes_train_as_one_does(
     name: str, make_config: Make, data: Path, tmp_path: Path, processes: ForkServerContext
 ) -> None:
-    config = config_with(make_config, OBJECTIVES[name])
-    train(config, tmp_path / "one", data)
+    config = config_with(make_config, OBJECTIVES[name], micro=2)
+    train(dataclasses.replace(config, micro=0), tmp_path / "one", data)
     assert on_ranks(processes, 2, [(config, tmp_path / "two")], data) == [0, 0]
     one, two = (dict(load_model(tmp_path / each).named_parameters()) for each in ("one", "two"))
     for each, weight in one.items():
@@ -102,6 +106,33 @@ def test_two_processes_train_as_one_does(
             torch.tensor(logged(tmp_path / each, "weights")) for each in ("one", "two")
         )
         torch.testing.assert_close(first, second)
+
+
+def test_a_compiled_run_measures_after_its_first_step(
+    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that resumes trains before it measures, and what is compiled first is then used twice."""
+    if not has_compiler():
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+    monkeypatch.setattr(Objective, "measures", lambda self, step: step == 1)
+    config = config_with(make_config, OBJECTIVES["gradient"], compile="on")
+    train(dataclasses.replace(config, tokens=3 * 4 * 32), tmp_path / "run", data)
+    assert logged(tmp_path / "run", "measured_at") == [1]
+
+
+def test_a_run_that_clipped_in_another_way_is_not_continued(
+    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_with(make_config, {})
+    train(config, tmp_path / "run", data)
+    (state,) = (tmp_path / "run" / "checkpoint").glob(f"*{STEPS}/state.json")
+    values = json.loads(state.read_text())
+    del values["objective"]
+    monkeypatch.setattr(checkpoint, "damage", lambda *_: "")
+    state.write_text(json.dumps(values))
+    with pytest.raises(BadInput, match="clipped its gradient in another way"):
+        train(config, tmp_path / "run", data)
 
 
 def test_pairs_of_sequences_must_not_be_parted(make_config: Make) -> None:
