@@ -40,8 +40,8 @@ def run(
 
     args.study is what jobs find the study by: its name, or its file. changed: of the runs' fields.
     """
-    check_launcher(args.launcher)
     slurm = slurm_options(args.slurm)
+    check_launcher(args.launcher, args.slurm)
     file = args.results / study.name / f"{label}.csv"
     if file.exists():
         results.read(file)  # refused before hours of work, not after them

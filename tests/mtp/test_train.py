@@ -100,6 +100,25 @@ def test_mistakes_about_the_folder_are_reported_in_one_line(
     assert not (tmp_path / "x").exists()
 
 
+def test_a_new_run_needs_a_budget(
+    make_config: Make,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Mistyped, the name of a run would else start another one, of nobody's choice."""
+    run = tmp_path / "none"
+    wanted = f"error: {run} is not a run; set tokens= or epochs= to start one"
+    for overrides in ([], ["model.n=4"]):
+        assert fails(capsys, monkeypatch, "--run", run, *overrides) == wanted
+    assert "'modle'" in fails(capsys, monkeypatch, "--run", run, "modle.n=4")
+    assert not run.exists()
+    config = make_config(tokens=4 * 32)
+    train(config, run, data)
+    assert train_command.config_of(run, None, []) == config
+
+
 # --------------------------------------------------------------------------------------------------
 # the config that a command means
 
@@ -128,7 +147,6 @@ def test_epochs_and_tokens_replace_each_other(
         config = config_of(*overrides)
         return config.epochs, config.tokens
 
-    assert budget() == (0, 1e6)
     assert budget("epochs=3") == (3, 0)
     assert budget("tokens=5e5") == (0, 5e5)
     for name, config in {
@@ -173,7 +191,8 @@ def test_the_vocabulary_follows_the_tokenizer_unless_it_is_set(
     other = tmp_path / "other"
     train(make_config(tokens=4 * 32), other, data)
     overrides = [text.format(run=other) for text in overrides]
-    assert train_command.config_of(tmp_path / "run", None, overrides).model.vocab == vocab
+    given = ["tokens=1e6", *overrides]
+    assert train_command.config_of(tmp_path / "run", None, given).model.vocab == vocab
     (config, *_) = plan(find("sweep-n"), "cpu", Changes(tuple(overrides)))
     assert config.model.vocab == (2048 if "run:" in overrides[0] else vocab)
 
