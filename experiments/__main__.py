@@ -57,13 +57,20 @@ def plans(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None
 
     rate = rate_for(args.scale, args.device, args.gpus)
     planned = [(study, one, plan(study, args.scale, one)) for study, one in wanted]
+    refused = list[str]()
     for study, one, configs in planned:
         label = one.label(args.scale)
-        show_plan(
+        refusal = show_plan(
             study, args.scale, label, configs, args.data, rate, bool(args.study), args.device,
             args.gpus,
         )  # fmt: skip
+        if refusal and len(planned) > 1:
+            print(f"run will refuse this: {refusal}")
+        refused += [refusal] * bool(refusal)
     print(f"times: {rate[0]:.1e} FLOP/s on {rate[1]}; evaluation comes on top")
+    if refused and args.study:  # of all studies, some need more than others
+        one = len(planned) == 1
+        raise BadInput(refused[0] if one else f"{len(refused)} of {len(planned)} plans do not fit")
 
 
 def states(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:

@@ -54,12 +54,17 @@ def count_of(runs: int) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """E.g. "30 s", "12 min", "3.4 h", "25 days"."""
+    """E.g. "<1 s", "30 s", "12 min", "3.4 h", "25 days"."""
     for unit, name in ((86400 * 2, "days"), (5400, "h"), (90, "min")):
         if seconds >= unit:
             size = {"days": 86400, "h": 3600, "min": 60}[name]
             return f"{seconds / size:.{1 if seconds < 10 * size else 0}f} {name}"
-    return f"{seconds:.0f} s"
+    return "<1 s" if seconds < 1 else f"{seconds:.0f} s"
+
+
+def about(seconds: float) -> str:
+    """The same in a sentence: "about 12 min", "under a second"."""
+    return "under a second" if seconds < 1 else f"about {minutes(seconds)}"
 
 
 WORDS = {

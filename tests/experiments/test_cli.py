@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.changes import Changes, variations
+from experiments.status import minutes
 from experiments.study import SCALES, STUDIES, find, plan, run_folder
 from mtp.errors import BadInput
 from tests.conftest import Cli, Result
@@ -68,8 +69,32 @@ def test_plan_says_what_a_run_needs_on_each_gpu_and_refuses_what_does_not_fit(cl
     one_line(few, "sweep-n, n=1: ", "GB of it moments", "it fits on 2 devices, with micro=1")
     wide = cli(*paper, "--gpus", "64", "--set", "micro=8")
     one_line(wide, "GB of it activations", "with micro=2 it fits")
+    odd = cli(*paper, "--gpus", "7")
+    one_line(odd, "sweep-n, n=1: batch 2048 does not divide over 7 ranks; choose a multiple")
+    assert "on each of 7 GPUs" in odd.out
     assumed = cli("plan", "sweep-n", "--scale", "paper")
     assert assumed.code == 0 and "see --device and --gpus" in assumed.out
+
+
+def test_a_plan_that_does_not_fit_does_not_hide_the_others(cli: Cli) -> None:
+    gpus = ("--scale", "paper", "--device", "H100", "--gpus", "64")
+    every = cli("plan", *gpus)
+    assert every.code == 0 and not every.err
+    lines = every.out.splitlines()
+    assert [line.split(" at scale")[0] for line in lines if " at scale" in line] == list(STUDIES)
+    before = lines.index(next(line for line in lines if line.startswith("run will refuse this: s")))
+    assert lines[before - 1].startswith("sweep-bytes at scale paper: ")
+    assert lines[before].startswith("run will refuse this: sweep-bytes, n=1 replicated bytes: ")
+    two = cli("plan", "sweep-n", *gpus, "--set", "micro=2,8")
+    assert "run will refuse this: sweep-n, n=1: the model" in two.out
+    one_line(two, "1 of 2 plans do not fit")
+
+
+def test_short_times_are_not_zero(cli: Cli) -> None:
+    quick = ("plan", "--scale", "smoke", "--device", "H100", "--gpus", "8")
+    for said in (cli(*quick).out, cli("plan", "sweep-n", *quick[1:]).out):
+        assert "FLOPs, under a second of training" in said and "0 s" not in said
+    assert [minutes(s) for s in (0.2, 1, 30, 720)] == ["<1 s", "1 s", "30 s", "12 min"]
 
 
 def test_plan_of_gpu_scales_says_which_gpu_it_takes(cli: Cli) -> None:
