@@ -52,10 +52,10 @@ def run(
         )
     arms = {run_name(c): arm for c, arm in zip(configs, arm_names(configs), strict=True)}
     left = look(study, configs, args)
-    announce(study, label, configs, left)
+    for source in {config.data.source for config in left.todo}:
+        open_source(source, args.data)  # refuses an unknown or missing one
+    announce(study, label, configs, left, here=args.launcher != "slurm")
     if left.todo:
-        for source in {config.data.source for config in left.todo}:
-            open_source(source, args.data)  # refuses an unknown or missing one
         index.add(args.runs, study.name, label, arms)
         prepare(left.todo, args)
         train(study, configs, left, args, slurm)
@@ -98,12 +98,15 @@ def forgive(folder: Path) -> None:
     clear_failure(folder)
 
 
-def announce(study: Study, label: str, configs: list[TrainConfig], left: Left) -> None:
-    """The first line: how many runs, and about how long they will take here."""
+def announce(
+    study: Study, label: str, configs: list[TrainConfig], left: Left, here: bool
+) -> None:
+    """The first line: how many runs, and about how long they will take if they run here; of a
+    cluster's nodes this machine knows nothing (`plan` with --device and --gpus does)."""
     done = len(configs) - len(left.todo) - len(left.failed) - len(left.elsewhere)
     line = f"{study.name} at scale {label}: {count_of(len(configs))}, {done} finished"
     new = [config for config in left.todo if config.tokens]
-    if new and len(new) == len(left.todo):
+    if here and new and len(new) == len(left.todo):
         rate, device = expected_flops()
         seconds = sum(config.tokens * flops_per_token(config.model) for config in new) / rate
         if seconds > 30:

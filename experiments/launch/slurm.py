@@ -19,9 +19,11 @@ from experiments.launch.base import Job, Launcher, note_death
 from experiments.launch.needs import configs_of, evaluation_memory_gb, memory_gb, warning_seconds
 from experiments.launch.slurm_options import SlurmOptions, of_one_process, sbatch_options
 from experiments.launch.squeue import (
-    ACTIVE_STATES,
+    Seen,
     max_array_size,
+    pending,
     queued,
+    waits,
     was_preempted,
     write_job_ids,
 )
@@ -51,11 +53,13 @@ class Slurm(Launcher):
         except BadInput as error:  # a controller that restarts takes no job with it
             print(f"{error}; asking again", file=sys.stderr)
             return True
+        self.pending = pending(waits(ids, known) for ids in self.job_ids.values())
         again = list[Job]()
         for folder, ids in list(self.job_ids.items()):
-            states = {job: known.get(job, "") for job in ids}
-            if any(state in ACTIVE_STATES for state in states.values()):
+            seen = {job: known.get(job, Seen("")) for job in ids}
+            if any(one.active for one in seen.values()):
                 continue
+            states = {job: one.state for job, one in seen.items()}
             del self.job_ids[folder]
             if self._is_to_continue(Path(folder), states):
                 again.append(self.jobs[folder])

@@ -154,6 +154,7 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         ((*RUN, "--set", "model.dim=wide"), ("model.dim", "'wide'", "int")),
         ((*RUN, "--set", "model.head=serial"), ("serial", "parallel, causal")),
         ((*RUN, "--set", "model.layers=8"), ("model.n 8", "no trunk in 8 layers", "up to 7")),
+        ((*RUN, "--set", "data.source=files:none", "--set", "tokens=1e12"), ("none",)),
         ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, pypi-v1")),
         ((*RUN, "--slurm", "queue=x"), ("unknown --slurm field 'queue'", "one of partition, account")),
         ((*RUN, "--slurm", "hours=long"), ("hours", "'long'")),
@@ -167,7 +168,9 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
 def test_bad_input_is_reported_in_one_line_before_anything_is_made(
     cli: Cli, tmp_path: Path, args: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    one_line(cli(*args), *words)
+    result = cli(*args)
+    one_line(result, *words)
+    assert not result.out, "nothing is promised"
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 

@@ -14,6 +14,8 @@ from experiments.launch.base import Job
 from experiments.launch.needs import evaluation_memory_gb, memory_gb, warning_seconds
 from experiments.launch.slurm import Slurm, equal_parts
 from experiments.launch.slurm_options import SlurmOptions, slurm_options
+from experiments.study import find, plan, run_folder
+from experiments.watch import line
 from mtp.config import TrainConfig, size
 from mtp.errors import BadInput
 from mtp.overrides import to_json
@@ -47,6 +49,35 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tools
 
 
+def test_jobs_that_never_start_say_why(cli: Cli, scripts: Path, tmp_path: Path) -> None:
+    """A partition that is down, say, looked like a run that starts."""
+    (tmp_path / "jobs").mkdir()
+    jobs = jobs_of(tmp_path / "jobs", 3)
+    launched = Slurm(jobs, tmp_path / "logs", SlurmOptions(gpus=2))  # each trains, then evaluates
+    own = list(launched.job_ids.values())
+    lines = [f"{first}|PENDING|PartitionConfig\n{then}|PENDING|Dependency" for first, then in own]
+    (scripts / "squeue").write_text("#!/bin/sh\necho '" + "\n".join(lines) + "'\n")
+    assert launched.step() and launched.pending == "3 pending: PartitionConfig"
+    assert line(0.0, 3, [launched.pending], 40).endswith("; 3 pending: PartitionConfig")
+    lines[0] = lines[0].replace("PENDING|PartitionConfig", "RUNNING|None")
+    lines[2] = lines[2].replace("PENDING|PartitionConfig", "PENDING|None")
+    (scripts / "squeue").write_text("#!/bin/sh\necho '" + "\n".join(lines) + "'\n")
+    assert launched.step() and launched.pending == "1 pending: PartitionConfig, 1 pending"
+
+    study = find("sweep-n")
+    for config, ids in zip(plan(study, "smoke"), own, strict=False):
+        folder = run_folder(config, tmp_path / "runs")
+        folder.mkdir(parents=True)
+        squeue.write_job_ids(folder, ids)
+    said = cli("status", "sweep-n", "--scale", "smoke").out
+    counts = "3 running or queued, 2 not started, 1 pending: PartitionConfig, 1 pending"
+    assert said.startswith(f"sweep-n at scale smoke, 5 runs: {counts}\n")
+    assert re.search(r"  n=2  queued \(PartitionConfig\)\n", said)
+    assert re.search(r"  n=1  queued\n", said) and re.search(r"  n=4  queued\n", said)
+    (scripts / "squeue").write_text("#!/bin/sh\n")
+    assert not launched.step() and launched.pending == ""
+
+
 def options_of(script: Path) -> dict[str, str]:
     """The #SBATCH lines of a script."""
     found = re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), re.MULTILINE)
@@ -64,6 +95,8 @@ def test_the_readmes_command_for_several_nodes(
     words += ["--set", f"data.source=files:{texts}", "--set", "data.tokenizer=bytes"]
     result = cli("run", "sweep-n", "--scale", "paper", "--launcher", "slurm", *words)
     assert "Traceback" not in result.err
+    first = result.out.splitlines()[0]
+    assert re.fullmatch(r"sweep-n at scale \S+: 5 runs, 0 finished", first), "not of this machine"
     training = options_of(scripts / "script-1.sh")
     assert training["nodes"] == "8" and training["ntasks-per-node"] == "8"
     assert training["gpus-per-node"] == "8" and training["cpus-per-task"] == "8"
