@@ -98,9 +98,7 @@ def forgive(folder: Path) -> None:
     clear_failure(folder)
 
 
-def announce(
-    study: Study, label: str, configs: list[TrainConfig], left: Left, here: bool
-) -> None:
+def announce(study: Study, label: str, configs: list[TrainConfig], left: Left, here: bool) -> None:
     """The first line: how many runs, and about how long they will take if they run here; of a
     cluster's nodes this machine knows nothing (`plan` with --device and --gpus does)."""
     done = len(configs) - len(left.todo) - len(left.failed) - len(left.elsewhere)

@@ -76,8 +76,8 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     """The fields in which two configs of one type differ, for a message.
 
     >>> from mtp.config import ModelConfig
-    >>> differences(TrainConfig(tokens=1e6), TrainConfig(tokens=1e6, model=ModelConfig(n=4)))
-    ['model.n 1 -> 4']
+    >>> differences(TrainConfig(tokens=1e6), TrainConfig(tokens=5e5, model=ModelConfig(n=4)))
+    ['model.n 1 -> 4', 'tokens 1000000 -> 500000']
     """
     found = []
     for f in dataclasses.fields(new):
@@ -85,8 +85,13 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         if dataclasses.is_dataclass(b):
             found += differences(a, b, f"{where}{f.name}.")
         elif a != b:
-            found.append(f"{where}{f.name} {a} -> {b}")
+            found.append(f"{where}{f.name} {_shown(a)} -> {_shown(b)}")
     return found
+
+
+def _shown(value: Any) -> str:
+    """A field's value as one writes it: whole numbers without a point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") -> T:

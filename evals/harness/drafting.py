@@ -3,8 +3,9 @@
 Drafts save forward passes and make each one larger. More threads share the work of a pass, and wait
 for each other. Whether either pays depends on the model, the machine and what else runs there, the
 batch and the temperature, so all ways are timed side by side on a first batch, unless that takes
-long beside the drawing itself: then all heads draft, on all threads. Which answers are drawn depends on the number of heads, and by rounding on the threads (their distribution does
-not). So a file of answers records both, and an evaluation that continues keeps them.
+long beside the drawing itself: then all heads draft, on all threads. Which answers are drawn
+depends on the number of heads, and by rounding on the threads (their distribution does not). So a
+file of answers records both, and an evaluation that continues keeps them.
 """
 
 from __future__ import annotations

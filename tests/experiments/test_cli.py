@@ -156,7 +156,7 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         ((*RUN, "--set", "model.layers=8"), ("model.n 8", "no trunk in 8 layers", "up to 7")),
         ((*RUN, "--set", "data.source=files:none", "--set", "tokens=1e12"), ("none",)),
         ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, pypi-v1")),
-        ((*RUN, "--slurm", "queue=x"), ("unknown --slurm field 'queue'", "one of partition, account")),
+        ((*RUN, "--slurm", "queue=x"), ("unknown --slurm field 'queue'", "one of partition, ")),
         ((*RUN, "--slurm", "hours=long"), ("hours", "'long'")),
         ((*RUN, "--slurm", "hours=2"), ("error: --slurm needs --launcher slurm\n",)),
         ((*RUN, "--launcher", "debug", "--slurm", "hours=2"), ("--slurm needs --launcher slurm",)),

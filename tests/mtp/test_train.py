@@ -73,7 +73,21 @@ def test_mistakes_about_the_folder_are_reported_in_one_line(
 
     train(config, tmp_path / "run", data)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert "another config (model.n 2 -> 1, lr 0.003 -> 0.1)" in line("run", "lr=0.1", "model.n=1")
+    other = line("run", "lr=0.1", "model.n=1")
+    assert other.endswith(
+        "holds a run of another config (model.n 2 -> 1, lr 0.003 -> 0.1); choose another folder"
+    )
+    further = f"(tokens 128 -> 600); choose another folder, or start a new run with init={tmp_path}"
+    assert line("run", "tokens=6e2").endswith(f"{further}/run")
+    for override, words in {  # what is wrong in itself is not a run of another config
+        "data.tokenizer=foo": "unknown tokenizer 'foo'",
+        "data.tokenizer=llama:none": "no file none",
+        "data.validation=2": "validation is 2.0",
+        "data.max_mb=-1": "max_mb is -1.0",
+        "tokens=-1": "the budget is tokens=-1",
+    }.items():
+        assert words in line("run", override) and "another config" not in line("run", override)
+    assert "vocab is 10; a BPE" in line("run", "data.tokenizer=bpe", "data.vocab=10")
     assert before == {path: path.read_bytes() for path in before}
     (tmp_path / "file").write_text("")
     assert "cannot be the run's folder" in line("file")
