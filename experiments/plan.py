@@ -1,13 +1,15 @@
 """What a study would run: parameters, tokens, FLOPs and time, before anything starts."""
 
+import argparse
 import functools
 import math
 import sysconfig
 from pathlib import Path
 
 from experiments.arms import arm_names
+from experiments.launch.slurm_options import SlurmOptions
 from experiments.status import about, count_of, minutes
-from experiments.study import Study
+from experiments.study import Study, run_folder, study_place
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.sources import open_source
 from mtp.data.tokenized import training_tokens
@@ -82,6 +84,29 @@ def show_plan(
     if scale in LARGE or gpu:
         named = {f"{study.name}, {name}": c for name, c in zip(names, configs, strict=True)}
         return misfit(named, gpu, ranks)
+    return ""
+
+
+def show_slurm(
+    study: Study, args: argparse.Namespace, configs: list[TrainConfig], options: SlurmOptions
+) -> str:
+    """The jobs that the slurm launcher would submit if no run had begun: what each kind asks for,
+    and its script. Returns why they could not train; "" if they could."""
+    from experiments.launch.base import planned_job
+    from experiments.launch.dry_run import describe
+    from mtp.data.batches import check_divides
+
+    place = study_place(args.study)
+    jobs = [
+        planned_job(place, args.scale, config, run_folder(config, args.runs), args.data)
+        for config in configs
+    ]
+    print(describe(jobs, args.runs / "logs" / study.name, options))
+    for config, name in zip(configs, arm_names(configs), strict=True):
+        try:
+            check_divides(config.batch, options.world)
+        except BadInput as error:
+            return f"{study.name}, {name}: {error}"
     return ""
 
 

@@ -13,7 +13,7 @@ from experiments.launch.launchers import check_launcher, launch
 from experiments.launch.slurm_options import SlurmOptions, slurm_options
 from experiments.launch.squeue import Queue
 from experiments.status import count_of, minutes, state_of
-from experiments.study import Study, collect, missing_evaluations, run_folder, run_name
+from experiments.study import Study, collect, missing_evaluations, run_folder, run_name, study_place
 from mtp.config import TrainConfig
 from mtp.data.sources import SOURCES, open_source
 from mtp.errors import BadInput
@@ -142,8 +142,7 @@ def train(
     if args.launcher == "slurm":  # the jobs' device, which this machine need not have
         device = "cuda" if slurm.gpus else "cpu"
     precision = study_precision(configs, args.runs, device)
-    file = args.study.endswith(".py")  # jobs may work in another folder
-    where = str(Path(args.study).resolve()) if file else args.study
+    where = study_place(args.study)
     made = {
         run_name(c): make_job(where, args.scale, c, run_folder(c, args.runs), args.data)
         for c in left.todo

@@ -86,6 +86,11 @@ def make_job(study: str, scale: str, config: TrainConfig, folder: Path, data: Pa
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder} cannot be made: {error.strerror}") from None
+    return planned_job(study, scale, config, folder, data)
+
+
+def planned_job(study: str, scale: str, config: TrainConfig, folder: Path, data: Path) -> Job:
+    """The same without making the folder."""
     return Job(study, scale, to_json(config), str(folder.resolve()), str(data.resolve()))
 
 

@@ -19,12 +19,17 @@ from mtp.errors import BadInput, choose
 LAUNCHERS = ("local", "debug", "slurm")
 
 
-def check_launcher(name: str, slurm: Sequence[str] = ()) -> None:
-    """Raise BadInput for an unknown launcher, for Slurm's on a machine without Slurm, and for
-    options of Slurm with another launcher, which would ignore them."""
+def check_choice(name: str, slurm: Sequence[str] = ()) -> None:
+    """Raise BadInput for an unknown launcher, and for options of Slurm with another launcher, which
+    would ignore them."""
     choose("launcher", name, LAUNCHERS)
     if slurm and name != "slurm":
         raise BadInput("--slurm needs --launcher slurm")
+
+
+def check_launcher(name: str, slurm: Sequence[str] = ()) -> None:
+    """The same, and BadInput for Slurm's launcher on a machine without Slurm."""
+    check_choice(name, slurm)
     if name == "slurm":
         squeue.check_installed()
 

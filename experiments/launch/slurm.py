@@ -92,14 +92,8 @@ class Slurm(Launcher):
     # submitting
 
     def submit(self, jobs: list[Job]) -> None:
-        """Submit arrays of these jobs, as large as the cluster allows and as equal as can be. They
-        run side by side and share `parallel`; each runs at least one job at a time."""
-        alone = self.options.world == 1
-        trained = [job for job in jobs if not alone and is_trained(Path(job.folder))]
-        new = [job for job in jobs if job not in trained]
-        arrays = [(part, "both" if alone else "train") for part in equal_parts(new)]
-        arrays += [(part, "evaluate") for part in equal_parts(trained)]
-        parallel = max(1, self.options.parallel // max(1, len(arrays)))
+        """Submit these jobs as `arrays_of` has them; what is trained is evaluated after it."""
+        arrays, parallel = arrays_of(jobs, self.options)
         for part, what in arrays:
             ids = [[job] for job in self._submit_array(part, what, parallel)]
             if what == "train":
@@ -125,6 +119,18 @@ class Slurm(Launcher):
             lines = str(error).replace("sbatch: error: ", "").splitlines()
             raise BadInput(f"sbatch refused the jobs: {'; '.join(lines)}") from None
         return [job.job_id for job in given]
+
+
+def arrays_of(jobs: list[Job], options: SlurmOptions) -> tuple[list[tuple[list[Job], str]], int]:
+    """Arrays of these jobs, as large as the cluster allows and as equal as can be, each with the
+    part of the work that it does; and how many jobs of each run at a time. Arrays run side by side
+    and share `parallel`; each runs at least one job."""
+    alone = options.world == 1
+    trained = [job for job in jobs if not alone and is_trained(Path(job.folder))]
+    new = [job for job in jobs if job not in trained]
+    arrays = [(part, "both" if alone else "train") for part in equal_parts(new)]
+    arrays += [(part, "evaluate") for part in equal_parts(trained)]
+    return arrays, max(1, options.parallel // max(1, len(arrays)))
 
 
 def equal_parts(jobs: list[Job]) -> list[list[Job]]:

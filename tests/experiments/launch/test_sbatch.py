@@ -118,6 +118,44 @@ def test_the_readmes_command_for_several_nodes(
     assert options_of(scripts / "script-3.sh")["array"].startswith("0-1%"), "the other two runs"
 
 
+def test_a_plan_prints_the_scripts_that_would_be_submitted(
+    cli: Cli, scripts: Path, texts: Path, tmp_path: Path
+) -> None:
+    """Nothing is submitted or made, and a machine without Slurm will do."""
+    words = ("--launcher", "slurm", "--slurm", "nodes=2", "--slurm", "gpus=8", "--slurm", "hours=3")
+    words += ("--set", f"data.source=files:{texts}", "--set", "data.tokenizer=bytes")
+    study = ("sweep-n", "--scale", "paper", *words)
+    planned = cli("plan", *study)
+    assert planned.code == 0, planned.err
+    assert not (tmp_path / "runs").exists() and not (scripts / "sbatch-calls").exists()
+    asked = re.findall(r"^5 jobs to .*$", planned.out, re.MULTILINE)
+    each = r"8 processes of 8 cores and \d+ GB; time limit 3 h"
+    assert re.fullmatch(rf"5 jobs to train: 2 nodes, each with 8 GPUs, {each}", asked[0])
+    one = r"1 node with 1 GPU, 1 process of 8 cores and \d+ GB; time limit 3 h"
+    assert len(asked) == 2 and re.fullmatch(f"5 jobs to evaluate: {one}", asked[1])
+
+    cli("run", *study)  # the stand-in for sbatch keeps what it gets
+
+    def comparable(text: str) -> list[str]:
+        """Without the hour in the names of logs, and the number of the job that is waited for."""
+        text = re.sub(r"(logs/sweep-n)/\d{8}-\d{6}", r"\1", text).replace(
+            "aftercorr:1", "aftercorr:JOB"
+        )
+        return text.replace(f"{tmp_path}/", "").strip().splitlines()
+
+    printed = planned.out.split("#!/bin/bash\n")[1:]
+    for own, number in zip(printed, (1, 2), strict=True):
+        submitted = comparable((scripts / f"script-{number}.sh").read_text())
+        assert comparable("#!/bin/bash\n" + own)[: len(submitted)] == submitted
+
+    (scripts / "squeue").unlink()
+    assert cli("plan", *study).code == 0
+    odd = cli("plan", *study, "--slurm", "nodes=3")
+    assert odd.code == 2 and "batch 2048 does not divide over 24 ranks" in odd.err
+    local = cli("plan", "sweep-n", "--slurm", "nodes=3")
+    assert (local.code, local.err) == (2, "error: --slurm needs --launcher slurm\n")
+
+
 def jobs_of(tmp_path: Path, count: int) -> list[Job]:
     folders = [tmp_path / f"run{i}" for i in range(count)]
     for folder in folders:
