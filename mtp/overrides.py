@@ -14,6 +14,8 @@ from mtp.config import Execution, TrainConfig
 from mtp.errors import BadInput, choose
 
 T = TypeVar("T")
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+EXAMPLES = {"model": "model.n=3", "data": "data.source=files:texts"}
 EXECUTION = tuple(f.name for f in dataclasses.fields(Execution))
 
 
@@ -96,6 +98,10 @@ def _shown(value: Any) -> str:
 
 def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") -> T:
     """Build a config from nested dictionaries; unknown keys and wrong types raise BadInput."""
+    if not isinstance(values, dict) and where.endswith("."):
+        group = where.rstrip(".")
+        example = EXAMPLES.get(group.rpartition(" ")[2], f"{group}.FIELD=VALUE")
+        raise BadInput(f"{group} is a group of fields; set one, such as {example}")
     if not isinstance(values, dict):
         raise BadInput(f"{where.rstrip('.') or 'a config'} is {values!r}; it must be named fields")
     hints = _hints(cls)
@@ -153,8 +159,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     try:
         return _plain(hint, value)
     except (TypeError, ValueError, KeyError, OverflowError):
-        kind = getattr(hint, "__name__", hint)
-        raise BadInput(f"{where} is {value!r}; it must be of type {kind}") from None
+        raise BadInput(f"{where} is {value!r}; it must be {KINDS.get(hint, hint)}") from None
 
 
 def _plain(hint: Any, value: Any) -> Any:

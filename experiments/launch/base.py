@@ -85,7 +85,7 @@ def make_job(study: str, scale: str, config: TrainConfig, folder: Path, data: Pa
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"{folder} cannot be made: {error.strerror}") from None
+        raise BadInput(f"cannot create {folder}: {error.strerror}") from None
     return planned_job(study, scale, config, folder, data)
 
 

@@ -43,7 +43,7 @@ def train(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"{folder} cannot be the run's folder: {error.strerror}") from None
+        raise BadInput(f"cannot create {folder}: {error.strerror}") from None
     first, begun = is_first_rank(), False
     lock = locked(folder / ".lock", f"another process is training in {folder}")
     with lock if first else contextlib.nullcontext():

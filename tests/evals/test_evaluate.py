@@ -224,7 +224,7 @@ def test_imported_and_trained_on_models_are_told_apart(
         (["--temperatures", "a"], "are not numbers"),
         (["--samples", "0"], "samples is 0"),
         (["--k", "3"], "--k is 3; it must be from 1 to 2, the most heads there are"),
-        (["--checkpoint", "/none"], "/none is not a run"),
+        (["--checkpoint", "/none"], "/none: no such folder"),
         (["--data-dir", "/none"], "/none/mbpp.jsonl cannot be read"),
     ],
 )

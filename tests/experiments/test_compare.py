@@ -129,5 +129,5 @@ def test_the_index_keeps_other_studies_and_forgets_runs_that_a_study_has_no_more
     file = index.add(tmp_path, "a", "cpu", {"run3": "n=3"})
     assert file.read_text().splitlines()[1:] == ["run1\tb\tcpu\tseed=0", "run3\ta\tcpu\tn=3"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="file/runs cannot be made"):
+    with pytest.raises(BadInput, match=r"cannot create .*file/runs"):
         index.add(tmp_path / "file" / "runs", "a", "cpu", {})
