@@ -90,7 +90,7 @@ figures: setup  ## redraw every figure from its rows alone
 	@$(PY) -m experiments plot
 
 given-%:  # refuse before the environment is made
-	@test -n "$($*)" || { echo "error: give $*=.., as make help says" >&2; exit 2; }
+	@test -n "$($*)" || { echo "error: $* is missing, e.g. make $(if $(filter %S,$*),evaluate-released CHECKPOINTS=FOLDER,evaluate CHECKPOINT=runs/first)" >&2; exit 2; }
 
 evaluate: given-CHECKPOINT setup  ## benchmarks: CHECKPOINT='RUN ..' BENCHMARKS=humaneval,mbpp [DATA_DIR=..] [OUT=..]
 	@$(PY) -m experiments.evaluate --checkpoint $(CHECKPOINT) --benchmarks $(BENCHMARKS) \

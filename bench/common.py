@@ -122,7 +122,7 @@ def transformers() -> Any:
     try:
         return importlib.import_module("transformers")
     except ImportError:
-        message = "this benchmark needs transformers: pip install -e '.[bench]'"
+        message = "this benchmark needs transformers: .venv/bin/pip install -e '.[bench]'"
         raise BadInput(message) from None
 
 

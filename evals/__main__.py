@@ -100,6 +100,9 @@ def evaluate(args: argparse.Namespace) -> pd.DataFrame:
     wanted = chosen(args.benchmarks, args.variant)
     if options.export:
         must_be_exportable(options.export, wanted, candidates, options)
+    must_fit(options.max_new, wanted, candidates)
+    if ignored := unused(wanted, options):
+        print(ignored, file=sys.stderr)
     device, precision = device_of(args)
     candidates = [candidate.on(device, precision) for candidate in candidates]
     # Missing files are reported now, not after hours of drawing.
@@ -179,6 +182,36 @@ def sampled(benchmark: Benchmark, protocol: Protocol) -> tuple[Sampled, Protocol
     )
     assert isinstance(benchmark, Sampled)
     return benchmark, protocol
+
+
+def must_fit(
+    max_new: int | None,
+    wanted: Sequence[tuple[Benchmark, Protocol]],
+    candidates: Sequence[Candidate],
+) -> None:
+    """Raise BadInput if answers of so many tokens leave prompts less than half of a context."""
+    shortest = min(candidates, key=lambda candidate: candidate.config.context)
+    most = max(1, shortest.config.context // 2)
+    draws = any(protocol.max_new for _, protocol in wanted)
+    if max_new and draws and max_new > most:
+        raise BadInput(
+            f"--max-new is {max_new}; at most {most} with {shortest.name}'s context of "
+            f"{shortest.config.context}"
+        )
+
+
+def unused(wanted: Sequence[tuple[Benchmark, Protocol]], options: Options) -> str:
+    """A line that names the options that benchmarks which ask each problem once ignore; else ""."""
+    from evals.harness.many_samples import Sampled
+
+    given = {"--samples": options.samples, "--temperatures": options.temperatures}
+    names = [name for name, value in given.items() if value is not None]
+    once = [benchmark.name for benchmark, _ in wanted if not isinstance(benchmark, Sampled)]
+    if not names or not once:
+        return ""
+    verb = "is" if len(names) == 1 else "are"
+    ask = "it asks" if len(once) == 1 else "they ask"
+    return f"{' and '.join(names)} {verb} ignored for {', '.join(once)}: {ask} each problem once"
 
 
 def must_be_exportable(

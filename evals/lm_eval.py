@@ -29,7 +29,9 @@ try:
 except ImportError:
 
     def missing() -> None:
-        raise BadInput("this needs lm-evaluation-harness; install it: pip install -e '.[lm-eval]'")
+        raise BadInput(
+            "this needs lm-evaluation-harness; install it: .venv/bin/pip install -e '.[lm-eval]'"
+        )
 
     (exit_cleanly(missing) if __name__ == "__main__" else missing)()
     raise  # unreachable: both have left

@@ -53,17 +53,35 @@ def list_studies() -> None:
 
 
 def plans(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:
-    from experiments.plan import rate_for, show_plan
+    from experiments.launch.slurm_options import SlurmOptions, slurm_options
+    from experiments.plan import rate_for, show_plan, show_slurm
 
+    slurm = SlurmOptions()
+    if args.slurm or args.launcher != "local":
+        from experiments.launch.launchers import check_choice  # submitit takes a while to import
+
+        slurm = slurm_options(args.slurm)
+        check_choice(args.launcher, args.slurm)
+    if args.launcher == "slurm" and not args.study:
+        raise BadInput("plan --launcher slurm needs a study")
     rate = rate_for(args.scale, args.device, args.gpus)
     planned = [(study, one, plan(study, args.scale, one)) for study, one in wanted]
+    refused = list[str]()
     for study, one, configs in planned:
         label = one.label(args.scale)
-        show_plan(
+        refusal = show_plan(
             study, args.scale, label, configs, args.data, rate, bool(args.study), args.device,
             args.gpus,
         )  # fmt: skip
+        if args.launcher == "slurm":
+            refusal = show_slurm(study, args, configs, slurm) or refusal
+        if refusal and len(planned) > 1:
+            print(f"run will refuse this: {refusal}")
+        refused += [refusal] * bool(refusal)
     print(f"times: {rate[0]:.1e} FLOP/s on {rate[1]}; evaluation comes on top")
+    if refused and args.study:  # of all studies, some need more than others
+        one = len(planned) == 1
+        raise BadInput(refused[0] if one else f"{len(refused)} of {len(planned)} plans do not fit")
 
 
 def states(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None:
@@ -125,19 +143,23 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--data", type=Path, default=Path("data"), help="of corpora (data)")
         return each
 
+    def add_launcher(to: argparse.ArgumentParser, help: str) -> None:
+        to.add_argument("--launcher", default="local", help=help)
+        to.add_argument(
+            "--slurm", action="append", default=[], metavar="FIELD=VALUE",
+            help="partition, hours, gpus, .., setup=LINE, extra.NAME=VALUE; also from slurm.toml",
+        )  # fmt: skip
+
     planned = command("plan", "Show runs, parameters, tokens, FLOPs and time; start nothing.")
     planned.add_argument(
         "--device", metavar="GPU", help=f"times and memory for: {', '.join(PEAK_FLOPS)}"
     )
     planned.add_argument("--gpus", type=int, default=1, help="how many (default: 1)")
+    add_launcher(planned, "slurm: also print the jobs and their scripts, submit nothing")
     command("status", "Show how far the runs are, and why failed ones failed.")
     command("plot", "Redraw a figure from its rows; without STUDY, every figure.")
     started = command("run", "Train and evaluate what is missing; write rows and a figure.")
-    started.add_argument("--launcher", default="local", help="local, debug, slurm (default: local)")
-    started.add_argument(
-        "--slurm", action="append", default=[], metavar="FIELD=VALUE",
-        help="partition, hours, gpus, .., setup=LINE, extra.NAME=VALUE; also from slurm.toml",
-    )  # fmt: skip
+    add_launcher(started, "local, debug, slurm (default: local)")
     started.add_argument("--retry", action="store_true", help="run failed runs again")
     compared = commands.add_parser(
         "compare", help="Compare studies or runs: curves and differences.",

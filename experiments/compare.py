@@ -1,7 +1,8 @@
 """Compare studies, or runs of mtp.train: one plot of their curves, one table of differences.
 
 Arms are named by what differs. Runs that differ in their seed alone are one arm: its curve is their
-mean, and a difference is taken within each seed.
+mean, and a difference is taken within each seed. A run that comes twice, or another one of the same
+config and seed, is left out: it is no further seed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from experiments.findings import Difference, differences
 from mtp.checkpoint import run_config
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
-from mtp.overrides import from_dict
+from mtp.overrides import config_id, from_dict
+from mtp.training.progress import is_trained, read_status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +30,15 @@ LOSS, VALIDATION = "training loss, head 1 (nats)", "validation loss, head 1 (nat
 
 @dataclass
 class Run:
-    """A run: its config, its curve (tokens and head 1's loss) and its numbers by metric."""
+    """A run: its name, its config, its curve (tokens and head 1's loss), its numbers by metric, and
+    how far it is if it is not finished."""
 
+    name: str
     config: TrainConfig
     tokens: list[float]
     loss: list[float]
     values: dict[str, float]
+    left: str = ""
     arm: str = ""
 
 
@@ -42,9 +47,14 @@ def compare(names: Sequence[str], runs: Path, roots: Sequence[Path], out: Path) 
 
     names  results files, STUDY or STUDY/LABEL of one in `roots`, or folders of runs
     """
-    found = [run for name in names for run in load(name, runs, roots)]
+    loaded = [run for name in names for run in load(name, runs, roots)]
+    found = distinct(loaded)
     if len(found) < 2:
-        raise BadInput(f"{names[0]} is one run; compare needs two or more")
+        which = f"{names[0]} is one run" if len(loaded) < 2 else "there is one config and seed"
+        raise BadInput(f"{which}; compare needs two or more")
+    for run in found:
+        if run.left:
+            print(f"{run.name} is not finished: {run.left}")
     for run, arm in zip(found, arm_names([run.config for run in found], seeds=False), strict=True):
         run.arm = arm
     shared = [m for m in found[0].values if all(m in run.values for run in found)]
@@ -55,6 +65,17 @@ def compare(names: Sequence[str], runs: Path, roots: Sequence[Path], out: Path) 
     _, png = save(figure(found, rows), out)
     rows.to_csv(out.with_suffix(".csv"), index=False)
     print(f"\nrows: {out.with_suffix('.csv')}\nfigure: {png}")
+
+
+def distinct(loaded: Sequence[Run]) -> list[Run]:
+    """The first run of each config and seed; the others are named."""
+    found = dict[str, Run]()
+    for run in loaded:
+        first = found.setdefault(config_id(run.config), run)
+        if first is not run:
+            same = "is there twice" if run.name == first.name else f"repeats {first.name}"
+            print(f"{run.name} {same}: the same config and seed; left out")
+    return list(found.values())
 
 
 def load(name: str, runs: Path, roots: Sequence[Path]) -> list[Run]:
@@ -85,7 +106,11 @@ def _from_folder(folder: Path) -> Run:
         values[VALIDATION] = checked[-1]["validation_loss"][0]
     values[LOSS] = curve[-1]["loss"][0]  # last: the headline is of the first
     tokens = [float(row["tokens"]) for row in curve]
-    return Run(run_config(folder), tokens, [row["loss"][0] for row in curve], values)
+    status = read_status(folder)
+    done = is_trained(folder) or "steps" not in status
+    left = "" if done else f"step {status.get('step')} of {status['steps']}"
+    loss = [row["loss"][0] for row in curve]
+    return Run(str(folder), run_config(folder), tokens, loss, values, left)
 
 
 def _from_results(file: Path) -> list[Run]:
@@ -103,7 +128,8 @@ def _from_results(file: Path) -> list[Run]:
         run, curve = known[str(name)], known[str(name)]["curve"]
         config = from_dict(TrainConfig, run["config"])
         loss = curve["loss"][0] if curve["loss"] else []
-        made.append(Run(config, [float(t) for t in curve["tokens"]], loss, values))
+        tokens = [float(t) for t in curve["tokens"]]
+        made.append(Run(str(name), config, tokens, loss, values))
     return made
 
 
@@ -123,16 +149,21 @@ def _table(rows: pd.DataFrame, metrics: list[str]) -> str:
     if not metrics:
         return "these runs have no metric in common"
     lines, first = list[str](), str(rows.arm.iloc[0])
+    compared = list[Difference]()
     for metric in metrics:
         own = rows[rows.metric == metric]
         apart = {d.arm: d for d in differences(own, "arm", first)}
+        compared += apart.values()
         wide = max(len(arm) for arm in own.arm)
         lines.append(metric)
         for arm in dict.fromkeys(own.arm):
             mean, seeds = own[own.arm == arm].value.mean(), len(own[own.arm == arm])
             end = _difference(apart[arm]) if arm in apart else ""
             lines.append(f"  {arm:{wide}} {mean:10.4f}  {seeds} seed{'s' * (seeds > 1)}{end}")
-    lines.append(f"differences: from {first}, within seeds; [90% interval over seeds]")
+    if compared:
+        known = any(d.interval for d in compared)
+        over = "[90% interval over seeds]" if known else "an interval needs two seeds"
+        lines.append(f"differences: from {first}, within seeds; {over}")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ def add(runs: Path, study: str, label: str, arms: dict[str, str]) -> Path:
     try:
         runs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"{runs} cannot be made: {error.strerror}") from None
+        raise BadInput(f"cannot create {runs}: {error.strerror}") from None
     with locked(runs / ".index.lock"):
         lines = file.read_text().splitlines()[1:] if file.exists() else []
         own = f"\t{study}\t{label}\t"

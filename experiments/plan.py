@@ -1,13 +1,15 @@
 """What a study would run: parameters, tokens, FLOPs and time, before anything starts."""
 
+import argparse
 import functools
 import math
 import sysconfig
 from pathlib import Path
 
 from experiments.arms import arm_names
-from experiments.status import count_of, minutes
-from experiments.study import Study
+from experiments.launch.slurm_options import SlurmOptions
+from experiments.status import about, count_of, minutes
+from experiments.study import Study, run_folder, study_place
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.sources import open_source
 from mtp.data.tokenized import training_tokens
@@ -38,9 +40,9 @@ def rate_for(scale: str, gpu: str | None, gpus: int) -> tuple[float, str]:
 def show_plan(
     study: Study, scale: str, label: str, configs: list[TrainConfig], data: Path,
     rate: tuple[float, str], every: bool, gpu: str | None = None, gpus: int = 1,
-) -> None:  # fmt: skip
+) -> str:  # fmt: skip
     """A summary line; with `every`, also a line per run, and for GPUs the memory that it needs on
-    each. Raises BadInput after that if a run does not fit on the GPUs that were asked for."""
+    each. Returns why a run cannot have the GPUs that were asked for; "" if all can."""
     missing = ""  # a source that is to be fetched first; `run` refuses it
     for source in {config.data.source for config in configs} - {""}:
         try:
@@ -66,8 +68,8 @@ def show_plan(
         parameters = parameter_counts(config.model)["total"]
         size = f"{parameters:12,}" if parameters < 1e9 else f"{parameters / 1e9:11.2f}B"
         if known:
-            about = "~" * guessed + f"{tokens:.2g}"
-            text = f"{about:>8} {flops:8.1e} {minutes(flops / rate[0]):>8}"
+            count = "~" * guessed + f"{tokens:.2g}"
+            text = f"{count:>8} {flops:8.1e} {minutes(flops / rate[0]):>8}"
         else:
             text = f"{config.epochs:.3g} passes over a corpus that is not built"
         print(f"{name[:wide]:{wide}} {size} {text}")
@@ -76,13 +78,36 @@ def show_plan(
     left_out = f"; {unknown} runs not counted: build their corpus first" if unknown else ""
     runs = count_of(len(configs))
     start = "" if every else f"{study.name} at scale {label}: "
-    time = minutes(total / rate[0])
-    print(f"{start}{runs}, {total:.1e} FLOPs, about {time} of training{left_out}")
+    print(f"{start}{runs}, {total:.1e} FLOPs, {about(total / rate[0])} of training{left_out}")
     if missing:
         print(missing)
     if scale in LARGE or gpu:
         named = {f"{study.name}, {name}": c for name, c in zip(names, configs, strict=True)}
-        check_fits(named, gpu, ranks)
+        return misfit(named, gpu, ranks)
+    return ""
+
+
+def show_slurm(
+    study: Study, args: argparse.Namespace, configs: list[TrainConfig], options: SlurmOptions
+) -> str:
+    """The jobs that the slurm launcher would submit if no run had begun: what each kind asks for,
+    and its script. Returns why they could not train; "" if they could."""
+    from experiments.launch.base import planned_job
+    from experiments.launch.dry_run import describe
+    from mtp.data.batches import check_divides
+
+    place = study_place(args.study)
+    jobs = [
+        planned_job(place, args.scale, config, run_folder(config, args.runs), args.data)
+        for config in configs
+    ]
+    print(describe(jobs, args.runs / "logs" / study.name, options))
+    for config, name in zip(configs, arm_names(configs), strict=True):
+        try:
+            check_divides(config.batch, options.world)
+        except BadInput as error:
+            return f"{study.name}, {name}: {error}"
+    return ""
 
 
 def memory_of(config: TrainConfig, ranks: int) -> str:
@@ -93,17 +118,22 @@ def memory_of(config: TrainConfig, ranks: int) -> str:
     return f"{sum(parts.values()) / 1e9:.1f} GB{where}: {found}"
 
 
-def check_fits(configs: dict[str, TrainConfig], gpu: str | None, ranks: int) -> None:
-    """Raise BadInput if a run does not fit on the GPUs; say so if those are only assumed."""
+def misfit(configs: dict[str, TrainConfig], gpu: str | None, ranks: int) -> str:
+    """Why the first run that cannot have the GPUs cannot; "" if all can. If the GPUs are only
+    assumed, it is printed instead."""
+    from mtp.data.batches import check_divides
+
     kind = gpu or "H100"
     for name, config in configs.items():
         try:
+            check_divides(config.batch, ranks)
             check_memory(config, config_precision(config), ranks, GPU_MEMORY[kind], kind)
         except BadInput as error:
             if gpu:
-                raise BadInput(f"{name}: {error}") from None
+                return f"{name}: {error}"
             print(f"{name}: {error}; see --device and --gpus")
-            return  # the first says enough
+            break  # the first says enough
+    return ""
 
 
 def config_precision(config: TrainConfig) -> str:

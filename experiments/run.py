@@ -13,7 +13,7 @@ from experiments.launch.launchers import check_launcher, launch
 from experiments.launch.slurm_options import SlurmOptions, slurm_options
 from experiments.launch.squeue import Queue
 from experiments.status import count_of, minutes, state_of
-from experiments.study import Study, collect, missing_evaluations, run_folder, run_name
+from experiments.study import Study, collect, missing_evaluations, run_folder, run_name, study_place
 from mtp.config import TrainConfig
 from mtp.data.sources import SOURCES, open_source
 from mtp.errors import BadInput
@@ -40,8 +40,8 @@ def run(
 
     args.study is what jobs find the study by: its name, or its file. changed: of the runs' fields.
     """
-    check_launcher(args.launcher)
     slurm = slurm_options(args.slurm)
+    check_launcher(args.launcher, args.slurm)
     file = args.results / study.name / f"{label}.csv"
     if file.exists():
         results.read(file)  # refused before hours of work, not after them
@@ -52,10 +52,10 @@ def run(
         )
     arms = {run_name(c): arm for c, arm in zip(configs, arm_names(configs), strict=True)}
     left = look(study, configs, args)
-    announce(study, label, configs, left)
+    for source in {config.data.source for config in left.todo}:
+        open_source(source, args.data)  # refuses an unknown or missing one
+    announce(study, label, configs, left, here=args.launcher != "slurm")
     if left.todo:
-        for source in {config.data.source for config in left.todo}:
-            open_source(source, args.data)  # refuses an unknown or missing one
         index.add(args.runs, study.name, label, arms)
         prepare(left.todo, args)
         train(study, configs, left, args, slurm)
@@ -98,12 +98,13 @@ def forgive(folder: Path) -> None:
     clear_failure(folder)
 
 
-def announce(study: Study, label: str, configs: list[TrainConfig], left: Left) -> None:
-    """The first line: how many runs, and about how long they will take here."""
+def announce(study: Study, label: str, configs: list[TrainConfig], left: Left, here: bool) -> None:
+    """The first line: how many runs, and about how long they will take if they run here; of a
+    cluster's nodes this machine knows nothing (`plan` with --device and --gpus does)."""
     done = len(configs) - len(left.todo) - len(left.failed) - len(left.elsewhere)
     line = f"{study.name} at scale {label}: {count_of(len(configs))}, {done} finished"
     new = [config for config in left.todo if config.tokens]
-    if new and len(new) == len(left.todo):
+    if here and new and len(new) == len(left.todo):
         rate, device = expected_flops()
         seconds = sum(config.tokens * run_flops_per_token(config) for config in new) / rate
         if seconds > 30:
@@ -141,8 +142,7 @@ def train(
     if args.launcher == "slurm":  # the jobs' device, which this machine need not have
         device = "cuda" if slurm.gpus else "cpu"
     precision = study_precision(configs, args.runs, device)
-    file = args.study.endswith(".py")  # jobs may work in another folder
-    where = str(Path(args.study).resolve()) if file else args.study
+    where = study_place(args.study)
     made = {
         run_name(c): make_job(where, args.scale, c, run_folder(c, args.runs), args.data)
         for c in left.todo

@@ -6,7 +6,7 @@ from typing import Literal
 
 from experiments.arms import arm_names
 from experiments.launch.base import is_held
-from experiments.launch.squeue import Queue
+from experiments.launch.squeue import Queue, pending
 from experiments.study import Study, missing_evaluations, run_folder
 from mtp.config import TrainConfig
 from mtp.training.progress import read_status
@@ -32,7 +32,10 @@ def state_of(study: Study, folder: Path, queue: Queue) -> tuple[State, str]:
         pid = f" in process {status['pid']}" if "pid" in status else ""
         return "active", f"running{pid}{at}"
     if state != "failed" and queue.has(folder):
-        return "active", "queued, to be evaluated" if state == "finished" else f"queued{at}"
+        reason = queue.waits(folder)
+        why = f" ({reason})" if reason not in (None, "", "None") else ""
+        what = ", to be evaluated" if state == "finished" else at
+        return "active", f"queued{what}{why}"
     if state == "failed":
         return "failed", f"FAILED at step {status.get('step')}: {status.get('error')}"
     if state == "finished":
@@ -54,12 +57,17 @@ def count_of(runs: int) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """E.g. "30 s", "12 min", "3.4 h", "25 days"."""
+    """E.g. "<1 s", "30 s", "12 min", "3.4 h", "25 days"."""
     for unit, name in ((86400 * 2, "days"), (5400, "h"), (90, "min")):
         if seconds >= unit:
             size = {"days": 86400, "h": 3600, "min": 60}[name]
             return f"{seconds / size:.{1 if seconds < 10 * size else 0}f} {name}"
-    return f"{seconds:.0f} s"
+    return "<1 s" if seconds < 1 else f"{seconds:.0f} s"
+
+
+def about(seconds: float) -> str:
+    """The same in a sentence: "about 12 min", "under a second"."""
+    return "under a second" if seconds < 1 else f"about {minutes(seconds)}"
 
 
 WORDS = {
@@ -75,6 +83,10 @@ def show_status(
     states = [state_of(study, run_folder(config, runs), queue) for config in configs]
     counts = Counter(state for state, _ in states)
     parts = [f"{counts[state]} {words}" for state, words in WORDS.items() if counts[state]]
+    folders = [run_folder(config, runs) for config in configs]
+    active = [f for f, (state, _) in zip(folders, states, strict=True) if state == "active"]
+    if waiting := pending(map(queue.waits, active)):
+        parts.append(waiting)
     print(f"{study.name} at scale {label}, {count_of(len(configs))}: {', '.join(parts)}")
     if not every:
         return

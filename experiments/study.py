@@ -102,6 +102,11 @@ def find(name: str) -> Study:
     return found
 
 
+def study_place(name: str) -> str:
+    """What a job finds a study by, which may work in another folder."""
+    return str(Path(name).resolve()) if name.endswith(".py") else name
+
+
 def plan(study: Study, scale: str, changes: Changes = NOTHING) -> list[TrainConfig]:
     """The study's configs at a scale, with the changes applied to each; equal runs once."""
     choose("scale", scale, SCALES)

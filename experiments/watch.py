@@ -15,7 +15,10 @@ from mtp.training.progress import read_status
 
 
 def line(done: float, runs: int, active: list[str], seconds: float) -> str:
-    """E.g. "2.40/5 runs after 3.0 min, about 3.3 min left; parallel-n1-s0 40%"."""
+    """E.g. "2.40/5 runs after 3.0 min, about 3.3 min left; parallel-n1-s0 40%".
+
+    active  runs that are at work, and those that wait
+    """
     left = "about " + minutes(seconds / done * (runs - done)) if done > 0.05 else "unknown time"
     at_work = ", ".join(active) or "starting"
     return f"{done:.2f}/{runs} runs after {minutes(seconds)}, {left} left; {at_work}"
@@ -53,6 +56,7 @@ def watch(launched: Launcher, folders: list[Path], study: Study) -> None:
                 shares.append(1.0 if over else 0.9 * share)  # the rest is evaluation
                 if not over and status.get("state") in ("running", "finished"):
                     active.append(f"{folder.name.rsplit('-', 1)[0]} {100 * share:.0f}%")
+            active += [launched.pending] if launched.pending else []
             bar.update(sum(shares) - bar.n)
             bar.set_postfix_str(", ".join(active))
             if not terminal and time.monotonic() - printed > 30:

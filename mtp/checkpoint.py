@@ -155,22 +155,25 @@ def newest(
 ) -> Saved | None:
     """The newest undamaged checkpoint in `folder`; None if there are no checkpoints.
 
-    A damaged one is named on stderr, and the one before it is taken. Raises BadInput if there are
-    checkpoints and all are damaged.
+    If it is damaged, it is named on stderr, and the one before it is taken. Raises BadInput if
+    there are checkpoints and all are damaged.
 
     weights_only  does not verify the optimizer's file
     check, paths  for several ranks, which must agree: what finds damage (`damage`), and the
                   checkpoints to look at
     """
-    found = ""
+    damaged = list[str]()
     for path in reversed(saved(folder) if paths is None else paths):
-        found = (check or damage)(path, weights_only)
-        if not found:
-            state = json.loads((path / "state.json").read_text())
-            return Saved(path, state, json.loads((path / "sums.json").read_text()))
-        print(f"warning: {found}; trying the checkpoint before it", file=sys.stderr)
-    if found:
-        raise BadInput(f"{found}; every earlier one is damaged too: delete {folder} to start over")
+        if found := (check or damage)(path, weights_only):
+            damaged.append(found)
+            continue
+        state = json.loads((path / "state.json").read_text())
+        if damaged:
+            print(f"warning: {damaged[0]}; using {path.name}, from before it", file=sys.stderr)
+        return Saved(path, state, json.loads((path / "sums.json").read_text()))
+    if damaged:
+        others = "there is no other" if len(damaged) == 1 else "so is every earlier checkpoint"
+        raise BadInput(f"{damaged[0]}; {others}: delete {folder} to start over")
     return None
 
 
@@ -196,6 +199,8 @@ def _sharded(sums: dict[str, str]) -> bool:
 
 def run_config(run: Path) -> TrainConfig:
     """The config in a run's folder. Raises BadInput if the folder is not a run."""
+    if not run.exists():
+        raise BadInput(f"{run}: no such folder")
     try:
         return from_dict(TrainConfig, parse_json((run / "config.json").read_bytes()))
     except (OSError, ValueError) as error:

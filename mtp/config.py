@@ -111,7 +111,7 @@ class ModelConfig:
             layers = self.layers + self.extra_layers
             raise BadInput(
                 f"model.n {self.n} {self.head} heads leave no trunk in {layers} layers; "
-                f"choose n up to {max(1, layers - 1)} or more layers"
+                f"choose n of at most {max(1, layers - 1)}, or more layers"
             )
 
     @property

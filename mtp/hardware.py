@@ -196,8 +196,8 @@ def other_load() -> str:
     if load < cores():
         return ""
     return (
-        f"warning: other programs keep the {cores()} cores busy (load {load:.1f}); with "
-        "OMP_NUM_THREADS=1 threads do not wait for each other"
+        f"warning: other programs are using the cores (load {load:.1f}); OMP_NUM_THREADS=1 may be "
+        "faster"
     )
 
 

@@ -14,6 +14,8 @@ from mtp.config import Execution, TrainConfig
 from mtp.errors import BadInput, choose
 
 T = TypeVar("T")
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+EXAMPLES = {"model": "model.n=3", "data": "data.source=files:texts"}
 EXECUTION = tuple(f.name for f in dataclasses.fields(Execution))
 
 
@@ -76,8 +78,8 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
     """The fields in which two configs of one type differ, for a message.
 
     >>> from mtp.config import ModelConfig
-    >>> differences(TrainConfig(tokens=1e6), TrainConfig(tokens=1e6, model=ModelConfig(n=4)))
-    ['model.n 1 -> 4']
+    >>> differences(TrainConfig(tokens=1e6), TrainConfig(tokens=5e5, model=ModelConfig(n=4)))
+    ['model.n 1 -> 4', 'tokens 1000000 -> 500000']
     """
     found = []
     for f in dataclasses.fields(new):
@@ -85,12 +87,21 @@ def differences(old: Any, new: Any, where: str = "") -> list[str]:
         if dataclasses.is_dataclass(b):
             found += differences(a, b, f"{where}{f.name}.")
         elif a != b:
-            found.append(f"{where}{f.name} {a} -> {b}")
+            found.append(f"{where}{f.name} {_shown(a)} -> {_shown(b)}")
     return found
+
+
+def _shown(value: Any) -> str:
+    """A field's value as one writes it: whole numbers without a point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") -> T:
     """Build a config from nested dictionaries; unknown keys and wrong types raise BadInput."""
+    if not isinstance(values, dict) and where.endswith("."):
+        group = where.rstrip(".")
+        example = EXAMPLES.get(group.rpartition(" ")[2], f"{group}.FIELD=VALUE")
+        raise BadInput(f"{group} is a group of fields; set one, such as {example}")
     if not isinstance(values, dict):
         raise BadInput(f"{where.rstrip('.') or 'a config'} is {values!r}; it must be named fields")
     hints = _hints(cls)
@@ -148,8 +159,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     try:
         return _plain(hint, value)
     except (TypeError, ValueError, KeyError, OverflowError):
-        kind = getattr(hint, "__name__", hint)
-        raise BadInput(f"{where} is {value!r}; it must be of type {kind}") from None
+        raise BadInput(f"{where} is {value!r}; it must be {KINDS.get(hint, hint)}") from None
 
 
 def _plain(hint: Any, value: Any) -> Any:

@@ -51,10 +51,11 @@ def main() -> None:
 
 def config_of(run: Path, file: Path | None, overrides: list[str]) -> TrainConfig:
     """The config of a run: `file`'s, or the one that the run began with, or the default, with the
-    overrides applied. A budget in epochs replaces one in tokens, and the other way round."""
+    overrides applied. A budget in epochs replaces one in tokens, and the other way round. Raises
+    BadInput for a new run without a budget: nobody has said how long it should train."""
     if file is None and (run / "config.json").exists():
         file = run / "config.json"
-    values: dict[str, Any] = {"tokens": 1e6}
+    values: dict[str, Any] = {"tokens": 1}  # until the budget is set, below
     if file:
         try:
             values = parse_json(file.read_bytes())
@@ -64,9 +65,12 @@ def config_of(run: Path, file: Path | None, overrides: list[str]) -> TrainConfig
     for budget, other in (("epochs", "tokens"), ("tokens", "epochs")):
         if budget in assigned and other not in assigned and isinstance(values, dict):
             values |= {budget: 1, other: 0}
-    return finetune.override_from_start(
+    config = finetune.override_from_start(
         from_dict(TrainConfig, values, f"{file}: " if file else ""), overrides, run
     )
+    if file is None and not assigned & {"tokens", "epochs"}:
+        raise BadInput(f"{run} is not a run; set tokens= or epochs= to start one")
+    return config
 
 
 if __name__ == "__main__":

@@ -146,6 +146,15 @@ def fields(cls: Any, where: str = "") -> set[str]:
     return found
 
 
+def test_the_printed_plan_is_the_commands(cli: Cli) -> None:
+    """The command of gpu-and-cluster.md that shows what a run needs."""
+    page = ROOT / "docs" / "gpu-and-cluster.md"
+    (block,) = (text for text in blocks(page) if text.startswith("$ "))
+    command, *lines = block.splitlines()
+    planned = cli(*command.split(" -m experiments ")[1].split())
+    assert lines and "\n".join(lines) in planned.out
+
+
 def test_config_fields_that_are_assigned_exist(page: Path) -> None:
     lines = [line for line in TEXT[page].splitlines() if re.search(r"mtp\.train|--set ", line)]
     for line in lines:

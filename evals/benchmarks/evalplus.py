@@ -23,6 +23,10 @@ from mtp.errors import BadInput
 
 NAMES = {"humaneval": "HumanEvalPlus", "mbpp": "MbppPlus"}
 VERSIONS = {"humaneval": "v0.1.10", "mbpp": "v0.2.0"}  # in the names of EvalPlus's own cache
+RELEASES = {
+    "humaneval": "https://github.com/evalplus/humanevalplus_release/releases",
+    "mbpp": "https://github.com/evalplus/mbppplus_release/releases",
+}
 RULES = Path(plus_rules.__file__).read_text(encoding="utf-8")
 SETUP = """\
 space_ = {{"__name__": "rules"}}
@@ -39,7 +43,13 @@ def load(kind: str, source: Source) -> Dataset:
     files = [
         f"{stem}.jsonl{end}" for stem in (name, f"{name}-{VERSIONS[kind]}") for end in ("", ".gz")
     ]
-    return dataset(kind, *source.read(files[0], "", None, files[1:]))
+    try:
+        read = source.read(files[0], "", None, files[1:])
+    except BadInput as error:
+        if any(map(source.has, files)):
+            raise
+        raise BadInput(f"{error}; EvalPlus releases it: {RELEASES[kind]}") from None
+    return dataset(kind, *read)
 
 
 def dataset(kind: str, records: Iterable[Mapping[str, Any]], origin: str) -> Dataset:

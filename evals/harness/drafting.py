@@ -2,9 +2,10 @@
 
 Drafts save forward passes and make each one larger. More threads share the work of a pass, and wait
 for each other. Whether either pays depends on the model, the machine and what else runs there, the
-batch and the temperature, so all ways are timed side by side on a first small batch. Which answers
-are drawn depends on the number of heads, and by rounding on the threads (their distribution does
-not). So a file of answers records both, and an evaluation that continues keeps them.
+batch and the temperature, so all ways are timed side by side on a first batch, unless that takes
+long beside the drawing itself: then all heads draft, on all threads. Which answers are drawn
+depends on the number of heads, and by rounding on the threads (their distribution does not). So a
+file of answers records both, and an evaluation that continues keeps them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mtp.model.model import MultiTokenTransformer
 
 TOKENS, REPEATS = 32, 2
+SHARE = 0.5  # of the tokens that the answers may have; the test writes no more
 
 
 class Way(NamedTuple):
@@ -73,7 +75,8 @@ def way(
     eos: int,
 ) -> Way:
     """How to draw the answers in `file`: with the heads, as far as the model has them, and the
-    threads that were asked for; else as the file began; else the fastest way, which is printed."""
+    threads that were asked for; else as the file began; else the fastest way, which is printed, or
+    all heads and threads for so few answers that finding out would not pay."""
     import torch
 
     n, begun = model.config.n, header(file)
@@ -91,12 +94,18 @@ def way(
     ways = [Way(*each) for each in itertools.product(heads, threads)]
     if len(ways) == 1 or not asked:
         return ways[0]
-    count = min(options.at_once(model.config), len(asked) * protocol.samples)
+    answers = len(asked) * protocol.samples
+    count = min(options.at_once(model.config), answers)
+    tried = len(ways) * (1 + REPEATS) * count * min(TOKENS, protocol.max_new)
+    if tried > SHARE * answers * protocol.max_new:
+        return ways[0]
+    title = f"{file.parent.name} {protocol.benchmark} T={protocol.temperature:g}"
+    print(f"{title}: timing how to draw {answers} answers", file=sys.stderr, flush=True)
     rates = timed(model, ways, spread([p.tokens for p in asked.values()], count), protocol, eos)
     best, *_, slowest = sorted(rates, key=lambda each: -rates[each])
     print(
-        f"{file.parent.name} {protocol.benchmark} T={protocol.temperature:g}: {best}, "
-        f"{rates[best] / rates[slowest]:.2f} times the tokens/s of {slowest} on {count} prompts",
+        f"{title}: {best}, {rates[best] / rates[slowest]:.2f} times the tokens/s of {slowest} on "
+        f"{count} prompts",
         file=sys.stderr,
     )
     return best

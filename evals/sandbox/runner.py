@@ -27,7 +27,7 @@ nothing outside, and has left no file, key, process or socket for the next. Not 
   - which of the other verdicts a hostile program gets: it may crash on purpose.
   - that an answer was computed: a program may know it by heart.
   - that the machine's memory is enough for several programs at once: each is held to its limit,
-    which is looked at four times a second (evals/sandbox/watch.py). A control group around the
+    which is checked four times a second (evals/sandbox/watch.py). A control group around the
     evaluation bounds the sum, as `systemd-run --scope -p MemoryMax=8G` makes it.
   - anything against a hole in the kernel that the calls of the filter reach.
   - that a program does not notice how busy the machine is and, from the kernel's counters, a few

@@ -85,7 +85,12 @@ def make_job(study: str, scale: str, config: TrainConfig, folder: Path, data: Pa
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"{folder} cannot be made: {error.strerror}") from None
+        raise BadInput(f"cannot create {folder}: {error.strerror}") from None
+    return planned_job(study, scale, config, folder, data)
+
+
+def planned_job(study: str, scale: str, config: TrainConfig, folder: Path, data: Path) -> Job:
+    """The same without making the folder."""
     return Job(study, scale, to_json(config), str(folder.resolve()), str(data.resolve()))
 
 
@@ -95,13 +100,15 @@ def make_job(study: str, scale: str, config: TrainConfig, folder: Path, data: Pa
 class Launcher(abc.ABC):
     """Submits jobs and follows them.
 
-    logs   a fresh folder for this launch's logs, since process ids repeat
-    slots  how many jobs run at a time
+    logs     a fresh folder for this launch's logs, since process ids repeat
+    slots    how many jobs run at a time
+    pending  those that wait, and for what, in words; "" if none does
     """
 
     pause = 0.3  # seconds between two steps of `follow`
     in_process = False  # jobs run in this process, where Ctrl-C reaches them
     slots = 1
+    pending = ""
 
     def __init__(self, jobs: list[Job], logs: Path) -> None:
         self.waiting = list(jobs)

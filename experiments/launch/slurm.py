@@ -19,9 +19,11 @@ from experiments.launch.base import Job, Launcher, note_death
 from experiments.launch.needs import configs_of, evaluation_memory_gb, memory_gb, warning_seconds
 from experiments.launch.slurm_options import SlurmOptions, of_one_process, sbatch_options
 from experiments.launch.squeue import (
-    ACTIVE_STATES,
+    Seen,
     max_array_size,
+    pending,
     queued,
+    waits,
     was_preempted,
     write_job_ids,
 )
@@ -51,11 +53,13 @@ class Slurm(Launcher):
         except BadInput as error:  # a controller that restarts takes no job with it
             print(f"{error}; asking again", file=sys.stderr)
             return True
+        self.pending = pending(waits(ids, known) for ids in self.job_ids.values())
         again = list[Job]()
         for folder, ids in list(self.job_ids.items()):
-            states = {job: known.get(job, "") for job in ids}
-            if any(state in ACTIVE_STATES for state in states.values()):
+            seen = {job: known.get(job, Seen("")) for job in ids}
+            if any(one.active for one in seen.values()):
                 continue
+            states = {job: one.state for job, one in seen.items()}
             del self.job_ids[folder]
             if self._is_to_continue(Path(folder), states):
                 again.append(self.jobs[folder])
@@ -88,14 +92,8 @@ class Slurm(Launcher):
     # submitting
 
     def submit(self, jobs: list[Job]) -> None:
-        """Submit arrays of these jobs, as large as the cluster allows and as equal as can be. They
-        run side by side and share `parallel`; each runs at least one job at a time."""
-        alone = self.options.world == 1
-        trained = [job for job in jobs if not alone and is_trained(Path(job.folder))]
-        new = [job for job in jobs if job not in trained]
-        arrays = [(part, "both" if alone else "train") for part in equal_parts(new)]
-        arrays += [(part, "evaluate") for part in equal_parts(trained)]
-        parallel = max(1, self.options.parallel // max(1, len(arrays)))
+        """Submit these jobs as `arrays_of` has them; what is trained is evaluated after it."""
+        arrays, parallel = arrays_of(jobs, self.options)
         for part, what in arrays:
             ids = [[job] for job in self._submit_array(part, what, parallel)]
             if what == "train":
@@ -121,6 +119,18 @@ class Slurm(Launcher):
             lines = str(error).replace("sbatch: error: ", "").splitlines()
             raise BadInput(f"sbatch refused the jobs: {'; '.join(lines)}") from None
         return [job.job_id for job in given]
+
+
+def arrays_of(jobs: list[Job], options: SlurmOptions) -> tuple[list[tuple[list[Job], str]], int]:
+    """Arrays of these jobs, as large as the cluster allows and as equal as can be, each with the
+    part of the work that it does; and how many jobs of each run at a time. Arrays run side by side
+    and share `parallel`; each runs at least one job."""
+    alone = options.world == 1
+    trained = [job for job in jobs if not alone and is_trained(Path(job.folder))]
+    new = [job for job in jobs if job not in trained]
+    arrays = [(part, "both" if alone else "train") for part in equal_parts(new)]
+    arrays += [(part, "evaluate") for part in equal_parts(trained)]
+    return arrays, max(1, options.parallel // max(1, len(arrays)))
 
 
 def equal_parts(jobs: list[Job]) -> list[list[Job]]:

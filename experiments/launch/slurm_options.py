@@ -90,11 +90,18 @@ def slurm_options(assignments: list[str], file: Path = Path("slurm.toml")) -> Sl
         elif name == "extra":
             raise BadInput(f"--slurm {text}: write extra.NAME=VALUE for sbatch's --NAME=VALUE")
         else:
+            if equals:
+                _must_be_field(name)
             plain.append(text)
     options = override(from_dict(SlurmOptions, values, f"{file}: "), plain)
     options = dataclasses.replace(options, setup=tuple(lines), extra=extra)
     _check(options)
     return options
+
+
+def _must_be_field(name: str) -> None:
+    if name not in (names := [f.name for f in dataclasses.fields(SlurmOptions)]):
+        raise BadInput(f"unknown --slurm field {name!r}; choose one of {', '.join(names)}")
 
 
 def _lines(value: Any, file: Path) -> list[str]:

@@ -4,7 +4,10 @@ import functools
 import re
 import shutil
 import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from mtp.errors import BadInput
 from mtp.files import write_atomically
@@ -23,9 +26,20 @@ def check_installed() -> None:
             raise BadInput(f"{tool} is not here; the slurm launcher needs a cluster's node")
 
 
-def queued() -> dict[str, str]:
-    """Slurm's state of each of my jobs it still knows, by id."""
-    command = ["squeue", "-h", "-r", "--me", "-t", "all", "-o", "%i|%T"]
+class Seen(NamedTuple):
+    """What Slurm says of a job: its state, and why it waits (%r; "None" if it does not)."""
+
+    state: str
+    reason: str = ""
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE_STATES
+
+
+def queued() -> dict[str, Seen]:
+    """Each of my jobs that Slurm still knows, by id."""
+    command = ["squeue", "-h", "-r", "--me", "-t", "all", "-o", "%i|%T|%r"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     except FileNotFoundError:
@@ -33,7 +47,30 @@ def queued() -> dict[str, str]:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         message = " ".join(str(error.stderr or error).split())
         raise BadInput(f"squeue does not answer: {message}") from None
-    return dict(line.split("|", 1) for line in done.stdout.splitlines())
+    lines = (line.split("|", 2) for line in done.stdout.splitlines())
+    return {job: Seen(*rest) for job, *rest in lines}
+
+
+def waits(ids: Iterable[str], known: Mapping[str, Seen]) -> str | None:
+    """Why a run, of these jobs, waits; None if one of them is at work or none is queued. The second
+    job of a run waits for the first, which is not its reason."""
+    active = [known[job] for job in ids if job in known and known[job].active]
+    if not active or any(seen.state != "PENDING" for seen in active):
+        return None
+    return active[0].reason
+
+
+def pending(reasons: Iterable[str | None]) -> str:
+    """The runs that wait, by reason.
+
+    >>> pending(["Resources", "PartitionConfig", None, "Resources"])
+    '2 pending: Resources, 1 pending: PartitionConfig'
+    """
+    counts = Counter(reason for reason in reasons if reason is not None)
+    return ", ".join(
+        f"{count} pending" + (f": {reason}" if reason not in ("", "None") else "")
+        for reason, count in counts.most_common()
+    )
 
 
 def was_preempted(job: str, state: str) -> bool:
@@ -85,8 +122,13 @@ class Queue:
         """Whether a Slurm job for this run is still active. On a machine without Slurm, none is.
         Raises BadInput if Slurm does not answer: a job may be active then."""
         ids = read_job_ids(folder)
-        return any(self._states.get(job) in ACTIVE_STATES for job in ids)
+        return any(self._known[job].active for job in ids if job in self._known)
+
+    def waits(self, folder: Path) -> str | None:
+        """Why this run's job has not started; None if it has, or if there is none."""
+        ids = read_job_ids(folder)
+        return waits(ids, self._known) if ids else None
 
     @functools.cached_property
-    def _states(self) -> dict[str, str]:
+    def _known(self) -> dict[str, Seen]:
         return queued() if shutil.which("squeue") else {}

@@ -68,6 +68,12 @@ def epoch_tokens(split: Tokens, context: int) -> int:
     return split.records * context if isinstance(split, Pairs) else split.tokens
 
 
+def check_divides(batch: int, world: int) -> None:
+    """Raise BadInput unless every rank gets as many sequences of a step."""
+    if batch % world:
+        raise BadInput(f"batch {batch} does not divide over {world} ranks; choose a multiple")
+
+
 class Batches:
     """Endless shuffled training batches, a pure function of the seed and the windows consumed.
 
@@ -88,8 +94,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch % world:
-            raise BadInput(f"batch {batch} does not divide over {world} ranks; choose a multiple")
+        check_divides(batch, world)
         if seed < 0:
             raise BadInput(f"seed is {seed}; it must be at least 0")
         self.split, self.batch, self.context, self.n, self.seed = split, batch, context, n, seed

@@ -139,14 +139,21 @@ def open_if_built(config: CorpusConfig, root: Path = Path("data")) -> Corpus | N
     return open_corpus(folder) if folder.exists() else None
 
 
-def _resolve(
-    config: CorpusConfig, root: Path, saved_tokenizer: Tokenizer | None = None
-) -> tuple[Path, Source, Tokenizer | None]:
-    """The folder of a config's corpus, its source, and its tokenizer (None: one to be trained)."""
+def check_values(config: CorpusConfig) -> None:
+    """Raise BadInput for values that no corpus can have. Reads nothing."""
     if not 0 <= config.validation < 1:
         raise BadInput(f"validation is {config.validation}; it must be at least 0 and below 1")
     if config.max_mb < 0:
         raise BadInput(f"max_mb is {config.max_mb}; it must be at least 0 (0: all)")
+    if not names_a_path(config.tokenizer) and from_name(config.tokenizer) is None:
+        BPE.check(config.vocab)
+
+
+def _resolve(
+    config: CorpusConfig, root: Path, saved_tokenizer: Tokenizer | None = None
+) -> tuple[Path, Source, Tokenizer | None]:
+    """The folder of a config's corpus, its source, and its tokenizer (None: one to be trained)."""
+    check_values(config)
     source = open_source(config.source, skip=root.resolve())
     if saved_tokenizer and names_a_path(config.tokenizer):
         tokenizer = saved_tokenizer
@@ -162,9 +169,7 @@ def _resolve(
             f"source {config.source}: name the tokenizer that made the tokens, "
             "data.tokenizer=bytes, llama:FILE, run:FOLDER or file:PATH (its tokenizer.json)"
         )
-    if tokenizer is None:
-        BPE.check(config.vocab)  # now, not after the source is read
-    else:
+    if tokenizer is not None:
         del identity["vocab"]
     return root / f"{source.name}-{_digest(identity)[:12]}", source, tokenizer
 

@@ -25,7 +25,9 @@ def rows(
         library = importlib.import_module("datasets")
     except ImportError:
         otherwise = f", or {instead}" if instead else ""
-        raise BadInput(f"{label} needs datasets (pip install -e '.[hf]'){otherwise}") from None
+        raise BadInput(
+            f"{label} needs datasets (.venv/bin/pip install -e '.[hf]'){otherwise}"
+        ) from None
     try:
         for row in _load(library, name, subset, **options):
             yield dict(row)

@@ -109,4 +109,6 @@ def _package(name: str, file: Path) -> Any:
         return importlib.import_module(name)
     except ImportError:
         package = name.partition(".")[0]
-        raise BadInput(f"{file} needs {package}; install it: pip install -e '.[data]'") from None
+        raise BadInput(
+            f"{file} needs {package}; install it: .venv/bin/pip install -e '.[data]'"
+        ) from None

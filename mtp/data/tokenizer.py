@@ -161,14 +161,15 @@ class LlamaTokenizer:
 
     def __init__(self, file: Path) -> None:
         """Raises BadInput if the package or the file is missing, or has no bos or eos."""
+        if not file.is_file():
+            raise BadInput(f"tokenizer llama: no file {file}; give Llama's tokenizer.model")
         try:
             sentencepiece = importlib.import_module("sentencepiece")
         except ImportError:
             raise BadInput(
-                "tokenizer llama needs sentencepiece; install it: pip install -e '.[llama]'"
+                "tokenizer llama needs sentencepiece; install it: "
+                ".venv/bin/pip install -e '.[llama]'"
             ) from None
-        if not file.is_file():
-            raise BadInput(f"tokenizer llama: no file {file}; give Llama's tokenizer.model")
         try:
             self.inner = sentencepiece.SentencePieceProcessor(model_file=str(file))
         except (OSError, RuntimeError):

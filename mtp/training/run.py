@@ -16,13 +16,14 @@ from pathlib import Path
 
 from mtp import checkpoint
 from mtp.config import TrainConfig
-from mtp.data.corpus import Corpus, build
-from mtp.data.tokenizer import Tokenizer, load_if_any, same_tokenizer
+from mtp.data.corpus import Corpus, build, check_values
+from mtp.data.tokenizer import Tokenizer, from_name, load_if_any, same_tokenizer
 from mtp.errors import BadInput
 from mtp.files import parse_json, write_atomically
 from mtp.locks import locked
 from mtp.overrides import differences, execution, from_dict, same_run, to_json
 from mtp.training.failures import clear_failure, record_failure
+from mtp.training.progress import is_trained
 from mtp.training.rank import is_first_rank
 
 
@@ -42,7 +43,7 @@ def train(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"{folder} cannot be the run's folder: {error.strerror}") from None
+        raise BadInput(f"cannot create {folder}: {error.strerror}") from None
     first, begun = is_first_rank(), False
     lock = locked(folder / ".lock", f"another process is training in {folder}")
     with lock if first else contextlib.nullcontext():
@@ -93,7 +94,8 @@ def check_corpus(folder: Path, corpus: Corpus) -> None:
 
 def check_config(folder: Path, config: TrainConfig) -> None:
     """Raise BadInput if the folder holds a run that another config defines, or one that this
-    version cannot read. How a run is executed may change."""
+    version cannot read. How a run is executed may change. Values that no run can have come first:
+    they are the mistake."""
     file = folder / "config.json"
     if not file.exists():
         return
@@ -106,7 +108,13 @@ def check_config(folder: Path, config: TrainConfig) -> None:
             f"{file} is not of this version: {error}; delete {folder} to start over"
         ) from None
     if not same_run(there, config):
+        check_values(config.data)
+        if config.data.tokenizer != there.data.tokenizer:
+            from_name(config.data.tokenizer)
         changed = differences(there, dataclasses.replace(config, **execution(there)))
+        same_model = not any(name.startswith(("model.", "data.tokenizer")) for name in changed)
+        further = f", or start a new run with init={folder}"
         raise BadInput(
             f"{folder} holds a run of another config ({', '.join(changed)}); choose another folder"
+            + further * (same_model and is_trained(folder))
         )

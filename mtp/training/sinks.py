@@ -1,7 +1,7 @@
 """Where a run's metrics go besides RUN/metrics.jsonl: TensorBoard, Weights & Biases, trackio.
 
-`log_to` names them. Each is an extra: pip install -e '.[wandb]'. A sink that cannot be reached, now
-or later, is given up with one line, and training goes on.
+`log_to` names them. Each is an extra, such as '.[wandb]' for pip. A sink that cannot be reached,
+now or later, is given up with one line, and training goes on.
 """
 
 import hashlib
@@ -149,7 +149,7 @@ def check(names: str) -> None:
     """Raise BadInput for a sink whose package, of the same name, is not installed."""
     for name in filter(None, names.split(",")):
         if importlib.util.find_spec(name) is None:
-            raise BadInput(f"log_to={name} needs its extra: pip install -e '.[{name}]'")
+            raise BadInput(f"log_to={name} needs its extra: .venv/bin/pip install -e '.[{name}]'")
 
 
 def _has_key(server: str) -> bool:

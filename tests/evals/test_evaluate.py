@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from evals.__main__ import report_skipped
+from evals.__main__ import report_skipped, unused
 from evals.benchmarks import mbpp, programs
 from evals.benchmarks.names import NAMES
 from evals.benchmarks.registry import BENCHMARKS, chosen
@@ -177,6 +177,29 @@ def test_problems_that_do_not_fit_are_reported(
     assert report_skipped([skipped(0.0, "a"), skipped(1.0, "c")], [candidate]) == none
 
 
+def test_an_answer_that_leaves_no_room_is_refused_before_anything_is_drawn(
+    runs: tuple[Path, Path], tmp_path: Path, run_evals: Callable[..., Result]
+) -> None:
+    need()
+    args = ("--checkpoint", *runs, "--benchmarks", "microcode", "--out", tmp_path)
+    result = run_evals(*args, "--max-new", 4000)
+    told = "error: --max-new is 4000; at most 96 with run0's context of 192\n"
+    assert (result.code, result.err) == (2, told) and not list(tmp_path.iterdir())
+
+
+def test_options_of_samples_are_said_to_be_ignored(tmp_path: Path) -> None:
+    wanted = chosen("copa,microcode,xsum", [])
+    assert unused(wanted, Options(tmp_path)) == ""
+    assert unused(wanted[1:2], Options(tmp_path, samples=3)) == ""
+    assert unused(wanted, Options(tmp_path, samples=3)) == (
+        "--samples is ignored for copa, xsum: they ask each problem once"
+    )
+    both = Options(tmp_path, samples=3, temperatures=(0.0,))
+    assert unused(wanted[:1], both) == (
+        "--samples and --temperatures are ignored for copa: it asks each problem once"
+    )
+
+
 def test_imported_and_trained_on_models_are_told_apart(
     runs: tuple[Path, Path], tmp_path: Path, run_evals: Callable[..., Result]
 ) -> None:
@@ -201,7 +224,7 @@ def test_imported_and_trained_on_models_are_told_apart(
         (["--temperatures", "a"], "are not numbers"),
         (["--samples", "0"], "samples is 0"),
         (["--k", "3"], "--k is 3; it must be from 1 to 2, the most heads there are"),
-        (["--checkpoint", "/none"], "/none is not a run"),
+        (["--checkpoint", "/none"], "/none: no such folder"),
         (["--data-dir", "/none"], "/none/mbpp.jsonl cannot be read"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.changes import Changes, variations
+from experiments.status import minutes
 from experiments.study import SCALES, STUDIES, find, plan, run_folder
 from mtp.errors import BadInput
 from tests.conftest import Cli, Result
@@ -68,8 +69,32 @@ def test_plan_says_what_a_run_needs_on_each_gpu_and_refuses_what_does_not_fit(cl
     one_line(few, "sweep-n, n=1: ", "GB of it moments", "it fits on 2 devices, with micro=1")
     wide = cli(*paper, "--gpus", "64", "--set", "micro=8")
     one_line(wide, "GB of it activations", "with micro=2 it fits")
+    odd = cli(*paper, "--gpus", "7")
+    one_line(odd, "sweep-n, n=1: batch 2048 does not divide over 7 ranks; choose a multiple")
+    assert "on each of 7 GPUs" in odd.out
     assumed = cli("plan", "sweep-n", "--scale", "paper")
     assert assumed.code == 0 and "see --device and --gpus" in assumed.out
+
+
+def test_a_plan_that_does_not_fit_does_not_hide_the_others(cli: Cli) -> None:
+    gpus = ("--scale", "paper", "--device", "H100", "--gpus", "64")
+    every = cli("plan", *gpus)
+    assert every.code == 0 and not every.err
+    lines = every.out.splitlines()
+    assert [line.split(" at scale")[0] for line in lines if " at scale" in line] == list(STUDIES)
+    before = lines.index(next(line for line in lines if line.startswith("run will refuse this: s")))
+    assert lines[before - 1].startswith("sweep-bytes at scale paper: ")
+    assert lines[before].startswith("run will refuse this: sweep-bytes, n=1 replicated bytes: ")
+    two = cli("plan", "sweep-n", *gpus, "--set", "micro=2,8")
+    assert "run will refuse this: sweep-n, n=1: the model" in two.out
+    one_line(two, "1 of 2 plans do not fit")
+
+
+def test_short_times_are_not_zero(cli: Cli) -> None:
+    quick = ("plan", "--scale", "smoke", "--device", "H100", "--gpus", "8")
+    for said in (cli(*quick).out, cli("plan", "sweep-n", *quick[1:]).out):
+        assert "FLOPs, under a second of training" in said and "0 s" not in said
+    assert [minutes(s) for s in (0.2, 1, 30, 720)] == ["<1 s", "1 s", "30 s", "12 min"]
 
 
 def test_plan_of_gpu_scales_says_which_gpu_it_takes(cli: Cli) -> None:
@@ -124,14 +149,17 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         (("plan", "sweep-n", "--scale", "huge"), ("unknown scale 'huge'", *SCALES)),
         ((*RUN, "--launcher", "ssh"), ("unknown launcher 'ssh'", "local, debug, slurm")),
         ((*RUN, "--set", "model.size=3"), ("size", "dim, layers, attn_heads")),
-        ((*RUN, "--set", "modle.dim=3"), ("modle", "model, data, batch")),
+        ((*RUN, "--set", "modle.dim=3"), ("modle", "model, data, ")),
         ((*RUN, "--set", "model.dim"), ("model.dim", "field=value")),
-        ((*RUN, "--set", "model.dim=wide"), ("model.dim", "'wide'", "int")),
+        ((*RUN, "--set", "model.dim=wide"), ("model.dim is 'wide'; it must be a whole number",)),
         ((*RUN, "--set", "model.head=serial"), ("serial", "parallel, causal")),
-        ((*RUN, "--set", "model.layers=8"), ("model.n 8", "no trunk in 8 layers", "up to 7")),
+        ((*RUN, "--set", "model.layers=8"), ("model.n 8", "no trunk in 8 layers", "at most 7")),
+        ((*RUN, "--set", "data.source=files:none", "--set", "tokens=1e12"), ("none",)),
         ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, pypi-v1")),
-        ((*RUN, "--slurm", "queue=x"), ("queue", "partition, account, qos")),
+        ((*RUN, "--slurm", "queue=x"), ("unknown --slurm field 'queue'", "one of partition, ")),
         ((*RUN, "--slurm", "hours=long"), ("hours", "'long'")),
+        ((*RUN, "--slurm", "hours=2"), ("error: --slurm needs --launcher slurm\n",)),
+        ((*RUN, "--launcher", "debug", "--slurm", "hours=2"), ("--slurm needs --launcher slurm",)),
         (("plan", "sweep-n", "--set", "model.vocab=100"), ("model.vocab 100", "bpe tokenizer's")),
         (("run", "sweep-n", "--scale", "paper"), ("--set data.source=", "files:PATH")),
         (("plot", "sweep-n"), ("results/mine/sweep-n/cpu.csv", "run the study first")),
@@ -140,7 +168,9 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
 def test_bad_input_is_reported_in_one_line_before_anything_is_made(
     cli: Cli, tmp_path: Path, args: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    one_line(cli(*args), *words)
+    result = cli(*args)
+    one_line(result, *words)
+    assert not result.out, "nothing is promised"
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 

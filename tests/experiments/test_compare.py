@@ -65,6 +65,27 @@ def test_runs_are_compared(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "both.png").exists() and (tmp_path / "both.svg").exists()
 
 
+def test_a_run_that_comes_twice_is_no_further_seed(cli: Cli, tmp_path: Path) -> None:
+    """Nor is another run of the same config; and a run that is not finished says its step."""
+    for name, lr in (("a", 1e-4), ("again", 1e-4), ("b", 1e-3)):
+        a_run(tmp_path / name, [4, 3], 2.0, lr=lr, micro=2 if name == "again" else 0)
+    status = {"state": "interrupted", "step": 20, "steps": 40}
+    (tmp_path / "b" / "status.json").write_text(json.dumps(status))
+    done = cli("compare", "a", "again", "b", "b")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[:3] == [
+        "again repeats a: the same config and seed; left out",
+        "b is there twice: the same config and seed; left out",
+        "b is not finished: step 20 of 40",
+    ]
+    lines = [line.split() for line in done.out.splitlines()]
+    assert ["lr=0.0001", "2.0000", "1", "seed"] in lines
+    assert "differences: from lr=0.0001, within seeds; an interval needs two seeds" in done.out
+    assert "90%" not in done.out
+    same = cli("compare", "a", "again")
+    assert same.code == 2 and "one config and seed; compare needs two or more" in same.err
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
@@ -108,5 +129,5 @@ def test_the_index_keeps_other_studies_and_forgets_runs_that_a_study_has_no_more
     file = index.add(tmp_path, "a", "cpu", {"run3": "n=3"})
     assert file.read_text().splitlines()[1:] == ["run1\tb\tcpu\tseed=0", "run3\ta\tcpu\tn=3"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="file/runs cannot be made"):
+    with pytest.raises(BadInput, match=r"cannot create .*file/runs"):
         index.add(tmp_path / "file" / "runs", "a", "cpu", {})

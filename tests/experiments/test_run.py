@@ -74,7 +74,7 @@ def test_slurms_jobs_have_the_device_that_they_ask_for(
         raise BadInput("far enough")
 
     monkeypatch.setattr(running, "study_precision", look)
-    monkeypatch.setattr(running, "check_launcher", lambda name: None)
+    monkeypatch.setattr(running, "check_launcher", lambda *_: None)
     options = ["--launcher", "slurm", "--slurm", f"gpus={gpus}"]
     assert cli("run", "sweep-n", "--scale", "smoke", *options, *small).code == 2
     assert asked == [device]

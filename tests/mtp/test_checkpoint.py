@@ -107,6 +107,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_it_used(
     assert message.count("\n") == 1
     assert file in message or file == "sums.json", message  # an altered sum accuses its file
     assert "step-00000010" in message and message.startswith("warning: ")
+    assert message.endswith("; using step-00000005, from before it\n")
 
 
 @pytest.mark.parametrize("text", ["[]", "5", "null", '{"model.safetensors": 1}'])
@@ -124,9 +125,16 @@ def test_an_empty_folder_in_a_checkpoints_place_is_damage(two: Path) -> None:
 def test_all_damaged_is_bad_input(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for step in (5, 10):
         alter(two / f"step-{step:08}" / "model.safetensors")
-    with pytest.raises(BadInput, match=r"step-00000005/model.safetensors .* delete .* start over"):
+    told = (
+        r"step-00000010/model.safetensors .*; so is every earlier checkpoint: delete .* start over"
+    )
+    with pytest.raises(BadInput, match=told):
         load(two)
-    assert capsys.readouterr().err.count("warning") == 2
+    shutil.rmtree(two / "step-00000010")
+    told = r"step-00000005/model.safetensors .* altered; there is no other: delete .* start over"
+    with pytest.raises(BadInput, match=told):
+        load(two)
+    assert not capsys.readouterr().err, "one line says it all"
     alter(two / "step-00000005" / "model.safetensors")  # and back
     assert same(load(two), example(5))
 

@@ -270,7 +270,7 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "an existing file": (["export", "run", "file"], ["file exists"]),
     "itself": (["grow", "run", "run", "--n", 4], ["run exists"]),
     "below a file": (["import", "hf", "file/out", *NO_TOKENIZER], ["file/out cannot be written"]),
-    "no run": (["export", "nothing", "out"], ["nothing is not a run"]),
+    "no run": (["export", "nothing", "out"], ["nothing: no such folder"]),
     "not a run": (["export", "hf", "out"], ["hf is not a run", "'architectures'"]),
     "heads it has": (
         ["grow", "run", "out", "--n", 2],

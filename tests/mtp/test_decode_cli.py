@@ -285,7 +285,7 @@ def test_a_prompt_that_is_not_utf8_is_reported(run_decode: RunDecode) -> None:
 def test_folders_without_a_trained_run_are_reported(
     run_decode: RunDecode, run: Path, tmp_path: Path
 ) -> None:
-    one_line(run_decode(checkpoint=tmp_path / "none"), str(tmp_path / "none"), "is not a run")
+    one_line(run_decode(checkpoint=tmp_path / "none"), f"{tmp_path}/none: no such folder")
     one_line(run_decode(checkpoint=run / "config.json"), "is not a run")
     fresh = tmp_path / "fresh"
     fresh.mkdir()

@@ -26,9 +26,11 @@ from tests.mtp.training.helpers import Make, command, fails
         ("data.source=files:/nowhere", ["/nowhere"]),
         ("data.tokenizer=words", ["'words'", "bytes", "bpe"]),
         ("data.validation=1", ["validation", "1"]),
+        ("model=3", ["model is a group of fields; set one, such as model.n=3"]),
+        ("lr=fast", ["lr is 'fast'; it must be a number"]),
         ("model.head=medusa", ["'medusa'", "parallel"]),
         ("model.width=3", ["'width'", "dim"]),
-        ("model.n=3", ["n 3", "3 layers", "up to 2"]),
+        ("model.n=3", ["n 3", "3 layers", "at most 2, or more layers"]),
         ("model.vocab=100", ["model.vocab 100", "258"]),
         ("batch=4000", ["windows of 32 tokens", "batch of 4000"]),
         ("model.context=100000", ["windows of 100000 tokens", "smaller batch or context"]),
@@ -73,11 +75,25 @@ def test_mistakes_about_the_folder_are_reported_in_one_line(
 
     train(config, tmp_path / "run", data)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert "another config (model.n 2 -> 1, lr 0.003 -> 0.1)" in line("run", "lr=0.1", "model.n=1")
+    other = line("run", "lr=0.1", "model.n=1")
+    assert other.endswith(
+        "holds a run of another config (model.n 2 -> 1, lr 0.003 -> 0.1); choose another folder"
+    )
+    further = f"(tokens 128 -> 600); choose another folder, or start a new run with init={tmp_path}"
+    assert line("run", "tokens=6e2").endswith(f"{further}/run")
+    for override, words in {  # what is wrong in itself is not a run of another config
+        "data.tokenizer=foo": "unknown tokenizer 'foo'",
+        "data.tokenizer=llama:none": "no file none",
+        "data.validation=2": "validation is 2.0",
+        "data.max_mb=-1": "max_mb is -1.0",
+        "tokens=-1": "the budget is tokens=-1",
+    }.items():
+        assert words in line("run", override) and "another config" not in line("run", override)
+    assert "vocab is 10; a BPE" in line("run", "data.tokenizer=bpe", "data.vocab=10")
     assert before == {path: path.read_bytes() for path in before}
     (tmp_path / "file").write_text("")
-    assert "cannot be the run's folder" in line("file")
-    assert "cannot be the run's folder" in line("file/run")
+    assert "cannot create" in line("file")
+    assert "cannot create" in line("file/run")
     for name, content in {
         "torn": b'{"ba',
         "binary": b"\xff\xfe",
@@ -98,6 +114,25 @@ def test_mistakes_about_the_folder_are_reported_in_one_line(
         )
     fails(capsys, monkeypatch, "--run", tmp_path / "x", "--config", tmp_path / "missing.json")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_new_run_needs_a_budget(
+    make_config: Make,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Mistyped, the name of a run would else start another one, of nobody's choice."""
+    run = tmp_path / "none"
+    wanted = f"error: {run} is not a run; set tokens= or epochs= to start one"
+    for overrides in ([], ["model.n=4"]):
+        assert fails(capsys, monkeypatch, "--run", run, *overrides) == wanted
+    assert "'modle'" in fails(capsys, monkeypatch, "--run", run, "modle.n=4")
+    assert not run.exists()
+    config = make_config(tokens=4 * 32)
+    train(config, run, data)
+    assert train_command.config_of(run, None, []) == config
 
 
 # --------------------------------------------------------------------------------------------------
@@ -128,7 +163,6 @@ def test_epochs_and_tokens_replace_each_other(
         config = config_of(*overrides)
         return config.epochs, config.tokens
 
-    assert budget() == (0, 1e6)
     assert budget("epochs=3") == (3, 0)
     assert budget("tokens=5e5") == (0, 5e5)
     for name, config in {
@@ -173,7 +207,8 @@ def test_the_vocabulary_follows_the_tokenizer_unless_it_is_set(
     other = tmp_path / "other"
     train(make_config(tokens=4 * 32), other, data)
     overrides = [text.format(run=other) for text in overrides]
-    assert train_command.config_of(tmp_path / "run", None, overrides).model.vocab == vocab
+    given = ["tokens=1e6", *overrides]
+    assert train_command.config_of(tmp_path / "run", None, given).model.vocab == vocab
     (config, *_) = plan(find("sweep-n"), "cpu", Changes(tuple(overrides)))
     assert config.model.vocab == (2048 if "run:" in overrides[0] else vocab)
 

@@ -45,7 +45,9 @@ class Timed:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Timed:
+    """However few the answers are."""
     found = Timed()
+    monkeypatch.setattr(drafting, "SHARE", float("inf"))
     monkeypatch.setattr("evals.probes.speculation.side_by_side", found.side_by_side)
     return found
 
@@ -72,7 +74,9 @@ def test_the_faster_way_is_taken_and_reported(
         timed.seconds |= {(1, 1): 1.0, (n, 1): 2.0}
         assert found(batch=batch) == (1, 1) and timed.prompts == count
         told = f"2.00 times the tokens/s of k={n} on 1 thread on {count} prompts"
-        assert capsys.readouterr().err == f"mine b T=0.5: k=1 on 1 thread, {told}\n"
+        first, last = capsys.readouterr().err.splitlines()
+        assert first == "mine b T=0.5: timing how to draw 10 answers"
+        assert last == f"mine b T=0.5: k=1 on 1 thread, {told}"
     timed.seconds |= {(1, 1): 1.0, (n, 1): 0.8}
     assert found() == (n, 1)
     timed.asked.clear()
@@ -108,7 +112,7 @@ def test_the_fastest_number_of_threads_is_taken(
     assert set(threads[::2]) == {6}
     plural = "" if fastest[1] == 1 else "s"
     told = f"mine b T=0.5: k={fastest[0]} on {fastest[1]} thread{plural}, 4.00 times the tokens/s"
-    assert capsys.readouterr().err.startswith(told)
+    assert capsys.readouterr().err.splitlines()[1].startswith(told)
     # What is given is not timed.
     timed.seconds |= {(1, 6): 0.5, (2, 3): 3.0, (1, 3): 2.0}
     assert found(k=1) == (1, 6) and {k for k, _ in timed.asked} == {1}
@@ -119,6 +123,26 @@ def test_the_fastest_number_of_threads_is_taken(
     with Journal(file, {"heads": 2, "threads": 9}):
         pass
     assert found() == (2, 9) and not timed.asked
+
+
+def test_few_answers_are_drawn_without_a_test(
+    runs: tuple[Path, Path], tmp_path: Path, timed: Timed, monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:  # fmt: skip
+    """The test writes 2 ways x 3 times x 128 answers x 32 tokens; it must not take most of the
+    time."""
+    monkeypatch.setattr(drafting, "SHARE", 0.5)
+    model, n = Candidate(runs[0]).model(), Candidate(runs[0]).config.n
+    timed.seconds |= {(1, 1): 1.0, (n, 1): 2.0}
+
+    def found(samples: int) -> drafting.Way:
+        protocol = Protocol("b", "v", max_new=64, samples=samples, temperature=0.5)
+        return drafting.way(tmp_path / "b", model, ASKED, protocol, Options(tmp_path), 257)
+
+    assert found(2) == found(150) == (n, 1)
+    assert not timed.asked and not capsys.readouterr().err
+    enough = 2 * 3 * 128 * 32 * 2 // 64 // len(ASKED) + 1
+    assert found(enough) == (1, 1) and timed.prompts == 128
 
 
 def test_numbers_of_threads_that_are_tried() -> None:

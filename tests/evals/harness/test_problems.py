@@ -109,9 +109,8 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match=r"^some/set could not be read: .*; give a\.jsonl in a --d"):
         from_hub(HUB, "a.jsonl")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    reported = (
-        r"^some/set needs datasets \(pip install -e '\.\[hf\]'\), or a\.jsonl in a --data-dir$"
-    )
+    install = r"\.venv/bin/pip install -e '\.\[hf\]'"
+    reported = rf"^some/set needs datasets \({install}\), or a\.jsonl in a --data-dir$"
     with pytest.raises(BadInput, match=reported):
         from_hub(HUB, "a.jsonl")
 
@@ -134,7 +133,7 @@ def test_of_a_scripts_data_set_the_hubs_copy_is_taken(monkeypatch: pytest.Monkey
 def test_without_the_harness_its_adapter_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
     monkeypatch.delitem(sys.modules, "evals.lm_eval", raising=False)
-    with pytest.raises(BadInput, match="needs lm-evaluation-harness; install it: pip install"):
+    with pytest.raises(BadInput, match=r"needs lm-evaluation-harness; install it: \.venv/bin/pip"):
         importlib.import_module("evals.lm_eval")
     hide = "import sys, runpy; sys.modules['lm_eval.api.model'] = None; "
     run = hide + "runpy.run_module('evals.lm_eval', run_name='__main__')"

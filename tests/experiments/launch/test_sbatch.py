@@ -14,6 +14,8 @@ from experiments.launch.base import Job
 from experiments.launch.needs import evaluation_memory_gb, memory_gb, warning_seconds
 from experiments.launch.slurm import Slurm, equal_parts
 from experiments.launch.slurm_options import SlurmOptions, slurm_options
+from experiments.study import find, plan, run_folder
+from experiments.watch import line
 from mtp.config import TrainConfig, size
 from mtp.errors import BadInput
 from mtp.overrides import to_json
@@ -47,6 +49,35 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tools
 
 
+def test_jobs_that_never_start_say_why(cli: Cli, scripts: Path, tmp_path: Path) -> None:
+    """A partition that is down, say, looked like a run that starts."""
+    (tmp_path / "jobs").mkdir()
+    jobs = jobs_of(tmp_path / "jobs", 3)
+    launched = Slurm(jobs, tmp_path / "logs", SlurmOptions(gpus=2))  # each trains, then evaluates
+    own = list(launched.job_ids.values())
+    lines = [f"{first}|PENDING|PartitionConfig\n{then}|PENDING|Dependency" for first, then in own]
+    (scripts / "squeue").write_text("#!/bin/sh\necho '" + "\n".join(lines) + "'\n")
+    assert launched.step() and launched.pending == "3 pending: PartitionConfig"
+    assert line(0.0, 3, [launched.pending], 40).endswith("; 3 pending: PartitionConfig")
+    lines[0] = lines[0].replace("PENDING|PartitionConfig", "RUNNING|None")
+    lines[2] = lines[2].replace("PENDING|PartitionConfig", "PENDING|None")
+    (scripts / "squeue").write_text("#!/bin/sh\necho '" + "\n".join(lines) + "'\n")
+    assert launched.step() and launched.pending == "1 pending: PartitionConfig, 1 pending"
+
+    study = find("sweep-n")
+    for config, ids in zip(plan(study, "smoke"), own, strict=False):
+        folder = run_folder(config, tmp_path / "runs")
+        folder.mkdir(parents=True)
+        squeue.write_job_ids(folder, ids)
+    said = cli("status", "sweep-n", "--scale", "smoke").out
+    counts = "3 running or queued, 2 not started, 1 pending: PartitionConfig, 1 pending"
+    assert said.startswith(f"sweep-n at scale smoke, 5 runs: {counts}\n")
+    assert re.search(r"  n=2  queued \(PartitionConfig\)\n", said)
+    assert re.search(r"  n=1  queued\n", said) and re.search(r"  n=4  queued\n", said)
+    (scripts / "squeue").write_text("#!/bin/sh\n")
+    assert not launched.step() and launched.pending == ""
+
+
 def options_of(script: Path) -> dict[str, str]:
     """The #SBATCH lines of a script."""
     found = re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), re.MULTILINE)
@@ -64,6 +95,8 @@ def test_the_readmes_command_for_several_nodes(
     words += ["--set", f"data.source=files:{texts}", "--set", "data.tokenizer=bytes"]
     result = cli("run", "sweep-n", "--scale", "paper", "--launcher", "slurm", *words)
     assert "Traceback" not in result.err
+    first = result.out.splitlines()[0]
+    assert re.fullmatch(r"sweep-n at scale \S+: 5 runs, 0 finished", first), "not of this machine"
     training = options_of(scripts / "script-1.sh")
     assert training["nodes"] == "8" and training["ntasks-per-node"] == "8"
     assert training["gpus-per-node"] == "8" and training["cpus-per-task"] == "8"
@@ -83,6 +116,44 @@ def test_the_readmes_command_for_several_nodes(
     )
     assert evaluation["kill-on-invalid-dep"] == "yes"
     assert options_of(scripts / "script-3.sh")["array"].startswith("0-1%"), "the other two runs"
+
+
+def test_a_plan_prints_the_scripts_that_would_be_submitted(
+    cli: Cli, scripts: Path, texts: Path, tmp_path: Path
+) -> None:
+    """Nothing is submitted or made, and a machine without Slurm will do."""
+    words = ("--launcher", "slurm", "--slurm", "nodes=2", "--slurm", "gpus=8", "--slurm", "hours=3")
+    words += ("--set", f"data.source=files:{texts}", "--set", "data.tokenizer=bytes")
+    study = ("sweep-n", "--scale", "paper", *words)
+    planned = cli("plan", *study)
+    assert planned.code == 0, planned.err
+    assert not (tmp_path / "runs").exists() and not (scripts / "sbatch-calls").exists()
+    asked = re.findall(r"^5 jobs to .*$", planned.out, re.MULTILINE)
+    each = r"8 processes of 8 cores and \d+ GB; time limit 3 h"
+    assert re.fullmatch(rf"5 jobs to train: 2 nodes, each with 8 GPUs, {each}", asked[0])
+    one = r"1 node with 1 GPU, 1 process of 8 cores and \d+ GB; time limit 3 h"
+    assert len(asked) == 2 and re.fullmatch(f"5 jobs to evaluate: {one}", asked[1])
+
+    cli("run", *study)  # the stand-in for sbatch keeps what it gets
+
+    def comparable(text: str) -> list[str]:
+        """Without the hour in the names of logs, and the number of the job that is waited for."""
+        text = re.sub(r"(logs/sweep-n)/\d{8}-\d{6}", r"\1", text).replace(
+            "aftercorr:1", "aftercorr:JOB"
+        )
+        return text.replace(f"{tmp_path}/", "").strip().splitlines()
+
+    printed = planned.out.split("#!/bin/bash\n")[1:]
+    for own, number in zip(printed, (1, 2), strict=True):
+        submitted = comparable((scripts / f"script-{number}.sh").read_text())
+        assert comparable("#!/bin/bash\n" + own)[: len(submitted)] == submitted
+
+    (scripts / "squeue").unlink()
+    assert cli("plan", *study).code == 0
+    odd = cli("plan", *study, "--slurm", "nodes=3")
+    assert odd.code == 2 and "batch 2048 does not divide over 24 ranks" in odd.err
+    local = cli("plan", "sweep-n", "--slurm", "nodes=3")
+    assert (local.code, local.err) == (2, "error: --slurm needs --launcher slurm\n")
 
 
 def jobs_of(tmp_path: Path, count: int) -> list[Job]:

@@ -102,5 +102,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (tmp_path / name).write_bytes(b"")
         with monkeypatch.context() as patch:
             patch.setattr("importlib.import_module", missing)
-            with pytest.raises(BadInput, match=f"needs {package}; install it: pip install"):
+            with pytest.raises(
+                BadInput, match=f"needs {package}; install it: .venv/bin/pip install"
+            ):
                 list(records.texts(tmp_path / name))

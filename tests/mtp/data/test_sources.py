@@ -117,7 +117,9 @@ def test_hugging_face_dataset_folder(tmp_path: Path, form: str, column: str) -> 
 def test_bad_hugging_face_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "datasets", None)
-        with pytest.raises(BadInput, match=r"needs datasets \(pip install -e '.\[hf\]'\)$"):
+        with pytest.raises(
+            BadInput, match=r"needs datasets \(\.venv/bin/pip install -e '.\[hf\]'\)$"
+        ):
             read(f"hf:{tmp_path}")
 
         class Own(Exception):

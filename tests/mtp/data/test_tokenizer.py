@@ -185,11 +185,11 @@ def test_bad_files(tmp_path: Path) -> None:
 def test_bad_llama(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "sentencepiece", None)
-        with pytest.raises(BadInput, match=r"pip install -e '.\[llama\]'"):
+        with pytest.raises(BadInput, match=r"no file .*tokenizer\.model"):
+            LlamaTokenizer(tmp_path / "tokenizer.model")
+        (tmp_path / "tokenizer.model").write_bytes(b"not a model")
+        with pytest.raises(BadInput, match=r": \.venv/bin/pip install -e '.\[llama\]'"):
             LlamaTokenizer(tmp_path / "tokenizer.model")
     pytest.importorskip("sentencepiece", reason="extra [llama] not installed")
-    with pytest.raises(BadInput, match=r"no file .*tokenizer\.model"):
-        LlamaTokenizer(tmp_path / "tokenizer.model")
-    (tmp_path / "tokenizer.model").write_bytes(b"not a model")
     with pytest.raises(BadInput, match="is not a SentencePiece model"):
         load(tmp_path)

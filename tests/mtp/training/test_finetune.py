@@ -336,7 +336,7 @@ def test_a_run_that_has_begun_does_not_need_its_start(
     command(folder, data, *given)
     command(folder, data)
     assert "model.n 2 -> 1" in command.fails(folder, data, *given, "model.n=1")
-    assert "start is not a run" in command.fails(tmp_path / "new", data, *given)
+    assert "start: no such folder" in command.fails(tmp_path / "new", data, *given)
 
 
 def test_killed_before_its_first_checkpoint_it_begins_again(
@@ -361,15 +361,15 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
     {
         "more heads": (["model.n=4"], "model.n 4 parallel heads leave no trunk in 4 layers"),
         "no heads": (["model.n=0"], "0 heads cannot be kept; the model has 3"),
-        "half a head": (["model.n=1.5"], "model.n is '1.5'; it must be of type int"),
+        "half a head": (["model.n=1.5"], "model.n is '1.5'; it must be a whole number"),
         "width": (
             ["model.dim=64"],
             "model.dim 32 -> 64: the model is the one of .*; only n, the context",
         ),
         "layers": (["model.layers=9"], "model.layers 4 -> 9"),
-        "rope": (["model.rope_base=5e5"], "model.rope_base 10000.0 -> 500000.0"),
+        "rope": (["model.rope_base=5e5"], "model.rope_base 10000 -> 500000"),
         "tokenizer": (["data.tokenizer=bpe", "data.vocab=258"], "not the one that .*=bytes"),
-        "no start": (["init=nowhere"], "nowhere is not a run"),
+        "no start": (["init=nowhere"], "nowhere: no such folder"),
         "no pairs": (["data.source=pairs:none.jsonl"], "none.jsonl: no such file"),
         "a batch too large": (["batch=100"], "fewer than one batch of 100"),
     }.values(),

@@ -100,7 +100,9 @@ def test_a_missing_package_is_named_before_the_folder_is_claimed(
     make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"log_to=trackio needs .* pip install -e '\.\[trackio\]'"):
+    with pytest.raises(
+        BadInput, match=r"log_to=trackio needs .* \.venv/bin/pip install -e '\.\[trackio\]'"
+    ):
         train(make_config(log_to="trackio"), tmp_path / "run", data)
     assert not (tmp_path / "run" / "config.json").exists()
 
