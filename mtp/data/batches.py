@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mtp.data.window import Window
 
 ORDER = 2  # version of the order of windows
-IGNORE = -100  # what torch's cross-entropy skips by default
 
 
 class Tokens(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtp.data.batches import IGNORE
+IGNORE = -100  # a target that does not count; what torch's cross-entropy skips by default
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtp.data.batches import IGNORE
-from mtp.data.window import Window
+from mtp.data.window import IGNORE, Window
 from mtp.model import heads
 from mtp.model.memory import chunk_rows
 from mtp.model.model import MultiTokenTransformer

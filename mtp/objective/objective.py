@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from mtp.config import TrainConfig
-from mtp.data.batches import IGNORE
-from mtp.data.window import Window
+from mtp.data.window import IGNORE, Window
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.balance import Balance

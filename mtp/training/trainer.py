@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._functorch.config as functorch
 from torch import Tensor
 
 from mtp import checkpoint, hardware
@@ -104,7 +105,7 @@ class Trainer:
         self.objective = Objective(config, device)
         terms = self.objective.terms.by_name
         if config.objective.measured_every:  # goes back through a compiled layer more than once
-            torch._functorch.config.donated_buffer = False  # pyright: ignore[reportPrivateImportUsage]
+            functorch.donated_buffer = False
         freeze = config.freeze == "trunk"
         own = config.model, self.engine, mesh, config.recompute, terms, freeze
         self.trainable = Trainable(*own)

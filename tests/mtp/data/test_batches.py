@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtp.data.batches import IGNORE, Batches, evaluation_batches
-from mtp.data.window import future_targets
+from mtp.data.batches import Batches, evaluation_batches
+from mtp.data.window import IGNORE, future_targets
 from mtp.errors import BadInput
 from tests.mtp.data.helpers import both
 

@@ -15,10 +15,11 @@ from evals.benchmarks.summaries import pair, protocols
 from evals.harness.problems import Dataset, Problem, write_pairs
 from evals.harness.prompts import prompts
 from mtp.config import CorpusConfig
-from mtp.data.batches import IGNORE, Batches, evaluation_batches
+from mtp.data.batches import Batches, evaluation_batches
 from mtp.data.corpus import Corpus, build, open_corpus
 from mtp.data.pairs import Pairs
 from mtp.data.tokenizer import ByteTokenizer
+from mtp.data.window import IGNORE
 from mtp.errors import BadInput
 from mtp.files import file_sha256
 from tests.mtp.data.helpers import both

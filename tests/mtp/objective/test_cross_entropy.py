@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtp.config import ModelConfig
-from mtp.data.batches import IGNORE
+from mtp.data.window import IGNORE
 from mtp.head_types import HEADS
 from mtp.model import memory
 from mtp.model.model import MultiTokenTransformer

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from mtp.config import ModelConfig, TrainConfig
-from mtp.data.batches import IGNORE
-from mtp.data.window import Window
+from mtp.data.window import IGNORE, Window
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer

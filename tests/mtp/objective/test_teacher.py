@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtp.data.batches import IGNORE
+from mtp.data.window import IGNORE
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer

@@ -18,9 +18,9 @@ import torch
 from mtp import checkpoint, convert
 from mtp import train as train_command
 from mtp.config import ModelConfig, TrainConfig
-from mtp.data.batches import IGNORE
 from mtp.data.pairs import Pairs
 from mtp.data.tokenizer import BPE, ByteTokenizer, load
+from mtp.data.window import IGNORE
 from mtp.errors import BadInput
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
