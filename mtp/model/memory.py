@@ -8,7 +8,7 @@ import dataclasses
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
-from mtp.model.sizes import block, parameter_counts
+from mtp.model.sizes import auxiliary_counts, block, parameter_counts
 
 CHUNK_LOGITS = 2**24  # logits that the `fused` scheme has at a time
 GPU_ROWS = 2048  # on a GPU at least so many positions' logits
@@ -42,7 +42,8 @@ def training_bytes(
     m = config.model
     size = 4 if precision == "float32" else 2  # bytes of a number in the compute type
     counts = parameter_counts(m)
-    total, one_layer = counts["total"], sum(block(m))
+    own = auxiliary_counts(m, config.objective)
+    total, one_layer = counts["total"] + sum(own.values()), sum(block(m))
     layers = m.trunk_layers + (m.n if HEADS[m.head].is_layer else 0)
     sequences = max(1, config.batch // world)
     tokens = (config.micro or sequences) * m.context
@@ -64,9 +65,10 @@ def training_bytes(
     if config.scheme != "fused":
         positions = tokens * (m.n if config.scheme == "plain" else 1)
     logits = positions * m.vocab * (8.0 if size == 4 else 10.0)
-    logits = (
-        max(logits, layer if recomputed else 0) + (4 if size == 4 else 6) * counts["unembedding"]
-    )
+    piece, kept, matrices = term_numbers(config, tokens, device)
+    activations += size * kept
+    logits = max(logits, layer if recomputed else 0, 4 * piece)
+    logits += (4 if size == 4 else 6) * (counts["unembedding"] + matrices)
 
     if world == 1:
         shards, gathered = 1, 0.0
@@ -88,6 +90,22 @@ def training_bytes(
         "logits": logits,
         "buffers": 8.0 * ((2 + m.n) * sequences * m.context + m.context * m.head_size),
     }
+
+
+def term_numbers(config: TrainConfig, tokens: int, device: str) -> tuple[int, int, int]:
+    """Numbers of the objective's terms: those alive at a time at most, where a head's logits are
+    at other times; those that each keeps for the backward pass, of the latents; and the gradients
+    of matrices."""
+    objective, d, vocab = config.objective, config.model.dim, config.model.vocab
+    pieces = {"latent": 16 * objective.latent_steps, "embedding": 5 * objective.embedding_steps}
+    most = max((pieces.get(term, 0) for term in objective.terms), default=0)
+    piece = min(most * d * tokens, 5 * CHUNK_LOGITS)
+    if objective.latent:
+        piece += 5 * vocab * min(tokens, chunk_rows(vocab, device) // 4)
+    # of the embedding: a piece's, the sum of pieces, and what it is added to
+    shares = {"order": 1, "bag": 1, "latent": 3, "embedding": 0}
+    matrices = sum(shares[term] for term in objective.terms) * vocab * d
+    return piece, len(objective.terms) * d * tokens, matrices
 
 
 def needed(

@@ -102,4 +102,4 @@ def divergence(predicted: Tensor, goal: Tensor, unembedding: Tensor, share: Tens
         loss = (F.kl_div(got, wanted, reduction="none", log_target=True) * own).sum()
         return loss, got.exp_().sub_(wanted.exp_()).mul_(own).to(logits.dtype)
 
-    return sum_over_logits(gradient, predicted, unembedding)
+    return sum_over_logits(gradient, predicted, unembedding, share=4)

@@ -71,9 +71,11 @@ class SumOfPieces(torch.autograd.Function):
         return None, *scaled
 
 
-def sum_over_logits(gradient: Gradient, x: Tensor, matrix: Tensor) -> Tensor:
-    """The sum of the losses () of the logits of rows x (N, D) with a matrix (V, D)."""
-    found = SumOverLogits.apply(gradient, x, matrix)
+def sum_over_logits(gradient: Gradient, x: Tensor, matrix: Tensor, share: int = 1) -> Tensor:
+    """The sum of the losses () of the logits of rows x (N, D) with a matrix (V, D). `share`: take
+    that part of the usual number of rows at a time, for gradients that keep more than a head's."""
+    rows = chunk_rows(len(matrix), x.device.type) // share
+    found = SumOverLogits.apply(gradient, rows, x, matrix)
     assert isinstance(found, Tensor)
     return found
 
@@ -83,11 +85,11 @@ class SumOverLogits(torch.autograd.Function):
     in ChunkedCrossEntropy."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Gradient, x: Tensor, matrix: Tensor) -> Tensor:
-        dx = torch.empty_like(x) if ctx.needs_input_grad[1] else None
-        dmatrix = torch.zeros_like(wide(matrix)) if ctx.needs_input_grad[2] else None
+    def forward(ctx: Any, gradient: Gradient, size: int, x: Tensor, matrix: Tensor) -> Tensor:
+        dx = torch.empty_like(x) if ctx.needs_input_grad[2] else None
+        dmatrix = torch.zeros_like(wide(matrix)) if ctx.needs_input_grad[3] else None
         total = wide(x.new_zeros(()))
-        for rows in split(len(x), chunk_rows(len(matrix), x.device.type)):
+        for rows in split(len(x), size):
             loss, d = gradient(F.linear(x[rows], matrix), rows)
             total += loss
             if dx is not None:
@@ -102,7 +104,7 @@ class SumOverLogits(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return None, *(None if d is None else d.mul_(grads[0]).to(t) for d, t in saved)
+        return None, None, *(None if d is None else d.mul_(grads[0]).to(t) for d, t in saved)
 
 
 def firsts(ids: Tensor, counts: Tensor, vocab: int) -> Tensor:

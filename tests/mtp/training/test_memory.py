@@ -12,6 +12,7 @@ import pytest
 from mtp.config import ModelConfig, TrainConfig, size
 from mtp.errors import BadInput
 from mtp.model.memory import check_memory, needed, training_bytes, whole_gradients_fit
+from mtp.objective_config import ObjectiveConfig
 from mtp.training.trainer import Trainer
 from tests.mtp.training.allocations import Allocations
 
@@ -27,6 +28,9 @@ CASES: dict[str, dict[str, Any]] = {
     "replicated, bf16": {"model": {"n": 3, "head": "replicated"}, "precision": "bf16"},
     "grouped queries": {"model": {"n": 2, "kv_heads": 2}},
     "sequential": {"model": {"n": 4}, "scheme": "sequential"},
+    "order": {"objective": ObjectiveConfig(order=0.1)},
+    "latent, bf16": {"objective": ObjectiveConfig(latent=1.0), "precision": "bf16"},
+    "all terms": {"objective": ObjectiveConfig(order=0.1, bag=0.1, latent=1.0, embedding=1.0)},
 }
 
 
@@ -60,6 +64,26 @@ def test_the_estimate_is_within_a_tenth_of_what_a_step_allocates(case: str, tmp_
         run.train_step()
     parts = training_bytes(config, config.precision, 1, "cpu")
     assert sum(parts.values()) == pytest.approx(counted.peak, rel=0.1), parts
+
+
+def step_peak(folder: Path, **changes: Any) -> int:
+    with Allocations() as counted:
+        run = trainer(configured(**changes), folder)
+        run.train_step()
+        counted.peak = counted.live
+        run.train_step()
+    return counted.peak
+
+
+@pytest.mark.parametrize("term", ["order", "bag", "latent", "embedding"])
+def test_no_term_costs_more_memory_than_a_head(term: str, tmp_path: Path) -> None:
+    """Not even if the head is an added layer."""
+    none, own = (
+        step_peak(tmp_path, objective=objective)
+        for objective in (ObjectiveConfig(), ObjectiveConfig(**{term: 1.0}))
+    )
+    head = step_peak(tmp_path, model={"n": 2, "extra_layers": 1})
+    assert own - none < 1.05 * (head - none)
 
 
 PAPER = TrainConfig(model=size("6.7B", vocab=32_000, context=4096), batch=2048, micro=1, tokens=1e9)
