@@ -14,17 +14,19 @@ def latent_gradients(
     targets: Tensor,
     counts: Tensor,
     factors: Tensor | None = None,
+    ahead: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The norms (n,) of each head's gradient at z, and their cosines (n,) with that of head 1.
 
-    tokens (B, T), targets (n, B, T), counts and factors as of the schemes in
+    tokens (B, T), targets (n, B, T), counts, factors and `ahead` as of the schemes in
     mtp/objective/cross_entropy.py. The trunk runs without a graph; each head's loss then goes back
     to z alone, so no parameter's .grad changes. One head's logits are alive at a time.
     """
     with torch.no_grad():
         z, rope = model.run_trunk(tokens)
     z = z.detach().requires_grad_()
-    latents = model.head_latents(z, rope, len(targets))
+    text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
+    latents = model.head_latents(z, rope, len(targets), text=text)
     first, norms, cosines = z.new_zeros(()), [], []
     for i, h in enumerate(latents, 1):
         own = None if factors is None else factors[i - 1]

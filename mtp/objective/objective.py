@@ -112,8 +112,8 @@ class Objective:
     def backward(self, model: MultiTokenTransformer, part: Part, counts: Tensor) -> Tensor:
         """Add the gradient of the part's weighted losses to the parameters' .grad; returns the
         losses (n,) without their weights."""
-        tokens = part.window.inputs
-        return self.scheme(model, tokens, part.targets, counts, self.emphasis(part))
+        tokens, ahead = part.window.inputs, part.window.ahead
+        return self.scheme(model, tokens, part.targets, counts, self.emphasis(part), ahead)
 
     def measures(self, step: int) -> bool:
         """Whether the heads' gradients at the latent are measured at this step."""
@@ -123,7 +123,7 @@ class Objective:
     def measure(self, model: MultiTokenTransformer, part: Part, counts: Tensor) -> Tensor:
         """The norms of the heads' gradients at the latent, and their cosines with head 1's, (2, n).
         Average them over the ranks, and give them to `balance.add`."""
-        own = part.window.inputs, part.targets, counts, part.factors
+        own = part.window.inputs, part.targets, counts, part.factors, part.window.ahead
         return torch.stack(latent_gradients(model, *own))
 
     @property
