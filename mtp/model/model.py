@@ -30,7 +30,6 @@ from mtp.head_types import HEADS
 from mtp.model import heads
 from mtp.model.transformer import Block, LayerCache, Rope
 
-
 SCALE = 0.1  # of a token's embedding that is added to a latent: at first, a small part of it
 
 

@@ -29,8 +29,8 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
 
 def flops_per_token(config: ModelConfig) -> float:
     """Training FLOPs per token, forward and backward: 6 per multiplied weight, and 6 T H E per
-    causal attention layer. Weights that several heads share count for each of them. Each of the n predictions passes an unembedding; the embedding is a
-    look-up."""
+    causal attention layer. Weights that several heads share count for each of them. Each of the n
+    predictions passes an unembedding; the embedding is a look-up."""
     c = config
     weights = c.trunk_layers * block(c)[0] + sum(head(c, i)[0] for i in range(1, c.n + 1))
     attention = c.trunk_layers + (c.n if HEADS[c.head].is_layer else 0)

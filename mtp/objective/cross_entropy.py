@@ -8,10 +8,10 @@ divided by that head's number of valid targets. Three schemes give the same loss
     fused       logits in chunks inside one autograd function, one ordinary backward pass
 
 Each scheme takes the model, tokens (B, T), targets (n, B, T), `counts` (n,), the valid targets per
-head, an Emphasis, and the tokens after those (B, n), which heads may read. It adds the gradient of the weighted sum of the losses to every parameter's
-.grad and returns the heads' losses (n,), without their weights. If the tokens are a part of a
-batch, counts are those of the whole batch, so that the accumulated gradients equal the gradient of
-the whole batch.
+head, an Emphasis, and the tokens after those (B, n), which heads may read. It adds the gradient of
+the weighted sum of the losses to every parameter's .grad and returns the heads' losses (n,),
+without their weights. If the tokens are a part of a batch, counts are those of the whole batch, so
+that the accumulated gradients equal the gradient of the whole batch.
 """
 
 from dataclasses import dataclass
@@ -112,10 +112,10 @@ def sequential(
 ) -> Tensor:
     """Forward and backward of one head after the other: O(V) memory.
 
-    The trunk's latent is detached from its graph, and so are the embeddings that heads read. Each head's backward pass adds to the gradient of
-    the detached latent, which then goes through the trunk in one backward pass. A head that other
-    heads read is detached in the same way: it first collects the gradients of the heads above it,
-    the farthest from the trunk first.
+    The trunk's latent is detached from its graph, and so are the embeddings that heads read. Each
+    head's backward pass adds to the gradient of the detached latent, which then goes through the
+    trunk in one backward pass. A head that other heads read is detached in the same way: it first
+    collects the gradients of the heads above it, the farthest from the trunk first.
     """
     losses: dict[int, Tensor] = {}
     z, rope = model.run_trunk(tokens)

@@ -1,0 +1,131 @@
+"""Drafts of heads that read the tokens between: x[t+1] .. x[t+i-1] for head i.
+
+At the last certain position t, x[t+1] is the newest token and the ones after it are drafts. So the
+heads draft one after the other, each fed with the best drafts of those before it:
+
+    head 2 reads x[t+1]  ->  its draft of x[t+2]  ->  head 3 reads it  ->  its draft of x[t+3] ..
+
+With a tree, the candidates of head 3 are those that follow the best one of head 2, whichever of
+them the tree puts them behind.
+
+Heads that are layers have key-value caches. What head i stored at the last i - 2 positions depends
+on drafts, some of which turned out wrong. So each pass runs the heads anew from k - 2 positions
+before its block on. They begin with the latents of the trunk and of the verifier's heads, which are
+kept by slot, as the tokens are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtp.head_types import HEADS
+from mtp.model import heads
+from mtp.model.transformer import Placement
+
+if TYPE_CHECKING:
+    from mtp.decoding.passes import CachedModel
+
+
+class Readers:
+    """The heads that draft, and what they read at each slot of a row.
+
+    text     (B, S + 3 k) certain tokens, then drafts, then anything
+    latents  (B, S, D) of each head that they read, 0 for the trunk
+    """
+
+    def __init__(self, cached: CachedModel) -> None:
+        self.cached, self.k = cached, cached.nodes.k
+        self.config = config = cached.model.config
+        self.drafting = [i for i in cached.order if i not in cached.verifier_heads]
+        known = {heads.parent(config, i) for i in self.drafting}.union(range(2, self.k + 1))
+        known = known.difference(self.drafting)
+        B, _, S, _ = cached.caches[0].k.shape
+        like = cached.model.embedding.weight
+        self.latents = {i: like.new_zeros(B, S, config.dim) for i in known}
+        self.text = torch.zeros(B, S + 3 * self.k, dtype=torch.long, device=like.device)
+        self.step = torch.arange(3 * self.k, device=like.device)
+        # Heads whose drafts another one is fed with.
+        self.feeding = {j for i in self.drafting for j in heads.reads(config, i) if j > 1}
+        self.read_by_another = {heads.parent(config, i) for i in self.drafting}
+
+    def select_rows(self, index: Tensor) -> None:
+        """Keep the rows with these indices, each as often as it is there."""
+        self.text = self.text[index]
+        self.latents = {i: kept[index] for i, kept in self.latents.items()}
+
+    def prefill(self, found: dict[int, Tensor], tokens: Tensor, placement: Placement) -> None:
+        """Store tokens (P, T), the latents found at them, and the keys and values of the heads'
+        layers; those that need tokens after the T are stored again by `draft`."""
+        T = tokens.shape[1]
+        self.text[:, :T] = tokens
+        for i, kept in self.latents.items():
+            kept[:, :T] = found[i]
+        if HEADS[self.config.head].is_layer:
+            slots = self.cached.slot[:T].expand(len(tokens), T)
+            found = dict(found)
+            for i in self.drafting:
+                found[i] = self.run(i, found, slots, placement)
+
+    def store(self, found: dict[int, Tensor], slots: Tensor) -> None:
+        """Keep the latents found at slots (B, T)."""
+        for i, kept in self.latents.items():
+            kept.scatter_(1, slots[..., None].expand_as(found[i]), found[i])
+
+    def draft(self, start: Tensor, end: Tensor, after: Tensor) -> Tensor:
+        """The best candidates of heads 2..k, (B, k - 1, width), at slot `end` (B, 1), the last
+        certain one in the caches. `after` (B, any) are the tokens after slot `start` (B, 1), where
+        the pass began; those up to `end` are certain, and the one after it is the newest."""
+        cached, k = self.cached, self.k
+        # All that may be read is written, so that a pass can be repeated.
+        after = F.pad(after, (0, 3 * k - after.shape[1]))  # (B, 3 k)
+        self.text.scatter_(1, start + 1 + self.step, after)
+
+        begin = (start - (k - 2)).clamp(min=0)
+        slots = begin + self.step[: 2 * k - 2]  # (B, R), up to k - 1 after `start`
+        found = {
+            i: kept.take_along_dim(slots[..., None], 1)  # (B, R, D)
+            for i, kept in self.latents.items()
+        }
+        placement = cached.causal_placement(slots)
+        at, last, made = end - begin, dict[int, Tensor](), dict[int, Tensor]()
+        for i in range(2, k + 1):
+            for j in heads.order(self.config, i):
+                if j not in self.drafting or j in found or j in last:
+                    continue
+                if j in self.read_by_another:
+                    found[j] = self.run(j, found, slots, placement)
+                else:
+                    last[j] = self.run(j, found, slots, placement, at)
+            if i not in last:
+                last[i] = self.at(found[i], at)
+            if i in self.feeding:
+                made[i] = cached.candidates({i: last[i]})  # (B, 1, width)
+                self.text.scatter_(1, end + i, made[i][:, 0, :1])
+        if rest := {i: h for i, h in last.items() if i > 1 and i not in made}:
+            together = cached.candidates(dict(sorted(rest.items())))
+            made |= dict(zip(sorted(rest), together.split(1, 1), strict=True))
+        return torch.cat([made[i] for i in range(2, k + 1)], 1)
+
+    def run(
+        self,
+        i: int,
+        found: dict[int, Tensor],
+        slots: Tensor,
+        placement: Placement,
+        at: Tensor | None = None,
+    ) -> Tensor:
+        """The latent of head i at `slots` (B, T), or at index `at` (B, 1) of them alone."""
+        read = [
+            self.cached.model.embedding(self.text.gather(1, slots + j))  # (B, T, D)
+            for j in heads.reads(self.config, i)
+        ]
+        return self.cached.run_head(i, found, placement, at, read)
+
+    @staticmethod
+    def at(latent: Tensor, index: Tensor) -> Tensor:
+        """(B, T, D) at index (B, 1) -> (B, 1, D)."""
+        return latent.take_along_dim(index[..., None], 1)
