@@ -293,8 +293,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], *more: Tensor) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
-            how = {"use_reentrant": False, "preserve_rng_state": False}
-            found = checkpoint(self.run, x, rope, *more, **how)
+            given = x, rope, *more
+            found = checkpoint(self.run, *given, use_reentrant=False, preserve_rng_state=False)
             assert isinstance(found, Tensor)
             return found
         return self.run(x, rope, *more)
