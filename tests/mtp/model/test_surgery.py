@@ -26,7 +26,9 @@ def test_heads_grow_and_head_1_stays(head: Any, start: str) -> None:
         assert not any(torch.allclose(after[i], before) for i in (1, 2, 3))
     else:
         for other in after[1:]:
-            close = {"rtol": 1e-5, "atol": 3e-5} if HEADS[head].reads(2) else {}  # norm_eps twice
+            close: Any = (
+                {"rtol": 1e-5, "atol": 3e-5} if HEADS[head].reads(2) else {}
+            )  # norm_eps twice
             torch.testing.assert_close(other, before, **close)
     added = {"parallel": 3, "causal": 3, "sequential": 3, "sequential-shared": 1}
     more = added.get(head, 0)  # Table S6: "+3 layers"
