@@ -23,7 +23,6 @@ from mtp.config import TrainConfig, size
 from mtp.errors import exit_cleanly
 from mtp.model.sizes import flops_per_token
 from mtp.objective.cross_entropy import SCHEMES
-from mtp.overrides import override
 from mtp.training.engine import auto_precision
 from mtp.training.trainer import Trainer
 
@@ -49,7 +48,7 @@ def sizes(quick: bool) -> dict[str, TrainConfig]:
 
 def take_step(run: Trainer, scheme: str) -> None:
     """A step in this scheme; the schemes of a model share its weights and optimizer."""
-    run.config = override(run.config, [f"scheme={scheme}"])
+    run.objective.scheme = SCHEMES[scheme]
     run.train_step()
 
 

@@ -1,17 +1,18 @@
 """Import and export checkpoints; grow and drop heads.
 
     python -m mtp.convert import SOURCE DEST                     a checkpoint becomes a run's folder
-    python -m mtp.convert export RUN DEST --format hf|released|all
+    python -m mtp.convert export RUN DEST --format FORMAT
     python -m mtp.convert grow RUN DEST --n 4 --head linear      a run's folder with more heads
     python -m mtp.convert drop RUN DEST --n 1                    with fewer
 
     hf        config.json  model.safetensors     an ordinary Llama: head 1
     released  params.json  consolidated.00.pth   the paper's format: parallel heads
+    medusa    an hf folder with medusa/ in it     replicated heads, as vLLM reads Medusa's
     all       config.json  model.safetensors     all heads of any type, under our own names
 
-`import` recognises the three formats by their files. The run's folder that it writes holds weights
-of step 0 and no optimizer: mtp.decode decodes from it, and mtp.train starts from it, with the data,
-budget and rates that --set gives.
+`import` recognises hf, released and all by their files. The run's folder that it writes holds
+weights of step 0 and no optimizer: mtp.decode decodes from it, and mtp.train starts from it, with
+the data, budget and rates that --set gives.
 
     python -m mtp.convert grow runs/llama runs/llama-n4 --n 4 --set data.source=files:code \\
         --set tokens=2e9
@@ -29,7 +30,7 @@ from mtp.errors import exit_cleanly
 from mtp.files import refuse_existing
 from mtp.head_types import HEADS
 
-FORMATS = ("hf", "released", "all")  # of mtp/formats/folders.py, which needs torch
+FORMATS = ("hf", "released", "medusa", "all")  # of mtp/formats/folders.py, which needs torch
 
 
 @exit_cleanly

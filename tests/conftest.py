@@ -9,10 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for the processes that tests start
+# torch.compile would start helpers, which import torch for seconds.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Tests run on the CPU on every machine: many compare bit for bit, and every worker of pytest would
 # hold memory of the GPU. Only `make test-gpu` lets them see GPUs. This precedes torch's import.
 if os.environ.get("MTP_TEST_DEVICE") != "cuda":
@@ -20,6 +23,7 @@ if os.environ.get("MTP_TEST_DEVICE") != "cuda":
 
 import pytest
 import torch
+import torch._dynamo
 from safetensors.torch import load_file
 
 from mtp import checkpoint, sharded
@@ -27,6 +31,7 @@ from mtp.checkpoint import Checkpoint
 from mtp.config import ModelConfig, TrainConfig
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import from_dict
+from tests.frozen import freeze
 
 torch.set_num_threads(1)
 with suppress(ImportError):  # rouge-score is not needed for tests/gpu
@@ -46,7 +51,7 @@ LONG = (
     "experiments/launch/test_slurm.py", "test_first_day.py", "bench/test_bench.py",
     "experiments/launch/test_launch.py", "experiments/test_study.py",
     "mtp/training/test_distributed.py", "experiments/studies/test_synthetic_studies.py",
-    "evals/sandbox/test_sandbox.py", "experiments/test_figures.py", "mtp/decoding/test_generate.py",
+    "evals/sandbox/test_hostile.py", "experiments/test_figures.py", "mtp/decoding/test_generate.py",
 )  # fmt: skip
 
 
@@ -59,6 +64,11 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {Path(__file__).parent / name: i for i, name in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.path, len(LONG)))  # stable
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, torch._dynamo among it, which AdamW imports."""
+    freeze()
 
 
 # Lines in the formats of MBPP and GSM8K, with contents of our own.
@@ -130,9 +140,11 @@ def make_config(texts: Path) -> Callable[..., TrainConfig]:
 
 @pytest.fixture(scope="session")
 def processes() -> ForkServerContext:
-    """multiprocessing whose children start with the trainer imported, in a few milliseconds."""
+    """multiprocessing whose children start with what they need imported, in a few milliseconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["mtp.training.trainer", "torch._dynamo"])  # AdamW imports it
+    modules = ["mtp.training.trainer", "torch._dynamo", "experiments.run", "experiments.jobs"]
+    context.set_forkserver_preload([*modules, "tests.mtp.training.helpers", "tests.frozen"])
+    ensure_running()  # now, in the folder that has tests/
     return context
 
 

@@ -1,11 +1,15 @@
 """docs/first-day.md as a user would follow it: every command, in a clone, with nothing tracked
-changed. The runs are a tenth as long."""
+changed. The runs are a tenth as long, and only the first program is started anew: the others are
+forked from a process that has imported torch, which would take most of the time."""
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,10 +44,59 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+# Runs `python -m MODULE ARGUMENTS` for each line of JSON that it reads, as a new interpreter would:
+# nothing that it has imported before is this project's. Prints the exit codes.
+FORKS = """
+import gc, json, os, runpy, sys
+import matplotlib.pyplot, pandas, submitit, torch._dynamo
+gc.collect(); gc.freeze()  # else every child's end visits all objects, for a second
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        sys.argv, output = json.loads(line)
+        for fd, path, flags in ((0, os.devnull, os.O_RDONLY), (1, output, os.O_WRONLY)):
+            os.dup2(os.open(path, flags), fd)
+        os.dup2(1, 2)
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+Run = Callable[[str], tuple[int, str]]
+
+
 @pytest.fixture(scope="module")
-def lived(clone: Path) -> str:
+def run(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Runs a line of the page in the clone; returns its exit code and what it prints."""
+    environment = os.environ | {"PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
+    output, started = tmp_path_factory.mktemp("output") / "output", False
+
+    def run(line: str) -> tuple[int, str]:
+        nonlocal started
+        output.write_text("")
+        found = re.fullmatch(r"\.venv/bin/python -m ([^|<>;&$*]+)", line)
+        if found and started:
+            print(json.dumps([shlex.split(found[1]), str(output)]), file=forks.stdin, flush=True)
+            assert forks.stdout
+            return int(forks.stdout.readline()), output.read_text()
+        started = started or bool(found)
+        command = line.replace(".venv/bin/python", sys.executable)
+        with output.open("w") as file:
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=clone, env=environment, stdout=file, stderr=file
+            )
+        return done.returncode, output.read_text()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], cwd=clone, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as forks:  # fmt: skip
+        yield run
+
+
+@pytest.fixture(scope="module")
+def lived(clone: Path, run: Run) -> str:
     """All that the page's commands print, after every file of the page is written."""
-    said, environment = [], os.environ | {"PYTHONPATH": str(clone), "OMP_NUM_THREADS": "1"}
+    said = []
     for name, language, text in BLOCK.findall(PAGE):
         if name:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
@@ -53,13 +106,11 @@ def lived(clone: Path) -> str:
         for line in text.splitlines():
             if "experiments.evaluate" in line and not shutil.which("bwrap"):
                 continue  # programs need the sandbox
-            command = line.replace(".venv/bin/python", sys.executable)
-            command = re.sub(r"(tokens=\d)e(\d)", lambda m: f"{m[1]}e{int(m[2]) - 1}", command)
-            done = subprocess.run(
-                ["bash", "-c", command], cwd=clone, env=environment, capture_output=True, text=True
+            code, printed = run(
+                re.sub(r"(tokens=\d)e(\d)", lambda m: f"{m[1]}e{int(m[2]) - 1}", line)
             )
-            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-            said.append(f"$ {line}\n{done.stdout}{done.stderr}")
+            assert code == 0, f"{line}\n{printed}"
+            said.append(f"$ {line}\n{printed}")
     return "\n".join(said)
 
 

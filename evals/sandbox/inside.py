@@ -30,7 +30,9 @@ from _json import encode_basestring_ascii as quoted  # pyright: ignore
 from _sitebuiltins import Quitter
 from _sitebuiltins import _Helper as Helper
 from _socket import CMSG_SPACE, socket
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 BOOTSTRAP = """
@@ -46,9 +48,10 @@ exec(code, {"__name__": "inside", "settings": settings})
 """
 PRELOADED = ("bisect", "collections", "functools", "heapq", "itertools", "math", "re", "typing")
 NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 1 << 27, 1 << 28, 1 << 29, 1 << 30
-NOSUID, NODEV, NOEXEC = 2, 4, 8
-READ_ONLY = 32 | 4096 | 1  # MS_REMOUNT, MS_BIND, MS_RDONLY
+RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
+READ_ONLY = 32 | 4096 | RDONLY  # MS_REMOUNT, MS_BIND
 NOTHING = b"size=4096,nr_inodes=2,mode=0555"  # an empty folder that stays empty
+START = 3  # the descriptor on which a fork says that its program starts
 INODES = 4096  # of each of a program's two folders in memory: each takes a kilobyte of the kernel's
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -89,7 +92,9 @@ def keep(kind: str) -> None:
             os.setsid()
             for fd, target in enumerate(standard):
                 os.dup2(target, fd)
-            os.closerange(3, 1 << 16)
+            control.detach()  # its end would close the new 3
+            os.dup2(status, START)
+            os.closerange(START + 1, 1 << 16)
             return
         if kind != "limits":
             checked(libc.setns(own, NEWPID))  # so that `unshare` will make another
@@ -137,8 +142,9 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         for device in settings["devices"]:  # written to all the same, but no new times of the file
             libc.mount(None, device.encode(), None, READ_ONLY | NOSUID | NOEXEC, None)
         # It is for /dev/stdin and the like. Where it cannot be mounted (in some containers, before
-        # Linux 5.8), programs do without.
-        if libc.mount(b"proc", b"/proc", b"proc", NOSUID | NODEV | NOEXEC, b"subset=pid"):
+        # Linux 5.8), programs do without. Read-only, since what is written to some files counts.
+        flags = RDONLY | NOSUID | NODEV | NOEXEC
+        if libc.mount(b"proc", b"/proc", b"proc", flags, b"subset=pid"):
             checked(libc.mount(b"none", b"/proc", b"tmpfs", NOSUID | NODEV | NOEXEC, NOTHING))
     os.chdir(settings["folder"])
     if kind == "bubblewrap" and os.getuid() == 0:
@@ -151,8 +157,6 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
         checked(libc.capset(header, (ctypes.c_uint32 * 6)()))  # no capabilities at all
     die_with_parent()  # forgotten when the user changes
-    if settings["filter"]:
-        apply_filter(settings["filter"])
     for name, value in (
         ("CPU", settings["cpu"]),
         ("AS", 2 * settings["memory"]),  # a stack of the largest size, say, that is never filled
@@ -162,6 +166,8 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         ("CORE", 1),  # with 0, the kernel would start a program of the machine's that takes cores
     ):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+    if settings["filter"]:
+        apply_filter(settings["filter"])
 
 
 class FilterProgram(ctypes.Structure):
@@ -211,7 +217,14 @@ METHODS = (  # that an object has or has not, for `callable` and the like
     "__call__", "__iter__", "__next__", "__len__", "__contains__", "__getitem__", "__setitem__",
     "__delitem__",
 )  # fmt: skip
-BASES = (int, float, complex, str, bytes, bytearray, *SEQUENCES, dict)
+# Base -> what its instances are as such, whatever a subclass makes of conversions.
+BASES: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__, float: float.__float__, complex: complex.__pos__, str: str.__str__,
+    **{kind: partial(lambda kind, x: kind.__getitem__(x, slice(None)), kind)
+       for kind in (bytes, bytearray, list, tuple)},
+    set: lambda x: set(set.__iter__(x)), frozenset: lambda x: frozenset(frozenset.__iter__(x)),
+    dict: lambda x: dict(dict.items(x)),
+}  # fmt: skip
 
 
 def encode(x: Any) -> str:
@@ -261,9 +274,9 @@ def encode(x: Any) -> str:
     fields = getattr(kind, "_fields", None)
     if issubclass(kind, tuple) and kind.__eq__ is tuple.__eq__ and type(fields) is tuple:
         return f'["namedtuple",[{quoted(kind.__name__)},{encode(fields)},{encode(tuple(x))}]]'
-    for base in BASES:
+    for base, plain in BASES.items():
         if isinstance(x, base) and kind.__eq__ is base.__eq__:
-            return encode(base(x))
+            return encode(plain(x))
     return reference(x)
 
 
@@ -425,7 +438,8 @@ def main(kind: str, path: list[str], packages: list[str]) -> None:
     keep(kind)
     settings = receive(0)
     restrict(kind, settings)
-    os.write(2, b"\n")  # the program starts, for the judge
+    os.write(START, b"\n")  # for the judge. The program must not find where it went.
+    os.close(START)
     {"functions": serve, "script": script, "inside": whole}[settings["mode"]](settings)
 
 

@@ -129,9 +129,9 @@ def _bubblewrap(tool: str, proc: list[str], allowed: tuple[str, ...]) -> Walls:
             files += ["--ro-bind", str(home / name), f"/python/{name}"]
     packages = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     if (home / packages).is_dir():  # not even to be read
-        files += ["--tmpfs", f"/python/{packages}"]
+        files += ["--tmpfs", f"/python/{packages}", "--remount-ro", f"/python/{packages}"]
     if os.path.isdir(DEBIANS):
-        files += ["--tmpfs", DEBIANS]
+        files += ["--tmpfs", DEBIANS, "--remount-ro", DEBIANS]
     inside = f"/python/bin/{python.name}"
     files += ["--ro-bind", str(python), inside, *_folder("/dev"), *_folder("/dev/shm")]
     for device in (f"/dev/{name}" for name in DEVICES if os.path.exists(f"/dev/{name}")):

@@ -108,6 +108,18 @@ def judge(sandbox: Sandbox, job: dict, limits: dict) -> Verdict:
     return found
 
 
+def second_try(sandbox: Sandbox, job: dict, trial: dict, limits: dict) -> tuple[Verdict, Sandbox]:
+    """The verdict on a job before which the walls have broken, and the sandbox to go on with. If
+    they break once more, but hold for a trial, it is the job's fault. Raises Broken if not."""
+    try:
+        return judge(sandbox, job, limits), sandbox
+    except Broken as error:
+        sandbox = sandbox.again()
+        if judge(sandbox, trial, limits).verdict != "passed":
+            raise
+        return Verdict("tampered", str(error)), sandbox
+
+
 def _judge(sandbox: Sandbox, job: dict, limits: dict) -> tuple[Verdict, float]:
     """The verdict and, if the program passed, the seconds of CPU time of its longest case."""
     if job.get("inside"):
@@ -176,7 +188,7 @@ def main() -> None:
                     if job is trial:
                         raise
                     sandbox = sandbox.again()
-                    found = judge(sandbox, job, config["limits"])
+                    found, sandbox = second_try(sandbox, job, trial, config["limits"])
                 reason = values.line_of(found.reason)
                 result: dict[str, Any] = {"verdict": found.verdict, "reason": reason}
                 if found.verdict == "tampered":

@@ -126,7 +126,7 @@ class Program:
         settings = {
             "mode": mode_of(job),
             "word": job.get("word", b""),
-            "program": job["program"],
+            "program": job["program"].removeprefix("\ufeff"),  # as Python reads a file
             # Tests and what they expect stay here, but for jobs that ask to have them inside.
             **({part: job[part] for part in ("setup", "tests")} if job.get("inside") else {}),
             "folder": self.folder or isolation.SCRATCH,
@@ -140,9 +140,9 @@ class Program:
         self.begin, self.wall = time.monotonic(), START
         sign = b""
         with suppress(BrokenPipeError):
-            if self.send(framed(marshal.dumps(settings))) and self.ready([self.errors]):
+            if self.send(framed(marshal.dumps(settings))) and self.ready([self.status.fileno()]):
                 with suppress(BlockingIOError):
-                    sign = os.read(self.errors, 1)
+                    sign = self.status.recv(1)
         if sign != b"\n":
             sandbox.broken("no program starts")
         self.begin, self.wall = time.monotonic(), limits["wall"]

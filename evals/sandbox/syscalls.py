@@ -14,6 +14,8 @@ arguments:
     clone with new namespaces         EPERM
     sockets, but of Unix              EAFNOSUPPORT
     fcntl, prctl, setsockopt          EPERM for what reaches others or takes the kernel's memory
+    shared mappings beyond 16 MiB     ENOMEM
+    changes of RLIMIT_CORE            EPERM
     a number of CALLS                 allow
     any other number                  ENOSYS
 
@@ -29,6 +31,8 @@ import re
 import struct
 from collections.abc import Iterator
 from functools import cache
+
+from evals.sandbox.processes import SHARED
 
 # Each call with its number on x86_64 and on aarch64; -: it has none there.
 CALLS = """
@@ -53,7 +57,7 @@ CALLS = """
     epoll_pwait 281 22; epoll_pwait2 441 441; eventfd 284 -; eventfd2 290 19; signalfd 282 -;
     signalfd4 289 74; timerfd_create 283 85; timerfd_settime 286 86; timerfd_gettime 287 87;
     # memory
-    mmap 9 222; mprotect 10 226; munmap 11 215; mremap 25 216; msync 26 227; madvise 28 233;
+    mprotect 10 226; munmap 11 215; mremap 25 216; msync 26 227; madvise 28 233;
     brk 12 214; membarrier 324 283;
     # processes, signals and time
     fork 57 -; vfork 58 -; execve 59 221; execveat 322 281; exit 60 93; exit_group 231 94;
@@ -70,7 +74,7 @@ CALLS = """
     getcpu 309 168; sched_yield 24 124; sched_getaffinity 204 123;
     sched_setaffinity 203 122; sched_getparam 143 121; sched_getscheduler 145 120;
     sched_get_priority_max 146 125; sched_get_priority_min 147 126; getpriority 140 141;
-    setpriority 141 140; getrlimit 97 163; setrlimit 160 164; prlimit64 302 261; getrusage 98 165;
+    setpriority 141 140; getrlimit 97 163; getrusage 98 165;
     times 100 153; sysinfo 99 179; uname 63 160; time 201 -; gettimeofday 96 169;
     clock_gettime 228 113; clock_getres 229 114; clock_nanosleep 230 115; nanosleep 35 101;
     getrandom 318 278;
@@ -81,19 +85,23 @@ CALLS = """
     getsockopt 55 209;
 """
 CHECKED = """
-    clone 56 220; fcntl 72 25; prctl 157 167; setsockopt 54 208; socket 41 198; socketpair 53 199
+    clone 56 220; fcntl 72 25; mmap 9 222; prctl 157 167; prlimit64 302 261; setrlimit 160 164;
+    setsockopt 54 208; socket 41 198; socketpair 53 199
 """
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 AF_UNIX = 1
 NAMESPACES = 0x7E02_0000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 CLONE_PIDFD = 0x1000  # whose file's number tells how many there have been
-F_NOTIFY, F_SETPIPE_SZ = 1026, 1031  # tell of others' accesses; take pages of the real user's
+# They tell of others' accesses; take pages of the real user's; keep others from opening a file.
+F_NOTIFY, F_SETPIPE_SZ, F_SETLEASE = 1026, 1031, 1024
+RLIMIT_CORE = 4  # with 0 instead of 1, a crash would start the machine's program for cores
+MAP_SHARED = 1  # and larger than this; its pages stay when it is unmapped, where none can see them
 SO_SNDBUF, SO_RCVBUF = 7, 8  # memory of the kernel's
 # PR_{SET,GET}_PDEATHSIG, {GET,SET}_DUMPABLE, {SET,GET}_NAME, {SET,GET}_NO_NEW_PRIVS,
 # {SET,GET}_CHILD_SUBREAPER, {SET,GET}_TIMERSLACK, SET_VMA. Others take memory of the kernel's.
 PRCTL = (1, 2, 3, 4, 15, 16, 38, 39, 36, 37, 29, 30, 0x53564D41)
 
-NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, (16, 24, 32)  # offsets of what a filter reads
+NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, (16, 24, 32, 40)  # offsets of what a filter reads
 LOAD, RETURN = 0x20, 0x06
 IF_EQUAL, IF_GREATER, IF_AT_LEAST, IF_ANY_BIT = 0x15, 0x25, 0x35, 0x45
 ALLOW, KILL, FAIL = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
@@ -128,8 +136,10 @@ def _instructions(machine: str) -> Iterator[Instruction]:
         ("socket", 0, (AF_UNIX,), True, errno.EAFNOSUPPORT),
         ("socketpair", 0, (AF_UNIX,), True, errno.EAFNOSUPPORT),
         ("prctl", 0, PRCTL, True, errno.EPERM),
-        ("fcntl", 1, (F_NOTIFY, F_SETPIPE_SZ), False, errno.EPERM),
+        ("fcntl", 1, (F_NOTIFY, F_SETPIPE_SZ, F_SETLEASE), False, errno.EPERM),
         ("setsockopt", 2, (SO_SNDBUF, SO_RCVBUF), False, errno.EPERM),
+        ("setrlimit", 0, (RLIMIT_CORE,), False, errno.EPERM),
+        ("prlimit64", 1, (RLIMIT_CORE,), False, errno.EPERM),
     ):
         yield IF_EQUAL, 0, 3 + len(values), checked[name]
         yield LOAD, 0, 0, ARGUMENTS[argument]
@@ -142,6 +152,15 @@ def _instructions(machine: str) -> Iterator[Instruction]:
     yield LOAD, 0, 0, ARGUMENTS[0]
     yield IF_ANY_BIT, 0, 1, NAMESPACES | CLONE_PIDFD
     yield RETURN, 0, 0, FAIL | errno.EPERM
+    yield RETURN, 0, 0, ALLOW
+    yield IF_EQUAL, 0, 8, checked["mmap"]
+    yield LOAD, 0, 0, ARGUMENTS[3]
+    yield IF_ANY_BIT, 0, 5, MAP_SHARED
+    yield LOAD, 0, 0, ARGUMENTS[1] + 4  # the upper half of its length
+    yield IF_EQUAL, 0, 2, 0
+    yield LOAD, 0, 0, ARGUMENTS[1]
+    yield IF_GREATER, 0, 1, SHARED
+    yield RETURN, 0, 0, FAIL | errno.ENOMEM
     yield RETURN, 0, 0, ALLOW
     for low, high in _ranges(sorted(numbers(CALLS, machine).values())):
         yield IF_AT_LEAST, 1, 0, low  # they are sorted: a number below is in none

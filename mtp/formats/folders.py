@@ -11,7 +11,7 @@ from mtp.config import TrainConfig
 from mtp.data.tokenizer import Tokenizer, from_name, same_tokenizer, saved_name
 from mtp.errors import BadInput, choose
 from mtp.files import atomic_folder, must_be_writable, refuse_existing
-from mtp.formats import hugging_face, released
+from mtp.formats import hugging_face, medusa, released
 from mtp.formats.weights import build_model, model_config, read_json, read_safetensors, write_json
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import differences, override, to_json
@@ -51,6 +51,7 @@ Write = Callable[[Path, MultiTokenTransformer, Tokenizer | None], None]
 FORMATS: dict[str, Write] = {
     "hf": hugging_face.write_hf,
     "released": released.write_released,
+    "medusa": medusa.write_medusa,
     "all": write_all,
 }
 

@@ -107,6 +107,16 @@ class MultiTokenTransformer(nn.Module):
         text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
         return self.head_latents(z, rope, self.config.n if k is None else k, detach, text)
 
+    def latents_of_leaf(
+        self, tokens: Tensor, k: int, ahead: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """z (B, T, D), as a leaf of the graph, and the latents h_1..h_k that follow from it."""
+        with torch.no_grad():
+            z, rope = self.run_trunk(tokens)
+        z.requires_grad_()
+        text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
+        return z, self.head_latents(z, rope, k, text=text)
+
     def head_latents(
         self,
         z: Tensor,

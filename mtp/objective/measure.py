@@ -3,6 +3,7 @@ gradients at the trunk's latent z."""
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.cross_entropy import head_loss
@@ -22,13 +23,11 @@ def latent_gradients(
     mtp/objective/cross_entropy.py. The trunk runs without a graph; each head's loss then goes back
     to z alone, so no parameter's .grad changes. One head's logits are alive at a time.
     """
-    with torch.no_grad():
-        z, rope = model.run_trunk(tokens)
-    z = z.detach().requires_grad_()
-    text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
-    latents = model.head_latents(z, rope, len(targets), text=text)
+    z, latents = model.latents_of_leaf(tokens, len(targets), ahead)
     first, norms, cosines = z.new_zeros(()), [], []
     for i, h in enumerate(latents, 1):
+        if isinstance(model, FSDPModule):
+            model.unshard()  # the norm and the unembedding, which a backward pass gives up
         own = None if factors is None else factors[i - 1]
         loss = head_loss(model.logits(h, i), targets[i - 1], counts[i - 1], own)
         (gradient,) = torch.autograd.grad(loss, z, retain_graph=i < len(latents))

@@ -111,8 +111,8 @@ def mesh_of(world: int, shards: int, device: str) -> DeviceMesh | None:
 
 
 def shard(model: MultiTokenTransformer, precision: str, mesh: DeviceMesh) -> None:
-    """Shard every layer, then the rest, with FSDP2; `latents` and its parts count as forward
-    methods too."""
+    """Shard every layer, then the rest, with FSDP2; `latents` and the like count as
+    forward methods too."""
     dtype = None if precision == "float32" else torch.bfloat16
     # inputs have the right types already, and the rotary table stays in float32
     policy = MixedPrecisionPolicy(
@@ -122,7 +122,7 @@ def shard(model: MultiTokenTransformer, precision: str, mesh: DeviceMesh) -> Non
         if any(True for _ in layer.parameters()):
             fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
-    for method in ("latents", "run_trunk", "head_latents"):
+    for method in ("latents", "latents_of_leaf"):
         register_fsdp_forward_method(model, method)
 
 

@@ -22,6 +22,7 @@ from bench import (
     gpu_check,
     heads,
     loss,
+    objectives,
     sandbox,
     synthetic,
     train,
@@ -98,6 +99,13 @@ def test_heads(run: Run) -> None:
     summary, rows = run(heads)
     assert len(rows[rows.metric == "over n=1"]) == 4 * 3
     assert "smoke, n=8: step time over FLOPs, fused" in summary["ratios"]
+
+
+def test_objectives(run: Run) -> None:
+    summary, rows = run(objectives)
+    assert {"n=1", "n=4, parallel", "n=4, detach", "n=4, measured"} <= {*rows.case}
+    assert "n=4, measured: cost of measuring every 25 steps" in summary["ratios"]
+    assert (rows[rows.metric == "FLOPs"].value >= 1).all()
 
 
 def test_gpu_check_at_toy_size(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

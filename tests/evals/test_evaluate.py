@@ -31,7 +31,7 @@ from evals.harness.problems import Dataset, Problem
 from experiments import evaluate
 from mtp.errors import BadInput
 from tests.conftest import Result
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 
 def test_all_candidates_get_one_protocol_that_fits(runs: tuple[Path, Path], tmp_path: Path) -> None:

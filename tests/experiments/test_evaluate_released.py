@@ -23,7 +23,7 @@ from mtp.formats.released import write_released
 from mtp.model import loading
 from mtp.model.model import MultiTokenTransformer
 from tests.conftest import MBPP_LINES, Result
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 MODELS = [name for pair in NAMES.values() for name in pair]
 

@@ -1,5 +1,6 @@
 """Figures: the same rows give the same bytes, and every committed figure is its rows'."""
 
+import functools
 import hashlib
 import importlib.metadata
 import itertools
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from matplotlib.text import Text
 
 from evals.harness.rows import COLUMNS, read
 from experiments import evaluate, results
-from experiments.figures import finish, panels, pyplot, save
+from experiments.figures import finish, panels, save
 from experiments.plot import draw_evaluations
 from experiments.study import STUDIES, find, head_name, plan
 
@@ -107,17 +109,24 @@ def pinned() -> str:
     return found[1]
 
 
-def redrawn_differs(file: Path, folder: Path) -> list[str]:
+def figure_of(file: Path) -> Figure:
+    """The figure of a results file's rows."""
+    if file.stem == "results":  # of `make evaluate`
+        return evaluate.figure(read(file))
+    return find(file.parent.name).figure(results.read(file), results.paper(ROOT / "results"))
+
+
+committed = functools.cache(figure_of)  # of files that do not change
+
+
+def redrawn_differs(
+    file: Path, folder: Path, drawn: Callable[[Path], Figure] = figure_of
+) -> list[str]:
     """What is wrong with the figure beside a results file; nothing if it is its rows'."""
     beside_svg, beside_png = file.with_suffix(".svg"), file.with_suffix(".png")
     if wrong := [f"{f} is missing" for f in (beside_svg, beside_png) if not f.exists()]:
         return wrong
-    if file.stem == "results":  # of `make evaluate`
-        figure = evaluate.figure(read(file))
-    else:
-        study = find(file.parent.name)
-        figure = study.figure(results.read(file), results.paper(ROOT / "results"))
-    svg, png = save(figure, folder / file.stem)
+    svg, png = save(drawn(file), folder / file.stem)
     if svg.read_bytes() != beside_svg.read_bytes():
         wrong.append(f"{beside_svg} is not what make figures draws")
     if not wrong:
@@ -132,7 +141,7 @@ def test_committed_figures_are_their_rows(file: Path, tmp_path: Path) -> None:
     installed = importlib.metadata.version("matplotlib")
     if installed != pinned():
         pytest.skip(f"matplotlib {installed} draws other bytes than the pinned {pinned()}")
-    assert redrawn_differs(file, tmp_path) == []
+    assert redrawn_differs(file, tmp_path, committed) == []
 
 
 def test_figures_of_evaluations_are_drawn_where_there_is_something_to_draw(tmp_path: Path) -> None:
@@ -213,13 +222,7 @@ def faults(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize("file", COMMITTED + EVALUATED, ids=lambda f: f"{f.parent.name}/{f.stem}")
 def test_committed_figures_can_be_read_at_half_width(file: Path) -> None:
-    if file.stem == "results":
-        figure = evaluate.figure(read(file))
-    else:
-        rows, paper = results.read(file), results.paper(ROOT / "results")
-        figure = find(file.parent.name).figure(rows, paper)
-    assert faults(figure) == []
-    pyplot().close(figure)
+    assert faults(committed(file)) == []
 
 
 def test_small_text_and_legends_on_points_are_noticed() -> None:

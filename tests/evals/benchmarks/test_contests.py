@@ -19,7 +19,7 @@ from mtp.data.pairs import read_records
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
 from tests.conftest import write_jsonl
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 
 def task(number: int, tests: dict[str, Any], **others: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from evals.harness.prompts import prompts
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
 from tests.conftest import write_jsonl
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 
 def record(kind: str, name: str, solution: str, base: Any, extra: Any, **own: Any) -> Any:

@@ -19,7 +19,7 @@ from evals.harness.protocol import Protocol, cut
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
 from tests.conftest import BENCHMARK_DATA, GSM8K_LINES, MBPP_LINES
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 MBPP_FILE = BENCHMARK_DATA / "mbpp" / "mbpp.jsonl"
 GSM8K_FOLDER = BENCHMARK_DATA / "gsm8k"

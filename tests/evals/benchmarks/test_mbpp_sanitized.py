@@ -12,7 +12,7 @@ from evals.harness.prompts import prompts
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
 from tests.conftest import MBPP_LINES, write_jsonl
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 LINES: list[dict[str, Any]] = [
     {

@@ -11,7 +11,7 @@ from evals.benchmarks.microcode import COMPLETE, NEWLINE, Family, job, problems
 from evals.harness.problems import Problem
 from evals.harness.protocol import cut
 from evals.sandbox.runner import run_all
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 LINES = {"level 1", "level 2"}  # where the prompt ends within a line
 

@@ -14,7 +14,7 @@ from evals.harness.prompts import prompts
 from evals.harness.protocol import cut
 from mtp.data.tokenizer import ByteTokenizer
 from tests.conftest import MBPP_LINES
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 F = "def f(x):\n    return x\n"
 

@@ -19,7 +19,7 @@ from evals.harness.protocol import Protocol
 from mtp.config import TrainConfig
 from mtp.training.run import train
 from tests.conftest import Result, write_jsonl
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 ASKED = {f"p{i}": Prompt([256, *f"{i}: the fox went".encode()], 0) for i in range(5)}
 FILE = "microcode-complete-T0"

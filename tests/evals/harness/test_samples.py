@@ -19,7 +19,7 @@ from evals.harness import generation, samples
 from evals.harness.problems import Dataset, Problem
 from mtp.errors import BadInput
 from tests.conftest import Cli
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 HUMANEVAL = read_problems()
 WRONG = "    return None\n"

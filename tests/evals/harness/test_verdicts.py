@@ -21,7 +21,7 @@ from evals.sandbox.runner import FunctionJob, Limits, Result
 from evals.sandbox.values import line_of
 from mtp.errors import BadInput
 from tests.conftest import Cli
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox.helpers import need
 
 PROBLEMS = {name: Problem(name, {}, {}) for name in ("p", "q")}
 DRAWN = {"p": ["good", "bad", "slow", "bad"], "q": ["slow", "good"]}

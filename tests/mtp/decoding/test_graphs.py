@@ -63,7 +63,7 @@ def same(model: MultiTokenTransformer, max_new: int, **options: Any) -> int:
 
 @pytest.mark.parametrize("tree", [chain(1), chain(4), FORK], ids=["k=1", "chain", "tree"])
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8)], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("head", ["parallel", "anticausal"])
+@pytest.mark.parametrize("head", ["parallel", "anticausal", "sequential"])
 def test_replayed_passes_decode_the_same(
     head: str, sampling: Sampling, tree: Tree, recorder: Recorder
 ) -> None:
@@ -78,9 +78,10 @@ def test_shapes_are_few(recorder: Recorder) -> None:
     assert recorder.recorded == 4 and recorder.replayed == 39 - 4
 
 
-def test_a_pass_can_be_repeated() -> None:
+@pytest.mark.parametrize("head", ["anticausal", "sequential"])
+def test_a_pass_can_be_repeated(head: str) -> None:
     """So the ordinary pass, the recording and the replay of a shape may follow one another."""
-    model = trained("anticausal")
+    model = trained(head)
     for tree in (chain(4), FORK):
         nodes = Nodes(tree, model.embedding.weight)
         with torch.inference_mode():

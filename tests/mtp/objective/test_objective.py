@@ -74,7 +74,7 @@ def gradients(model: MultiTokenTransformer) -> dict[str, Tensor]:
 @pytest.mark.parametrize("head", tuple(HEADS))
 def test_weighted_gradients_equal_the_reference(head: str, scheme: str, micro: int) -> None:
     own = {"weights": "1,0.5,0.125", "token_weights": f"{__name__}:trigger"}
-    objective = Objective(config_of(head, scheme=scheme, **own), "cpu")
+    objective = Objective(config_of(head, N, scheme, **own), "cpu")
     objective.begin_step(0.0)
     objective.weights = objective.weights.double()
     window, expected, model = window_of(), model_of(head), model_of(head)

@@ -1,0 +1,119 @@
+"""Runs with weights, schedules, balances and controls: they train, resume bit for bit, and do not
+depend on the number of processes."""
+
+import dataclasses
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtp.config import TrainConfig
+from mtp.errors import BadInput
+from mtp.model.loading import load_model
+from mtp.overrides import config_id, from_dict
+from mtp.training import distributed
+from mtp.training.run import train
+from mtp.training.trainer import Trainer
+from tests.mtp.training.helpers import Make, assert_same_run, on_ranks, rows
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "ramp": {"weights": "geometric:0.5", "schedule": "ramp:0.2:0.7"},
+    "reverse, sum1": {"weights": "sum1", "schedule": "reverse", "detach": True},
+    "gradient": {"balance": "gradient", "measure_every": 3},
+    "cosine": {"balance": "cosine", "measure_every": 4, "targets": "same"},
+    "uncertainty": {"balance": "uncertainty", "targets": "shuffled"},
+    "measured": {"measure_every": 5, "token_weights": "tests.mtp.objective.test_objective:trigger"},
+}
+STEPS = 12
+
+
+def config_with(make_config: Make, objective: dict[str, Any], **changes: Any) -> TrainConfig:
+    return make_config(
+        tokens=STEPS * 4 * 32,
+        log_every=1,
+        objective=objective,
+        model={"n": 3, "layers": 4},
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_a_cut_run_ends_like_a_whole_one(
+    objective: dict[str, Any],
+    make_config: Make,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = config_with(make_config, objective, save_every=2, micro=2)
+    train(config, tmp_path / "whole", data)
+    step = Trainer.train_step
+
+    def until(self: Trainer) -> Any:
+        if self.step == 7:
+            self.saver.wait()
+            raise RuntimeError("cut off")
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", until)
+        with pytest.raises(RuntimeError, match="cut off"):
+            train(config, tmp_path / "parts", data)
+    train(config, tmp_path / "parts", data)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+def logged(folder: Path, name: str) -> list[Any]:
+    return [row[name] for row in rows(folder) if name in row]
+
+
+def test_what_is_logged(make_config: Make, data: Path, tmp_path: Path) -> None:
+    own = {"schedule": "ramp:0:0.5", "measure_every": 4, "balance": "gradient"}
+    train(config_with(make_config, own), tmp_path / "run", data)
+    weights = torch.tensor(logged(tmp_path / "run", "weights"))
+    assert weights.shape == (STEPS, 3) and (weights[:, 0] == 1).all()
+    assert weights[0].tolist() == [1, 0, 0] and (weights[1:, 1:] > 0).all()
+    assert logged(tmp_path / "run", "effective_n")[0] == 1
+    norms, cosines = (
+        torch.tensor(logged(tmp_path / "run", f"latent_gradient_{kind}"))
+        for kind in ("norms", "cosines")
+    )
+    assert norms.shape == cosines.shape == (STEPS // 4, 3)
+    assert (norms > 0).all() and (cosines.abs() <= 1 + 1e-6).all()
+    plain = tmp_path / "plain"
+    train(config_with(make_config, {}), plain, data)
+    assert not logged(plain, "weights") and not logged(plain, "latent_gradient_norms")
+
+
+@pytest.mark.parametrize("name", ["ramp", "gradient", "uncertainty"])
+def test_two_processes_train_as_one_does(
+    name: str, make_config: Make, data: Path, tmp_path: Path, processes: ForkServerContext
+) -> None:
+    config = config_with(make_config, OBJECTIVES[name])
+    train(config, tmp_path / "one", data)
+    assert on_ranks(processes, 2, [(config, tmp_path / "two")], data) == [0, 0]
+    one, two = (dict(load_model(tmp_path / each).named_parameters()) for each in ("one", "two"))
+    for each, weight in one.items():
+        torch.testing.assert_close(two[each], weight, rtol=1e-3, atol=1e-4)
+    if name != "gradient":  # which each rank measures on a batch of its own
+        first, second = (
+            torch.tensor(logged(tmp_path / each, "weights")) for each in ("one", "two")
+        )
+        torch.testing.assert_close(first, second)
+
+
+def test_pairs_of_sequences_must_not_be_parted(make_config: Make) -> None:
+    config = config_with(make_config, {"targets": "shuffled"})
+    with pytest.raises(BadInput, match="batch 4 over 4 ranks must be an even number for each"):
+        distributed.check_pairs(config, 4)
+    distributed.check_pairs(config, 2)
+
+
+def test_the_objective_defines_the_run(make_config: Make) -> None:
+    ids = {config_id(config_with(make_config, own)) for own in ({}, *OBJECTIVES.values())}
+    assert len(ids) == 1 + len(OBJECTIVES)
+    plain = config_with(make_config, {})
+    older = {k: v for k, v in dataclasses.asdict(plain).items() if k != "objective"}
+    assert config_id(from_dict(TrainConfig, older)) == config_id(plain)
