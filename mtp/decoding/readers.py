@@ -91,7 +91,9 @@ class Readers:
             for i, kept in self.latents.items()
         }
         placement = cached.causal_placement(slots)
-        at, last, made = end - begin, dict[int, Tensor](), dict[int, Tensor]()
+        at = end - begin  # (B, 1)
+        last: dict[int, Tensor] = {}  # (B, 1, D) at `end`
+        made: dict[int, Tensor] = {}  # (B, 1, width)
         for i in range(2, k + 1):
             for j in heads.order(self.config, i):
                 if j not in self.drafting or j in found or j in last:
@@ -103,11 +105,11 @@ class Readers:
             if i not in last:
                 last[i] = self.at(found[i], at)
             if i in self.feeding:
-                made[i] = cached.candidates({i: last[i]})  # (B, 1, width)
+                made[i] = cached.candidates({i: last[i]})
                 self.text.scatter_(1, end + i, made[i][:, 0, :1])
-        if rest := {i: h for i, h in last.items() if i > 1 and i not in made}:
-            together = cached.candidates(dict(sorted(rest.items())))
-            made |= dict(zip(sorted(rest), together.split(1, 1), strict=True))
+        if rest := [i for i in range(2, k + 1) if i not in made]:
+            together = cached.candidates({i: last[i] for i in rest})
+            made |= dict(zip(rest, together.split(1, 1), strict=True))
         return torch.cat([made[i] for i in range(2, k + 1)], 1)
 
     def run(
