@@ -58,8 +58,8 @@ class ModelConfig:
                    attention heads
     vocab          V, the ids of the tokenizer; follows data.tokenizer and data.vocab unless set
     n              how many future tokens are predicted at each position
-    head           the head type: a row of the table in mtp/head_types.py (docs/heads-and-
-                   objectives.md), or FILE.py:NAME of your own (docs/extending.md)
+    head           the head type: a row of the table in mtp/head_types.py
+                   (docs/heads-and-objectives.md), or FILE.py:NAME of your own (docs/extending.md)
     extra_layers   trunk layers added on top of the parameter match ("+3 layers" in Table S4)
     hidden         SwiGLU width; 0 takes 8/3 dim, rounded up as Llama does
     context        T, the tokens of a window
