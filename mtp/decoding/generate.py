@@ -35,6 +35,7 @@ from torch import Tensor
 
 from mtp.decoding.graphs import GRAPH_WINDOW, GraphedVerify
 from mtp.decoding.passes import WINDOW, CachedModel, compiled_verify
+from mtp.decoding.readers import cached_model
 from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.decoding.trees import Nodes, Tree, chain
 from mtp.errors import BadInput
@@ -150,7 +151,7 @@ def stream(
     # Several answers to one prompt share its prefill.
     numbers: dict[tuple[int, ...], int] = {}
     which = [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts]
-    cached = CachedModel(model, Nodes(tree, model.embedding.weight), sampling, len(numbers), slots)
+    cached = cached_model(model, Nodes(tree, model.embedding.weight), sampling, len(numbers), slots)
     verify, step = CachedModel.verify, WINDOW
     if compiled and device.type == "cuda":
         verify, step = GraphedVerify(), GRAPH_WINDOW

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mtp.decoding.readers import Readers
 from mtp.decoding.sampling import Sampling, choose_token
 from mtp.decoding.trees import Nodes
 from mtp.head_types import HEADS
@@ -35,8 +34,6 @@ class CachedModel:
         device = model.embedding.weight.device
         self.slot = torch.arange(slots, device=device)
         self.window = slots  # how many of them a pass looks at
-        reads = heads.reach(model.config, nodes.k) > 0
-        self.readers = Readers(self) if reads else None  # the heads that draft, if they read tokens
         self.generator = torch.Generator(device).manual_seed(sampling.seed)
         with torch.inference_mode(False):
             for layer in (*model.trunk, *model.heads):
@@ -47,8 +44,6 @@ class CachedModel:
         """Keep the rows with these indices, each as often as it is there."""
         for cache in self.caches:
             cache.select_rows(index)
-        if self.readers:
-            self.readers.select_rows(index)
 
     def prefill(self, tokens: Tensor, lengths: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Padded prompts (P, T), all different, and the prompt of each row (B,) -> the first new
@@ -60,19 +55,12 @@ class CachedModel:
         placement = Placement(self.flat_slots(slots), T, None, self.model.rope(slots))
         found = self.run_verifier(tokens, placement)
         end = self.model.logits(found[1].take_along_dim(last[..., None], 1))  # (P, 1, V)
-        drafts = None
-        if self.readers:  # they read the newest token, of which each row has its own
-            self.readers.prefill(found, tokens, placement)
-        else:
-            drafts = self.draft(found, placement, last)
+        drafts = self.draft_at_prompts(found, tokens, placement, last)
         if len(rows) > P:
-            end, last = end[rows], last[rows]
-            drafts = None if drafts is None else drafts[rows]
+            end, drafts, last = end[rows], drafts[rows], last[rows]
             self.select_rows(rows)
         newest = choose_token(end, self.sampling, self.uniform(last))  # (B, 1)
-        if self.readers:
-            drafts = self.readers.draft(last, last, newest)
-        assert drafts is not None
+        drafts = self.draft_after_prompts(drafts, last, newest)
         return newest[:, 0], self.block(newest[:, 0], drafts)
 
     def verify(
@@ -111,11 +99,7 @@ class CachedModel:
             slots = slots[:, : nodes.k]  # (B, k)
             placement = self.causal_placement(slots)
         after = answers.gather(1, path)  # (B, k)
-        if self.readers:
-            self.readers.store(found, slots)
-            drafts = self.readers.draft(start, start + accepted[:, None], after)
-        else:
-            drafts = self.draft(found, placement, accepted[:, None])
+        drafts = self.draft_along(found, placement, slots, accepted[:, None], after)
         # Finished rows continue; their positions must stay inside the cache.
         fed = (fed + accepted + 1).clamp(max=len(self.slot) - M)
         along = torch.cat([accepted[:, None], after], 1)
@@ -150,6 +134,30 @@ class CachedModel:
         if at is not None:
             given = tuple(x.take_along_dim(at[..., None], 1) for x in given)
         return head(given[0], placement.rope, *given[1:])
+
+    # The next three are different for heads that read tokens (mtp/decoding/readers.py).
+
+    def draft_at_prompts(
+        self, found: dict[int, Tensor], tokens: Tensor, placement: Placement, last: Tensor
+    ) -> Tensor:
+        """The drafts (P, k - 1, width) at indices `last` (P, 1) of padded prompts (P, T)."""
+        return self.draft(found, placement, last)
+
+    def draft_after_prompts(self, drafts: Tensor, last: Tensor, newest: Tensor) -> Tensor:
+        """The drafts (B, k - 1, width) of all rows, when their newest tokens (B, 1) are known."""
+        return drafts
+
+    def draft_along(
+        self,
+        found: dict[int, Tensor],
+        placement: Placement,
+        slots: Tensor,
+        at: Tensor,
+        after: Tensor,
+    ) -> Tensor:
+        """The drafts (B, k - 1, width) at index `at` (B, 1) of an accepted path, which lies at
+        `slots` (B, k); `after` (B, k) are the tokens after each of its places."""
+        return self.draft(found, placement, at)
 
     def draft(self, found: dict[int, Tensor], placement: Placement, at: Tensor) -> Tensor:
         """The best `width` tokens of heads 2..k at index `at` (B, 1) -> (B, k - 1, width).

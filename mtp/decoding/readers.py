@@ -14,72 +14,95 @@ before its block on. They begin with the latents of the trunk and of the verifie
 kept by slot, as the tokens are.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtp.decoding.passes import CachedModel
+from mtp.decoding.sampling import Sampling
+from mtp.decoding.trees import Nodes
 from mtp.head_types import HEADS
 from mtp.model import heads
+from mtp.model.model import MultiTokenTransformer
 from mtp.model.transformer import Placement
 
-if TYPE_CHECKING:
-    from mtp.decoding.passes import CachedModel
+
+def cached_model(
+    model: MultiTokenTransformer, nodes: Nodes, sampling: Sampling, rows: int, slots: int
+) -> CachedModel:
+    """A model with its caches, whatever its heads read."""
+    kind = Readers if heads.reach(model.config, nodes.k) else CachedModel
+    return kind(model, nodes, sampling, rows, slots)
 
 
-class Readers:
-    """The heads that draft, and what they read at each slot of a row.
+class Readers(CachedModel):
+    """A model whose heads read tokens, with what they read at each slot of a row.
 
     text     (B, S + 3 k) certain tokens, then drafts, then anything
-    latents  (B, S, D) of each head that they read, 0 for the trunk
+    latents  (B, S, D) of each head that the drafting ones read, 0 for the trunk
     """
 
-    def __init__(self, cached: CachedModel) -> None:
-        self.cached, self.k = cached, cached.nodes.k
-        self.config = config = cached.model.config
-        self.drafting = [i for i in cached.order if i not in cached.verifier_heads]
-        known = {heads.parent(config, i) for i in self.drafting}.union(range(2, self.k + 1))
+    def __init__(
+        self, model: MultiTokenTransformer, nodes: Nodes, sampling: Sampling, rows: int, slots: int
+    ) -> None:
+        super().__init__(model, nodes, sampling, rows, slots)
+        self.k, self.config, like = nodes.k, model.config, model.embedding.weight
+        self.drafting = [i for i in self.order if i not in self.verifier_heads]
+        known = {heads.parent(self.config, i) for i in self.drafting}.union(range(2, self.k + 1))
         known = known.difference(self.drafting)
-        B, _, S, _ = cached.caches[0].k.shape
-        like = cached.model.embedding.weight
-        self.latents = {i: like.new_zeros(B, S, config.dim) for i in known}
-        self.text = torch.zeros(B, S + 3 * self.k, dtype=torch.long, device=like.device)
+        self.latents = {i: like.new_zeros(rows, slots, self.config.dim) for i in known}
+        self.text = torch.zeros(rows, slots + 3 * self.k, dtype=torch.long, device=like.device)
         self.step = torch.arange(3 * self.k, device=like.device)
         # Heads whose drafts another one is fed with.
-        self.feeding = {j for i in self.drafting for j in heads.reads(config, i) if j > 1}
-        self.read_by_another = {heads.parent(config, i) for i in self.drafting}
+        self.feeding = {j for i in self.drafting for j in heads.reads(self.config, i) if j > 1}
+        self.read_by_another = {heads.parent(self.config, i) for i in self.drafting}
 
     def select_rows(self, index: Tensor) -> None:
-        """Keep the rows with these indices, each as often as it is there."""
+        super().select_rows(index)
         self.text = self.text[index]
         self.latents = {i: kept[index] for i, kept in self.latents.items()}
 
-    def prefill(self, found: dict[int, Tensor], tokens: Tensor, placement: Placement) -> None:
-        """Store tokens (P, T), the latents found at them, and the keys and values of the heads'
-        layers; those that need tokens after the T are stored again by `draft`."""
-        T = tokens.shape[1]
+    def draft_at_prompts(
+        self, found: dict[int, Tensor], tokens: Tensor, placement: Placement, last: Tensor
+    ) -> Tensor:
+        """No drafts yet, since they depend on the newest token, of which each row has its own.
+        Stores what the heads will read, and the keys and values of their layers; those that depend
+        on more than the prompts are stored anew by `draft_fed`."""
+        P, T = tokens.shape
+        slots = self.slot[:T].expand(P, T)
         self.text[:, :T] = tokens
-        for i, kept in self.latents.items():
-            kept[:, :T] = found[i]
+        self.store(found, slots)
         if HEADS[self.config.head].is_layer:
-            slots = self.cached.slot[:T].expand(len(tokens), T)
             found = dict(found)
             for i in self.drafting:
                 found[i] = self.run(i, found, slots, placement)
+        return last.new_zeros(P, self.k - 1, self.nodes.width)
+
+    def draft_after_prompts(self, drafts: Tensor, last: Tensor, newest: Tensor) -> Tensor:
+        return self.draft_fed(last, last, newest)
+
+    def draft_along(
+        self,
+        found: dict[int, Tensor],
+        placement: Placement,
+        slots: Tensor,
+        at: Tensor,
+        after: Tensor,
+    ) -> Tensor:
+        self.store(found, slots)
+        start = slots[:, :1]
+        return self.draft_fed(start, start + at, after)
 
     def store(self, found: dict[int, Tensor], slots: Tensor) -> None:
         """Keep the latents found at slots (B, T)."""
         for i, kept in self.latents.items():
             kept.scatter_(1, slots[..., None].expand_as(found[i]), found[i])
 
-    def draft(self, start: Tensor, end: Tensor, after: Tensor) -> Tensor:
+    def draft_fed(self, start: Tensor, end: Tensor, after: Tensor) -> Tensor:
         """The best candidates of heads 2..k, (B, k - 1, width), at slot `end` (B, 1), the last
         certain one in the caches. `after` (B, any) are the tokens after slot `start` (B, 1), where
         the pass began; those up to `end` are certain, and the one after it is the newest."""
-        cached, k = self.cached, self.k
+        k = self.k
         # All that may be read is written, so that a pass can be repeated.
         after = F.pad(after, (0, 3 * k - after.shape[1]))  # (B, 3 k)
         self.text.scatter_(1, start + 1 + self.step, after)
@@ -90,7 +113,7 @@ class Readers:
             i: kept.take_along_dim(slots[..., None], 1)  # (B, R, D)
             for i, kept in self.latents.items()
         }
-        placement = cached.causal_placement(slots)
+        placement = self.causal_placement(slots)
         at = end - begin  # (B, 1)
         last: dict[int, Tensor] = {}  # (B, 1, D) at `end`
         made: dict[int, Tensor] = {}  # (B, 1, width)
@@ -103,12 +126,12 @@ class Readers:
                 else:
                     last[j] = self.run(j, found, slots, placement, at)
             if i not in last:
-                last[i] = self.at(found[i], at)
+                last[i] = found[i].take_along_dim(at[..., None], 1)
             if i in self.feeding:
-                made[i] = cached.candidates({i: last[i]})
+                made[i] = self.candidates({i: last[i]})
                 self.text.scatter_(1, end + i, made[i][:, 0, :1])
         if rest := [i for i in range(2, k + 1) if i not in made]:
-            together = cached.candidates({i: last[i] for i in rest})
+            together = self.candidates({i: last[i] for i in rest})
             made |= dict(zip(rest, together.split(1, 1), strict=True))
         return torch.cat([made[i] for i in range(2, k + 1)], 1)
 
@@ -122,12 +145,7 @@ class Readers:
     ) -> Tensor:
         """The latent of head i at `slots` (B, T), or at index `at` (B, 1) of them alone."""
         read = [
-            self.cached.model.embedding(self.text.gather(1, slots + j))  # (B, T, D)
+            self.model.embedding(self.text.gather(1, slots + j))  # (B, T, D)
             for j in heads.reads(self.config, i)
         ]
-        return self.cached.run_head(i, found, placement, at, read)
-
-    @staticmethod
-    def at(latent: Tensor, index: Tensor) -> Tensor:
-        """(B, T, D) at index (B, 1) -> (B, 1, D)."""
-        return latent.take_along_dim(index[..., None], 1)
+        return self.run_head(i, found, placement, at, read)

@@ -11,7 +11,7 @@ import torch
 from mtp.decoding import generate as decoding
 from mtp.decoding.generate import generate
 from mtp.decoding.graphs import GraphedVerify, Outputs
-from mtp.decoding.passes import CachedModel
+from mtp.decoding.readers import cached_model
 from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.decoding.trees import Nodes, Tree, chain
 from mtp.model.model import MultiTokenTransformer
@@ -85,7 +85,7 @@ def test_a_pass_can_be_repeated(head: str) -> None:
     for tree in (chain(4), FORK):
         nodes = Nodes(tree, model.embedding.weight)
         with torch.inference_mode():
-            cached = CachedModel(model, nodes, GREEDY, 2, 64)
+            cached = cached_model(model, nodes, GREEDY, 2, 64)
             fed = torch.tensor([3, 2])
             prompts = torch.tensor([[1, 2, 3], [1, 7, 0]])
             newest, block = cached.prefill(prompts, fed, torch.arange(2))
