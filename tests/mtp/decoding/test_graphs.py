@@ -101,7 +101,8 @@ def test_a_pass_can_be_repeated(head: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("tree", [chain(1), chain(4), FORK], ids=["k=1", "chain", "tree"])
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8)], ids=["greedy", "sampled"])
-def test_cuda_graphs_decode_the_same(sampling: Sampling, tree: Tree) -> None:
+@pytest.mark.parametrize("head", ["parallel", "inject", "sequential"])
+def test_cuda_graphs_decode_the_same(head: str, sampling: Sampling, tree: Tree) -> None:
     for dtype in (torch.float64, torch.bfloat16):
-        model = copy.deepcopy(trained("parallel")).to("cuda", dtype)
+        model = copy.deepcopy(trained(head)).to("cuda", dtype)
         same(model, 40, tree=tree, sampling=sampling, eos=6)
