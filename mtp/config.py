@@ -58,8 +58,8 @@ class ModelConfig:
                    attention heads
     vocab          V, the ids of the tokenizer; follows data.tokenizer and data.vocab unless set
     n              how many future tokens are predicted at each position
-    head           the head type: parallel, causal, anticausal, linear, replicated, or FILE.py:NAME
-                   of your own (docs/extending.md)
+    head           the head type: a row of the table in mtp/head_types.py
+                   (docs/heads-and-objectives.md), or FILE.py:NAME of your own (docs/extending.md)
     extra_layers   trunk layers added on top of the parameter match ("+3 layers" in Table S4)
     hidden         SwiGLU width; 0 takes 8/3 dim, rounded up as Llama does
     context        T, the tokens of a window
@@ -124,9 +124,9 @@ class ModelConfig:
 
     @property
     def trunk_layers(self) -> int:
-        """L - n for heads that are layers (parameter matching, section 2), else L."""
-        own = self.n if HEADS[self.head].is_layer else 0
-        return self.layers + self.extra_layers - own
+        """L - n for heads that are layers (parameter matching, section 2), L - 2 if these share
+        one, else L."""
+        return self.layers + self.extra_layers - HEADS[self.head].layers(self.n)
 
     @property
     def ffn(self) -> int:

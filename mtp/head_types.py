@@ -9,13 +9,20 @@ softmax(U norm(h_i)):
                  z -> h_n
 
     linear       h_1 = z, h_i = W_i z        replicated   h_i = z, U_i of its own
+    mlp          h_1 = z, h_i = z + silu(W_i z)
+
+Types whose heads also read the tokens between, with E x[t+j] the embedding of a token:
+
+    sequential         h_1 = Layer_1(z), h_i = Layer_i(M_i [norm(h_{i-1}) ; norm(E x[t+i-1])])
+    sequential-shared  the same, with one M and one layer for all heads from 2 on
+    inject             h_1 = z, h_i = W_i (z + s_i E x[t+1])
 
 The table does not need torch, so a config can be refused before torch is imported. The modules that
 the rows name are in mtp/model/heads.py. docs/extending.md explains how to add a type.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,12 +40,16 @@ class HeadType:
     is_layer            the heads are transformer layers: they have key-value caches, and take their
                         n layers from the trunk (parameter matching)
     shared_unembedding  all heads share one unembedding matrix; otherwise each has its own
+    reads(i)            the tokens x[t+j] that head i reads besides a latent, by their j; none that
+                        it or a head that reads it predicts
+    shared_module       heads 2, 3, .. are one module, with the same weights
     grown_from          what a new head of a trained model starts as (mtp/model/surgery.py):
                           module        a module that gives the last head's latent: a copy of its
                                         module, or a fresh one that passes its input on unchanged
                           unembedding   a copy of the last head's unembedding
                           head          a copy of the last head's layer
-                          silent head   such a copy that writes nothing to the residual stream
+                          silent head   such a copy that writes nothing to the residual stream; if
+                                        it reads tokens, its other weights pass the latent on
                           trunk         the trunk's last layer
     """
 
@@ -47,6 +58,24 @@ class HeadType:
     is_layer: bool = False
     shared_unembedding: bool = True
     grown_from: Literal["module", "unembedding", "head", "silent head", "trunk"] = "module"
+    reads: Callable[[int], tuple[int, ...]] = lambda i: ()
+    shared_module: bool = False
+
+    def __post_init__(self) -> None:
+        for i in (1, 2, 3, 4):
+            path = [i]  # head i and those that it reads through
+            while path[-1] and len(path) <= 4:
+                path.append(self.parent(path[-1], 4))
+            if any(not 1 <= j < i for above in path for j in self.reads(above)):
+                raise BadInput(f"head {i} would read a token that it predicts, or one after it")
+
+    def modules(self, n: int) -> int:
+        """How many modules n heads have."""
+        return min(n, 2) if self.shared_module else n
+
+    def layers(self, n: int) -> int:
+        """How many layers n heads take from the trunk."""
+        return self.modules(n) if self.is_layer else 0
 
     @property
     def reads_heads(self) -> bool:
@@ -73,6 +102,19 @@ def _previous(i: int, n: int) -> int:
 
 def _next(i: int, n: int) -> int:
     return i + 1 if i < n else 0
+
+
+def _newest(i: int) -> tuple[int, ...]:
+    return (1,) if i > 1 else ()
+
+
+def _before_its_own(i: int) -> tuple[int, ...]:
+    return (i - 1,) if i > 1 else ()
+
+
+_SEQUENTIAL = HeadType(
+    _previous, "merging layer", is_layer=True, grown_from="silent head", reads=_before_its_own
+)
 
 
 class HeadTypes(dict[str, HeadType]):
@@ -102,5 +144,9 @@ HEADS = HeadTypes({
     "anticausal": HeadType(_next, "layer", is_layer=True, grown_from="trunk"),
     "linear": HeadType(_trunk, "linear"),
     "replicated": HeadType(_trunk, "identity", shared_unembedding=False, grown_from="unembedding"),
+    "mlp": HeadType(_trunk, "residual"),
+    "inject": HeadType(_trunk, "injected", reads=_newest),
+    "sequential": _SEQUENTIAL,
+    "sequential-shared": replace(_SEQUENTIAL, shared_module=True),
 })  # fmt: skip
 DEFAULT = "parallel"

@@ -21,7 +21,7 @@ def maps(model: MultiTokenTransformer, tokens: Tensor) -> Tensor:
     (layers, H, T, T), row t over the positions that t looks at."""
     positions = torch.arange(len(tokens), device=tokens.device)
     rope, z = model.rope(positions), model.embedding(tokens[None])  # z (1, T, D)
-    path = (model.heads[i - 1] for i in heads.order(model.config, 1))
+    path = (model.head(i) for i in heads.order(model.config, 1))
     found = []
     for layer in (*model.trunk, *path):
         if isinstance(layer, Block):

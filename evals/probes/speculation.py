@@ -18,6 +18,7 @@ from torch import Tensor
 from mtp.decoding.generate import Generation, check_arguments, generate, stream
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
+from mtp.model.heads import reach
 from mtp.model.loading import with_weights
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.transformer import Block
@@ -145,8 +146,8 @@ def ranks(
     """What each head would have drafted along texts, mostly the model's own outputs.
 
     An entry for each position of an output with k - 1 tokens after it: the ranks that heads 2..k,
-    one step before, give to the tokens that came (0: the draft was right). Input of
-    mtp.decoding.trees.best_tree.
+    one step before, give to the tokens that came (0: the draft was right). Heads that read tokens
+    are given those that came, not their drafts. Input of mtp.decoding.trees.best_tree.
     """
     found = []
     for prompt, output in zip(prompts, outputs, strict=True):
@@ -249,7 +250,8 @@ def chance(model: MultiTokenTransformer, prompts: Prompts, outputs: list[list[in
     drafts, tokens = Counter[int](), Counter[int]()
     for prompt, output in zip(prompts, outputs, strict=True):
         text = torch.tensor([prompt + output], device=model.embedding.weight.device)
-        drafts.update(model(text, 2)[1][0, len(prompt) - 1 :].argmax(-1).tolist())
+        known = text.shape[1] - reach(model.config, 2)  # where the tokens that head 2 reads are
+        drafts.update(model(text, 2)[1][0, len(prompt) - 1 : known].argmax(-1).tolist())
         tokens.update(output)
     return sum(drafts[t] * count for t, count in tokens.items()) / drafts.total() / tokens.total()
 

@@ -11,10 +11,11 @@ one, and the next forward pass verifies all drafts at once, with head 1 as the v
 Every token is head 1's answer after certain tokens only, so the output is the same as for k = 1,
 where the block is only the newest token and this loop is plain autoregressive decoding. An answer
 is the argmax, or is drawn from head 1's distribution at that node. The drafts follow from certain
-tokens and the draws do not depend on them, so accepted tokens have the same distribution as without
-drafts. A draft is accepted with its probability under the model, which is the most that any
-lossless rule can accept of a fixed draft. A tree verifies several candidates for each position
-(mtp/decoding/trees.py); a chain is a special tree.
+tokens, even where heads are fed with drafts (mtp/decoding/readers.py), and the draws do not depend
+on them, so accepted tokens have the same distribution as without drafts. A draft is accepted with
+its probability under the model, which is the most that any lossless rule can accept of a fixed
+draft. A tree verifies several candidates for each position (mtp/decoding/trees.py); a chain is a
+special tree.
 
 Heads that are attention layers have caches of their own. Heads that only draft run after the
 verification: they compute keys and values for the whole accepted path, so that no certain position
@@ -34,6 +35,7 @@ from torch import Tensor
 
 from mtp.decoding.graphs import GRAPH_WINDOW, GraphedVerify
 from mtp.decoding.passes import WINDOW, CachedModel, compiled_verify
+from mtp.decoding.readers import cached_model
 from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.decoding.trees import Nodes, Tree, chain
 from mtp.errors import BadInput
@@ -144,12 +146,12 @@ def stream(
         raise BadInput("compiled decoding needs a C++ compiler; install g++ or do not compile")
     size, longest = len(tree.paths), max(lengths)
     # A block may begin at the last token, and the window grows in steps.
-    slots = longest + max_new + size
+    slots = max(longest + max_new, tree.k) + size
     slots += -slots % WINDOW
     # Several answers to one prompt share its prefill.
     numbers: dict[tuple[int, ...], int] = {}
     which = [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts]
-    cached = CachedModel(model, Nodes(tree, model.embedding.weight), sampling, len(numbers), slots)
+    cached = cached_model(model, Nodes(tree, model.embedding.weight), sampling, len(numbers), slots)
     verify, step = CachedModel.verify, WINDOW
     if compiled and device.type == "cuda":
         verify, step = GraphedVerify(), GRAPH_WINDOW

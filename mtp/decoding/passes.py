@@ -2,7 +2,7 @@
 next ones. mtp/decoding/generate.py explains how these passes make up decoding."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -55,12 +55,13 @@ class CachedModel:
         placement = Placement(self.flat_slots(slots), T, None, self.model.rope(slots))
         found = self.run_verifier(tokens, placement)
         end = self.model.logits(found[1].take_along_dim(last[..., None], 1))  # (P, 1, V)
-        drafts = self.draft(found, placement, last)
+        drafts = self.draft_at_prompts(found, tokens, placement, last)
         if len(rows) > P:
             end, drafts, last = end[rows], drafts[rows], last[rows]
             self.select_rows(rows)
-        newest = choose_token(end, self.sampling, self.uniform(last))[:, 0]  # (B,)
-        return newest, self.block(newest, drafts)
+        newest = choose_token(end, self.sampling, self.uniform(last))  # (B, 1)
+        drafts = self.draft_after_prompts(drafts, last, newest)
+        return newest[:, 0], self.block(newest[:, 0], drafts)
 
     def verify(
         self, block: Tensor, fed: Tensor, uniform: Tensor | None
@@ -96,13 +97,12 @@ class CachedModel:
             self.move_slots(start + path, slots[:, : nodes.k])
             found = {i: h.take_along_dim(path[..., None], 1) for i, h in found.items()}
             slots = slots[:, : nodes.k]  # (B, k)
-            mask = torch.where(seen <= slots[..., None], 0.0, -torch.inf)[:, None]  # (B, 1, k, W)
-            ahead = slots.clamp(max=model.config.context - 1)
-            placement = self.placement(slots, ahead, mask.to(nodes.mask.dtype))
-        drafts = self.draft(found, placement, accepted[:, None])
+            placement = self.causal_placement(slots)
+        after = answers.gather(1, path)  # (B, k)
+        drafts = self.draft_along(found, placement, slots, accepted[:, None], after)
         # Finished rows continue; their positions must stay inside the cache.
         fed = (fed + accepted + 1).clamp(max=len(self.slot) - M)
-        along = torch.cat([accepted[:, None], answers.gather(1, path)], 1)
+        along = torch.cat([accepted[:, None], after], 1)
         return along, self.block(newest, drafts), fed
 
     def run_verifier(self, tokens: Tensor, placement: Placement) -> dict[int, Tensor]:
@@ -117,13 +117,47 @@ class CachedModel:
         return found
 
     def run_head(
-        self, i: int, found: dict[int, Tensor], placement: Placement, at: Tensor | None = None
+        self,
+        i: int,
+        found: dict[int, Tensor],
+        placement: Placement,
+        at: Tensor | None = None,
+        read: Sequence[Tensor] = (),
     ) -> Tensor:
-        """The latent of head i, (B, T, D), or (B, 1, D) at index `at` (B, 1) alone."""
-        head, source = self.model.heads[i - 1], found[heads.parent(self.model.config, i)]
+        """The latent of head i, (B, T, D), or (B, 1, D) at index `at` (B, 1) alone, from its
+        parent's in `found` and the embeddings (B, T, D) of the tokens that it reads."""
+        head, source = self.model.head(i), found[heads.parent(self.model.config, i)]
         if isinstance(head, Block):
-            return head.extend(source, self.caches[len(self.model.trunk) + i - 1], placement, at)
-        return head(source if at is None else source.take_along_dim(at[..., None], 1))
+            cache = self.caches[len(self.model.trunk) + i - 1]
+            return head.extend(source, cache, placement, at, *read)
+        given = source, *read
+        if at is not None:
+            given = tuple(x.take_along_dim(at[..., None], 1) for x in given)
+        return head(given[0], placement.rope, *given[1:])
+
+    # The next three are different for heads that read tokens (mtp/decoding/readers.py).
+
+    def draft_at_prompts(
+        self, found: dict[int, Tensor], tokens: Tensor, placement: Placement, last: Tensor
+    ) -> Tensor:
+        """The drafts (P, k - 1, width) at indices `last` (P, 1) of padded prompts (P, T)."""
+        return self.draft(found, placement, last)
+
+    def draft_after_prompts(self, drafts: Tensor, last: Tensor, newest: Tensor) -> Tensor:
+        """The drafts (B, k - 1, width) of all rows, when their newest tokens (B, 1) are known."""
+        return drafts
+
+    def draft_along(
+        self,
+        found: dict[int, Tensor],
+        placement: Placement,
+        slots: Tensor,
+        at: Tensor,
+        after: Tensor,
+    ) -> Tensor:
+        """The drafts (B, k - 1, width) at index `at` (B, 1) of an accepted path, which lies at
+        `slots` (B, k); `after` (B, k) are the tokens after each of its places."""
+        return self.draft(found, placement, at)
 
     def draft(self, found: dict[int, Tensor], placement: Placement, at: Tensor) -> Tensor:
         """The best `width` tokens of heads 2..k at index `at` (B, 1) -> (B, k - 1, width).
@@ -141,14 +175,18 @@ class CachedModel:
         for i in range(2, nodes.k + 1):
             if i not in last:
                 last[i] = found[i].take_along_dim(at[..., None], 1)  # (B, 1, D)
-        latents = [last[i] for i in range(2, nodes.k + 1)]
-        if not latents:
+        if nodes.k == 1:
             return at.new_empty(len(at), 0, nodes.width)
+        return self.candidates({i: last[i] for i in range(2, nodes.k + 1)})
+
+    def candidates(self, last: dict[int, Tensor]) -> Tensor:
+        """The best `width` tokens of heads, (B, heads, width), from their latents (B, 1, D)."""
+        model, width = self.model, self.nodes.width
         if len(model.unembeddings) == 1:  # read the big matrix once, not once per head
-            logits = model.logits(torch.cat(latents, 1))  # (B, k - 1, V)
+            logits = model.logits(torch.cat(list(last.values()), 1))  # (B, heads, V)
         else:
-            logits = torch.cat([model.logits(h, i) for i, h in enumerate(latents, 2)], 1)
-        return logits.topk(nodes.width).indices if nodes.width > 1 else logits.argmax(-1, True)
+            logits = torch.cat([model.logits(h, i) for i, h in last.items()], 1)
+        return logits.topk(width).indices if width > 1 else logits.argmax(-1, True)
 
     def uniform(self, tokens: Tensor) -> Tensor | None:
         """The random numbers (B, M) for drawing a token after each of `tokens` (B, M); None if
@@ -168,6 +206,14 @@ class CachedModel:
         groups = self.model.config.attn_heads // self.model.config.key_value_heads
         mask = mask.repeat(1, 1, groups, 1) if groups > 1 else mask  # once, not in every layer
         return Placement(self.flat_slots(slots), mask.shape[-1], mask, self.model.rope(positions))
+
+    def causal_placement(self, slots: Tensor) -> Placement:
+        """The Placement of new tokens at slots (B, T), each of which sees all slots up to its own.
+        Slots are positions here; what lies beyond the context is not needed."""
+        seen = self.slot[: self.window]
+        mask = torch.where(seen <= slots[..., None], 0.0, -torch.inf)[:, None]  # (B, 1, T, W)
+        ahead = slots.clamp(max=self.model.config.context - 1)
+        return self.placement(slots, ahead, mask.to(self.nodes.mask.dtype))
 
     def flat_slots(self, slots: Tensor) -> Tensor:
         """Slots (B, T) within rows -> slots (B K T,) among all B K S slots of a layer's cache."""

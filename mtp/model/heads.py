@@ -3,6 +3,8 @@ mtp/head_types.py says which module a head type has."""
 
 from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtp.config import ModelConfig
@@ -32,23 +34,96 @@ class Linear(nn.Module):
         nn.init.eye_(self.linear.weight)
 
 
-def _linear(config: ModelConfig, i: int) -> nn.Module:
+class Residual(nn.Module):
+    """z + silu(W z), Medusa's residual block (Cai et al. 2024)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, *_: object) -> Tensor:
+        return x + F.silu(self.linear(x))
+
+    def pass_on(self) -> None:
+        nn.init.zeros_(self.linear.weight)
+
+
+class Injected(nn.Module):
+    """W (z + s e), with e the embedding of a token and s a learned number (arXiv 2509.23186)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.linear = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, x: Tensor, rope: object, token: Tensor) -> Tensor:
+        return self.linear(x + self.scale * token)
+
+    def pass_on(self) -> None:
+        nn.init.zeros_(self.scale)
+        nn.init.eye_(self.linear.weight)
+
+
+class MergingLayer(Block):
+    """Layer(M [norm(x) ; norm(e)]), with e the embedding of a token (DeepSeek-V3, section 2.2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.latent_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.token_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.merge = nn.Linear(2 * config.dim, config.dim, bias=False)
+
+    def enter(self, x: Tensor, *more: Tensor) -> Tensor:
+        (token,) = more
+        both = torch.cat([self.latent_norm(x), self.token_norm(token)], -1)  # (B, T, 2 D)
+        return self.merge(both)  # (B, T, D)
+
+    def pass_on(self) -> None:
+        """Return norm(x), which has the same logits up to `norm_eps`."""
+        for norm in (self.latent_norm, self.token_norm):
+            nn.init.ones_(norm.weight)
+        nn.init.eye_(self.merge.weight)
+        for last in (self.attention.wo, self.feed_forward.w2):
+            nn.init.zeros_(last.weight)
+
+
+def _first_is_z(module: Callable[[int], nn.Module]) -> Callable[[ModelConfig, int], nn.Module]:
     # Head 1 is z itself, so that the model without its other heads is an ordinary Llama.
-    return Identity() if i == 1 else Linear(config.dim)
+    return lambda config, i: Identity() if i == 1 else module(config.dim)
 
 
-# HeadType.module -> builds the module of head i, whose forward(x, rope) maps (B, T, D) to (B, T, D)
+# HeadType.module -> builds the module of head i. Its forward(x, rope, *embeddings) maps (B, T, D),
+# and the embeddings (B, T, D) of the tokens that the head reads, to (B, T, D).
 MODULES: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "layer": lambda config, i: Block(config),
-    "linear": _linear,
+    "linear": _first_is_z(Linear),
     "identity": lambda config, i: Identity(),
+    "residual": _first_is_z(Residual),
+    "injected": _first_is_z(Injected),
+    "merging layer": lambda config, i: Block(config) if i == 1 else MergingLayer(config),
 }
 
 
 def head_modules(config: ModelConfig) -> nn.ModuleList:
-    """The heads of a model. The module at index i - 1 computes the latent of head i."""
-    build = MODULES[HEADS[config.head].module]
-    return nn.ModuleList(build(config, i) for i in range(1, config.n + 1))
+    """The modules of a model's heads, each once; `place` says which one is whose."""
+    row = HEADS[config.head]
+    build = MODULES[row.module]
+    return nn.ModuleList(build(config, i) for i in range(1, row.modules(config.n) + 1))
+
+
+def place(config: ModelConfig, i: int) -> int:
+    """The index of the module of head i, and of its layer's name, in `head_modules`."""
+    return min(i, HEADS[config.head].modules(config.n)) - 1
+
+
+def reads(config: ModelConfig, i: int) -> tuple[int, ...]:
+    """The tokens x[t+j] that head i reads, by their j."""
+    return HEADS[config.head].reads(i)
+
+
+def reach(config: ModelConfig, k: int) -> int:
+    """The largest of these j that predictions 1..k need; 0 if no head reads a token."""
+    return max((j for i in order(config, k) for j in reads(config, i)), default=0)
 
 
 def parent(config: ModelConfig, i: int) -> int:
@@ -79,5 +154,5 @@ def is_extra(name: str) -> bool:
 
 def layer_names(config: ModelConfig) -> list[str]:
     """The names of the transformer layers in a state dict: the trunk's, then the heads' own."""
-    own = config.n if HEADS[config.head].is_layer else 0
+    own = HEADS[config.head].layers(config.n)
     return [f"trunk.{i}" for i in range(config.trunk_layers)] + [f"heads.{i}" for i in range(own)]

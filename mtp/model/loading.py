@@ -11,6 +11,7 @@ from torch import Tensor
 from mtp.checkpoint import Saved, kept_file, newest_of, run_config
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
+from mtp.head_types import HEADS
 from mtp.model.model import AUXILIARY, MultiTokenTransformer
 from mtp.model.transformer import LAYER_WEIGHTS, Rope
 
@@ -103,7 +104,8 @@ def _empty(config: ModelConfig, layers: int, weights: int, where: object) -> Mul
     # Checked first, since the names and shapes of a billion layers would fill the memory.
     if (wanted := config.layers + config.extra_layers) > layers:
         raise BadInput(f"{where} has the weights of {layers} layers; its config wants {wanted}")
-    if config.n > weights:  # a head that is not a layer has one weight
+    # A head that is not a layer has one weight or two.
+    if HEADS[config.head].modules(config.n) > weights:
         raise BadInput(f"{where} has {weights} weights; its config wants {config.n} heads")
     try:
         return MultiTokenTransformer.on_meta(config)

@@ -12,6 +12,7 @@ from mtp.model.sizes import auxiliary_counts, block, parameter_counts
 
 CHUNK_LOGITS = 2**24  # logits that the `fused` scheme has at a time
 GPU_ROWS = 2048  # on a GPU at least so many positions' logits
+KEPT = {"residual": 1, "injected": 1, "merging layer": 2}  # by a module, in vectors of a position
 CUDA_BYTES = 1.5e9  # of a GPU's driver, its libraries and gaps between allocations
 
 
@@ -44,7 +45,8 @@ def training_bytes(
     counts = parameter_counts(m)
     own = auxiliary_counts(m, config.objective)
     total, one_layer = counts["total"] + sum(own.values()), sum(block(m))
-    layers = m.trunk_layers + (m.n if HEADS[m.head].is_layer else 0)
+    row = HEADS[m.head]
+    layers = m.trunk_layers + row.layers(m.n)
     sequences = max(1, config.batch // world)
     tokens = (config.micro or sequences) * m.context
 
@@ -53,13 +55,16 @@ def training_bytes(
     q, kv = m.attn_heads * m.head_size, m.key_value_heads * m.head_size
     norm = (8 if size == 2 else 4) * m.dim if device == "cpu" else 0
     layer = tokens * (size * (4 * m.dim + 2 * q + 2 * kv + 4 * m.ffn) + 2 * norm)
-    alive, heads = layers, m.n
-    if config.scheme == "sequential" and not HEADS[m.head].reads_heads:  # one head at a time
+    alive, heads = m.trunk_layers + (m.n if row.is_layer else 0), m.n
+    if config.scheme == "sequential" and not row.reads_heads:  # one head at a time
         alive, heads = min(layers, m.trunk_layers + 1), 1
     recomputed = alive // config.recompute if config.recompute else 0
     activations = (alive - recomputed) * layer + recomputed * tokens * size * m.dim
     # the trunk's z; for each head its latent, the norm of it, and its gradient
     activations += tokens * (size * m.dim * (1 + 3 * heads) + heads * norm)
+    # what heads beyond the first keep on the way to their latent, and the tokens that they read
+    own = min(heads, m.n - 1) * KEPT.get(row.module, 0) + any(map(row.reads, range(m.n + 1)))
+    activations += tokens * size * m.dim * own
 
     positions = min(chunk_rows(m.vocab, device), tokens)
     if config.scheme != "fused":

@@ -31,6 +31,7 @@ from mtp.model import heads
 from mtp.model.transformer import Block, LayerCache, Rope
 
 AUXILIARY = "auxiliary."  # names of weights that only training needs, in checkpoints
+SCALE = 0.1  # of a token's embedding that is added to a latent: at first, a small part of it
 
 
 class MultiTokenTransformer(nn.Module):
@@ -90,27 +91,78 @@ class MultiTokenTransformer(nn.Module):
             z = layer(z, rope)
         return z, rope
 
-    def latents(self, tokens: Tensor, k: int | None = None, detach: bool = False) -> list[Tensor]:
+    def latents(
+        self,
+        tokens: Tensor,
+        k: int | None = None,
+        detach: bool = False,
+        ahead: Tensor | None = None,
+    ) -> list[Tensor]:
         """Latents h_1..h_k, (B, T, D) each, of tokens (B, T); k defaults to all n heads. With
-        `detach` those beyond head 1 give no gradient to the trunk or to head 1."""
-        z, rope = self.run_trunk(tokens)
-        return self.head_latents(z, rope, self.config.n if k is None else k, detach)
+        `detach` those beyond head 1 give no gradient to the trunk, the embedding or head 1.
 
-    def latents_of_leaf(self, tokens: Tensor, k: int) -> tuple[Tensor, list[Tensor]]:
+        Heads may read the tokens between a position and the one that they predict. `ahead`
+        (B, any) are the tokens after the T; missing ones are token 0, and what such heads say at
+        the last positions then means nothing.
+        """
+        z, rope = self.run_trunk(tokens)
+        text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
+        return self.head_latents(z, rope, self.config.n if k is None else k, detach, text)
+
+    def latents_of_leaf(
+        self, tokens: Tensor, k: int, ahead: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """z (B, T, D), as a leaf of the graph, and the latents h_1..h_k that follow from it."""
         with torch.no_grad():
             z, rope = self.run_trunk(tokens)
         z.requires_grad_()
-        return z, self.head_latents(z, rope, k)
+        text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
+        return z, self.head_latents(z, rope, k, text=text)
 
     def head_latents(
-        self, z: Tensor, rope: tuple[Tensor, Tensor], k: int, detach: bool = False
+        self,
+        z: Tensor,
+        rope: tuple[Tensor, Tensor],
+        k: int,
+        detach: bool = False,
+        text: Tensor | None = None,
     ) -> list[Tensor]:
-        """As `latents`, from the trunk's z and rotary table."""
-        found = {0: z}
+        """As `latents`, from the trunk's z and rotary table. `text` is the tokens with those after
+        them; heads that read no tokens do without."""
+        found, embedded = {0: z}, self.embedded(text, z.shape[1], k, detach)
         for i in heads.order(self.config, k):
-            found[i] = self.heads[i - 1](self.source(i, found, detach), rope)
+            found[i] = self.run_head(i, self.source(i, found, detach), rope, embedded)
         return [found[i] for i in range(1, k + 1)]
+
+    def embedded(self, text: Tensor | None, T: int, k: int, detach: bool = False) -> Tensor | None:
+        """The embeddings (B, T + reach, D) from which heads 1..k read tokens, of a text that begins
+        with T positions; None if they read none."""
+        if not (reach := heads.reach(self.config, k)):
+            return None
+        if text is None:
+            raise ValueError(f"{self.config.head} heads read tokens; give `text`")
+        text = text[:, : T + reach]
+        text = nn.functional.pad(text, (0, T + reach - text.shape[1]))
+        found = self.embedding(text)
+        return found.detach() if detach else found  # only heads beyond the first read tokens
+
+    def run_head(
+        self, i: int, x: Tensor, rope: tuple[Tensor, Tensor], embedded: Tensor | None
+    ) -> Tensor:
+        """The latent of head i, (B, T, D), from what it reads: a latent x (B, T, D) and tokens.
+
+        The layer of a head that reads x[t+j] has the rotary position t, not t + j. That shifts all
+        positions at its depth alike, and attention only sees their differences.
+        """
+        read = list[Tensor]()
+        if embedded is not None:
+            T = x.shape[1]
+            read = [embedded[:, j : j + T] for j in heads.reads(self.config, i)]
+        return self.head(i)(x, rope, *read)
+
+    def head(self, i: int) -> nn.Module:
+        """The module of head i (1-based)."""
+        return self.heads[heads.place(self.config, i)]
 
     def source(self, i: int, found: dict[int, Tensor], detach: bool) -> Tensor:
         """The latent that head i reads, among those found so far."""
@@ -139,9 +191,11 @@ class MultiTokenTransformer(nn.Module):
             weight = weight.detach()
         return nn.functional.linear(self.normed(latent, i, detach), weight)
 
-    def forward(self, tokens: Tensor, k: int | None = None) -> list[Tensor]:
-        """Logits of x[t+1]..x[t+k], a list of (B, T, V)."""
-        return [self.logits(h, i + 1) for i, h in enumerate(self.latents(tokens, k))]
+    def forward(
+        self, tokens: Tensor, k: int | None = None, ahead: Tensor | None = None
+    ) -> list[Tensor]:
+        """Logits of x[t+1]..x[t+k], a list of (B, T, V). `ahead` as in `latents`."""
+        return [self.logits(h, i) for i, h in enumerate(self.latents(tokens, k, ahead=ahead), 1)]
 
     # ----------------------------------------------------------------------------------------------
     # for decoding and reports
@@ -155,7 +209,7 @@ class MultiTokenTransformer(nn.Module):
         return [LayerCache(self.embedding.weight, *shape) for _ in range(len(self.trunk) + own)]
 
     def parameter_counts(self) -> dict[str, int]:
-        """Parameters by part: embedding, trunk, head 1..n, norm, unembedding, total, and
+        """Parameters by part: embedding, trunk, heads by module, norm, unembedding, total, and
         `non_embedding`, the total without embedding and unembedding (the names 1M to 1B of
         Table S14 count it)."""
 
@@ -172,6 +226,8 @@ class MultiTokenTransformer(nn.Module):
 
 def initial_weight(config: ModelConfig, name: str, shape: torch.Size, seed: int) -> Tensor:
     """The weight of this name and shape as training starts with it, in float32 on the CPU."""
+    if name.endswith("scale"):
+        return torch.full(shape, SCALE)
     if len(shape) < 2:
         return torch.ones(shape)  # norm gains
     std = shape[1] ** -0.5

@@ -12,15 +12,16 @@ LARGEST = 2**61  # elements of a tensor: its bytes in float32 must fit 64 bits
 
 
 def parameter_counts(config: ModelConfig) -> dict[str, int]:
-    """Parameters by part: embedding, trunk, head 1..n, norm, unembedding, total, and
+    """Parameters by part: embedding, trunk, heads by module, norm, unembedding, total, and
     `non_embedding`, the total without embedding and unembedding (the names 1M to 1B of Table S14
     count it). Raises BadInput if a matrix would be larger than a tensor can be."""
     c = config
     matrices, gains = block(config)
     vocabulary = c.vocab * c.dim
-    unembeddings = 1 if HEADS[c.head].shared_unembedding else c.n
+    row = HEADS[c.head]
+    unembeddings = 1 if row.shared_unembedding else c.n
     parts = {"embedding": vocabulary, "trunk": c.trunk_layers * (matrices + gains)}
-    parts |= {f"head {i}": sum(head(config, i)) for i in range(1, c.n + 1)}
+    parts |= {f"head {i}": sum(head(config, i)) for i in range(1, row.modules(c.n) + 1)}
     parts |= {"norm": c.dim, "unembedding": unembeddings * vocabulary}
     parts["total"] = sum(parts.values())
     parts["non_embedding"] = parts["total"] - parts["embedding"] - parts["unembedding"]
@@ -29,8 +30,8 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
 
 def flops_per_token(config: ModelConfig) -> float:
     """Training FLOPs per token, forward and backward: 6 per multiplied weight, and 6 T H E per
-    causal attention layer. Each of the n predictions passes an unembedding; the embedding is a
-    look-up."""
+    causal attention layer. Weights that several heads share count for each of them. Each of the n
+    predictions passes an unembedding; the embedding is a look-up."""
     c = config
     weights = c.trunk_layers * block(c)[0] + sum(head(c, i)[0] for i in range(1, c.n + 1))
     attention = c.trunk_layers + (c.n if HEADS[c.head].is_layer else 0)
@@ -87,13 +88,18 @@ def block(config: ModelConfig) -> tuple[int, int]:
 
 def head(config: ModelConfig, i: int) -> tuple[int, int]:
     """(weights in matrices, other parameters) of head i, counting from 1."""
-    module = HEADS[config.head].module
-    if module == "layer":
-        return block(config)
-    if module == "identity" or (module == "linear" and i == 1):
+    module, D = HEADS[config.head].module, config.dim
+    matrices, gains = block(config)
+    if module == "layer" or (module == "merging layer" and i == 1):
+        return matrices, gains
+    if module == "merging layer":
+        return matrices + 2 * D**2, gains + 2 * D
+    if module == "identity" or (module in ("linear", "residual", "injected") and i == 1):
         return 0, 0
-    if module == "linear":
-        return config.dim**2, 0
+    if module in ("linear", "residual"):
+        return D**2, 0
+    if module == "injected":
+        return D**2, 1
     return _of_module(config, i)  # a head type from a user's file
 
 

@@ -11,6 +11,7 @@ from mtp.errors import BadInput
 from mtp.head_types import DEFAULT, HEADS
 from mtp.model import heads
 from mtp.model.heads import MODULES, layer_names
+from mtp.model.loading import count_layers
 from mtp.model.model import MultiTokenTransformer
 
 NORM = "norm.weight"  # has the type and device of the whole model
@@ -20,8 +21,8 @@ def drop_heads(model: MultiTokenTransformer, n: int = 1) -> MultiTokenTransforme
     """The model with heads 1..n alone (n' in section 3.6), with the weights that they use. For n=1
     it is an ordinary Llama, the next-token model.
 
-    With parallel and causal heads, the trunk and the n heads remain. Anticausal heads keep all
-    their layers, since head 1 reads through them; linear and replicated ones keep the trunk.
+    The trunk and the n heads remain. Anticausal heads keep all their layers, since head 1 reads
+    through them.
     Raises BadInput if the model does not have n heads.
     """
     config = dropped_config(model.config, n)
@@ -51,7 +52,8 @@ def dropped_config(config: ModelConfig, n: int) -> ModelConfig:
     if not 1 <= n <= config.n:
         raise BadInput(f"{n} heads cannot be kept; the model has {config.n}")
     path = heads.order(config, n)  # the heads that heads 1..n read through
-    layers = config.trunk_layers + (len(path) if HEADS[config.head].is_layer else 0)
+    own = {heads.place(config, i) for i in path} if HEADS[config.head].is_layer else ()
+    layers = config.trunk_layers + len(own)
     return dataclasses.replace(config, n=n, layers=layers, extra_layers=0)
 
 
@@ -65,13 +67,16 @@ def grow_heads(
     At first a new head gives the outputs of the last existing head; training on another token makes
     it different. (The paper does not say how new heads start.) A new head starts with
 
-        linear       a copy of the last W_i, or the identity after head 1
+        linear       a copy of the last W_i, or the identity after head 1; so mlp and inject
         replicated   a copy of the last U_i
         parallel     a copy of the last head's layer
         causal       such a copy with wo and w2 zero, so that it passes on the latent that it reads
+        sequential   such a copy with M = [1 ; 0], which passes on the normed latent: that has the
+                     same outputs up to norm_eps. If all heads from 2 on share one layer, a new one
+                     beside head 2 has no weights to start with, and says what that layer says
         anticausal   nothing new: the trunk's last layers, which head 1 reads through, become heads
 
-    A parallel or causal head adds a layer ("+3 layers" for n=4). With `matched` the number of
+    Such a layer is added to the model ("+3 layers" for n=4). With `matched` the number of
     layers stays the same ("+0"): for each new head the trunk loses its last layer, which changes
     the outputs of every head. Raises BadInput if the model has heads of another type, has n heads
     already, or has too few layers.
@@ -99,12 +104,15 @@ def grow_heads(
             copied = weights_of_layer(weights, last) if beside else {}
             new = {f"heads.{i}" + name.removeprefix(last): w for name, w in copied.items()}
             weights |= new or _weights_that_pass_on(grown, i + 1, weights[NORM])
-        else:
+        elif heads.place(grown, i + 1) == i:  # else a layer that is there already
             source = f"trunk.{trunk + n - 1 - i}" if start == "trunk" else last
             for name, weight in weights_of_layer(weights, source).items():
                 silent = start == "silent head" and name.endswith(("wo.weight", "w2.weight"))
                 new = f"heads.{i}" + name.removeprefix(source)
                 weights[new] = torch.zeros_like(weight) if silent else weight
+            if start == "silent head" and heads.reads(grown, i + 1):
+                own = _weights_that_pass_on(grown, i + 1, weights[NORM])
+                weights |= {name: w for name, w in own.items() if not count_layers([name])}
     grown_model = MultiTokenTransformer.uninitialised(grown).to(model.embedding.weight)
     grown_model.load_state_dict({name: weights[name] for name in grown_model.state_dict()})
     return grown_model
@@ -121,7 +129,8 @@ def grown_config(c: ModelConfig, n: int, head: str, matched: bool = False) -> Mo
         raise BadInput(f"n is {n}; the model has {c.n} heads already")
     if matched and not HEADS[head].grows_layers:
         raise BadInput(f"{head} heads add no layers, so there is nothing to match")
-    added = n - c.n if HEADS[head].grows_layers and not matched else 0
+    row = HEADS[head]
+    added = row.layers(n) - row.layers(c.n) if row.grows_layers and not matched else 0
     c = _as_type(c, head) if c.n == 1 else c
     return dataclasses.replace(c, n=n, extra_layers=c.extra_layers + added)
 

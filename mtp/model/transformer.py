@@ -287,14 +287,20 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config)
         self.recompute = False  # see recompute_layers
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    def enter(self, x: Tensor, *more: Tensor) -> Tensor:
+        """What the layer begins with; a subclass may read more than x."""
+        return x
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], *more: Tensor) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
-            found = checkpoint(self.run, x, rope, use_reentrant=False, preserve_rng_state=False)
+            given = x, rope, *more
+            found = checkpoint(self.run, *given, use_reentrant=False, preserve_rng_state=False)
             assert isinstance(found, Tensor)
             return found
-        return self.run(x, rope)
+        return self.run(x, rope, *more)
 
-    def run(self, x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    def run(self, x: Tensor, rope: tuple[Tensor, Tensor], *more: Tensor) -> Tensor:
+        x = self.enter(x, *more)
         x = x + self.attention(self.attention_norm(x), rope)
         return x + self.feed_forward(self.ffn_norm(x))
 
@@ -305,10 +311,16 @@ class Block(nn.Module):
         pack(f, "w13", [f.w1, f.w3])
 
     def extend(
-        self, x: Tensor, cache: LayerCache, placement: Placement, at: Tensor | None = None
+        self,
+        x: Tensor,
+        cache: LayerCache,
+        placement: Placement,
+        at: Tensor | None = None,
+        *more: Tensor,
     ) -> Tensor:
         """As `forward`, for positions that follow those in the cache: x (B, T, D) -> (B, T, D), or
         (B, 1, D) for the position at index `at` alone."""
+        x = self.enter(x, *more)
         y = self.attention.extend(self.attention_norm(x), cache, placement, at)
         x = (x if at is None else x.take_along_dim(at[..., None], 1)) + y
         return x + self.feed_forward.extend(self.ffn_norm(x))

@@ -8,10 +8,10 @@ divided by that head's number of valid targets. Three schemes give the same loss
     fused       logits in chunks inside one autograd function, one ordinary backward pass
 
 Each scheme takes the model, tokens (B, T), targets (n, B, T), `counts` (n,), the valid targets per
-head, and an Emphasis. It adds the gradient of the weighted sum of the losses to every parameter's
-.grad and returns the heads' losses (n,), without their weights. If the tokens are a part of a
-batch, counts are those of the whole batch, so that the accumulated gradients equal the gradient of
-the whole batch.
+head, an Emphasis, and the tokens after those (B, n), which heads may read. It adds the gradient of
+the weighted sum of the losses to every parameter's .grad and returns the heads' losses (n,),
+without their weights. If the tokens are a part of a batch, counts are those of the whole batch, so
+that the accumulated gradients equal the gradient of the whole batch.
 """
 
 import dataclasses
@@ -131,11 +131,12 @@ def plain(
     targets: Tensor,
     counts: Tensor,
     emphasis: Emphasis = EQUAL,
+    ahead: Tensor | None = None,
 ) -> Tensor:
     """All heads' logits in one graph: O(nV) memory."""
     cut = emphasis.detach
     losses, total = list[Tensor](), torch.zeros((), device=tokens.device)
-    latents = model.latents(tokens, len(targets), cut)
+    latents = model.latents(tokens, len(targets), cut, ahead)
     for i, h in enumerate(latents, 1):
         logits = model.logits(h, i, cut)
         losses.append(_loss(model, logits, latents[0], i, targets, counts, emphasis))
@@ -156,13 +157,14 @@ def sequential(
     targets: Tensor,
     counts: Tensor,
     emphasis: Emphasis = EQUAL,
+    ahead: Tensor | None = None,
 ) -> Tensor:
     """Forward and backward of one head after the other: O(V) memory.
 
-    The trunk's latent is detached from its graph. Each head's backward pass adds to the gradient of
-    the detached latent, which then goes through the trunk in one backward pass. A head that other
-    heads read is detached in the same way: it first collects the gradients of the heads above it,
-    the farthest from the trunk first.
+    The trunk's latent is detached from its graph, and so are the embeddings that heads read. Each
+    head's backward pass adds to the gradient of the detached latent, which then goes through the
+    trunk in one backward pass. A head that other heads read is detached in the same way: it first
+    collects the gradients of the heads above it, the farthest from the trunk first.
     """
     losses: dict[int, Tensor] = {}
     first = None  # of head 1, which teaches
@@ -171,12 +173,16 @@ def sequential(
             (first,) = model.latents(tokens, 1)
     z, rope = model.run_trunk(tokens)
     cut = emphasis.detach
+    text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
+    looked_up = model.embedded(text, tokens.shape[1], len(targets), cut)
+    embedded = None if looked_up is None else looked_up.detach().requires_grad_(not cut)
 
     def backward_through(h: Tensor, i: int) -> None:
         """Backpropagate the loss of head i and of every head above it, then through h's graph."""
         d = h.detach().requires_grad_()
         for child in heads.children(model.config, i):
-            backward_through(model.heads[child - 1](model.source(child, {i: d}, cut), rope), child)
+            x = model.source(child, {i: d}, cut)
+            backward_through(model.run_head(child, x, rope, embedded), child)
         if i > 0:
             logits = model.logits(d, i, cut)
             loss = _loss(model, logits, first, i, targets, counts, emphasis)
@@ -188,6 +194,8 @@ def sequential(
             h.backward(d.grad)
 
     backward_through(z, 0)
+    if looked_up is not None and looked_up.requires_grad and embedded is not None:
+        looked_up.backward(embedded.grad)
     return torch.stack([losses[i] for i in sorted(losses)])
 
 
@@ -219,11 +227,13 @@ def fused(
     targets: Tensor,
     counts: Tensor,
     emphasis: Emphasis = EQUAL,
+    ahead: Tensor | None = None,
 ) -> Tensor:
     """O(V) memory with one ordinary backward pass, so that FSDP and compile see nothing unusual."""
+    cut = emphasis.detach
     latents = [
-        model.normed(h, i, emphasis.detach)
-        for i, h in enumerate(model.latents(tokens, len(targets), emphasis.detach), 1)
+        model.normed(h, i, cut)
+        for i, h in enumerate(model.latents(tokens, len(targets), cut, ahead), 1)
     ]
     matrices = [u.weight for u in model.unembeddings]
     loss, losses = ChunkedCrossEntropy.apply(
@@ -380,7 +390,7 @@ def score(model: MultiTokenTransformer, window: Window) -> Tensor:
     tokens, targets = window.inputs, window.targets()
     sums = torch.zeros(3, len(targets), dtype=torch.float64, device=tokens.device)
     rows = chunk_rows(model.config.vocab, tokens.device.type)
-    for i, h in enumerate(model.latents(tokens, k=len(targets))):
+    for i, h in enumerate(model.latents(tokens, len(targets), ahead=window.ahead)):
         chunks = zip(h.flatten(0, 1).split(rows), targets[i].flatten().split(rows), strict=True)
         for x, y in chunks:
             logits = model.logits(x, i + 1).float()  # (N, V)

@@ -17,15 +17,16 @@ def products(
     targets: Tensor,
     counts: Tensor,
     factors: Tensor | None = None,
+    ahead: Tensor | None = None,
 ) -> Tensor:
     """With g_i the gradient of head i's loss at z: g_i . g_i, then g_i . g_1, (2, n) in float64.
 
-    tokens (B, T), targets (n, B, T), counts and factors as of the schemes in
+    tokens (B, T), targets (n, B, T), counts, factors and `ahead` as of the schemes in
     mtp/objective/cross_entropy.py. Those of the parts of a batch add up to those of the batch,
     whose rows have z of their own. The trunk runs without a graph, and each head's loss goes back
     to z alone, so no parameter's .grad changes. A chunk of logits is alive at a time.
     """
-    z, latents = model.latents_of_leaf(tokens, len(targets))
+    z, latents = model.latents_of_leaf(tokens, len(targets), ahead)
     rows = chunk_rows(model.config.vocab, tokens.device.type)
     first, found = z, list[Tensor]()
     for i, latent in enumerate(latents, 1):

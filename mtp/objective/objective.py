@@ -132,7 +132,8 @@ class Objective:
         weights = None if self.plain else self.weights
         terms = self.terms.loss(model, part.window, counts[self.n :])
         emphasis = Emphasis(weights, part.factors, self.config.detach, self.config.loss, terms)
-        return self.scheme(model, part.window.inputs, part.targets, counts[: self.n], emphasis)
+        own = part.window.inputs, part.targets, counts[: self.n], emphasis, part.window.ahead
+        return self.scheme(model, *own)
 
     def measures(self, step: int) -> bool:
         """Whether the heads' gradients at the latent are measured at this step."""
@@ -141,13 +142,11 @@ class Objective:
 
     def measure(self, model: MultiTokenTransformer, parts: list[Part], counts: Tensor) -> Tensor:
         """`products` of the heads' gradients at the latent, (2, n), of all parts."""
-        counts = counts[: self.n]
-        return torch.stack(
-            [
-                products(model, part.window.inputs, part.targets, counts, part.factors)
-                for part in parts
-            ]
-        ).sum(0)
+        found = torch.zeros(2, self.n, dtype=torch.float64, device=self.device)
+        for part in parts:
+            own = part.window.inputs, part.targets, counts[: self.n], part.factors
+            found += products(model, *own, part.window.ahead)
+        return found
 
     @property
     def total_weight(self) -> Tensor | float:

@@ -9,10 +9,10 @@ import pytest
 
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
-from mtp.head_types import HEADS
+from mtp.head_types import HEADS, HeadType
 
 
-@pytest.mark.parametrize("head", ["parallel", "causal", "anticausal"])
+@pytest.mark.parametrize("head", ["parallel", "causal", "anticausal", "sequential"])
 def test_transformer_heads_need_a_trunk(head: Any) -> None:
     assert ModelConfig(layers=5, n=4, head=head).trunk_layers == 1
     assert ModelConfig(layers=5, n=5, head=head, extra_layers=1).trunk_layers == 1
@@ -22,7 +22,7 @@ def test_transformer_heads_need_a_trunk(head: Any) -> None:
             ModelConfig(layers=layers, n=layers + 1, head=head)
 
 
-@pytest.mark.parametrize("head", ["linear", "replicated"])
+@pytest.mark.parametrize("head", ["linear", "replicated", "mlp", "inject"])
 def test_other_heads_do_not_take_layers(head: Any) -> None:
     assert ModelConfig(layers=2, n=32, head=head).trunk_layers == 2
 
@@ -36,9 +36,43 @@ def test_the_tables_arrows_are_the_papers() -> None:
         "anticausal": [2, 3, 4, 0],
         "linear": [0, 0, 0, 0],
         "replicated": [0, 0, 0, 0],
+        "mlp": [0, 0, 0, 0],
+        "inject": [0, 0, 0, 0],
+        "sequential": [0, 1, 2, 3],
+        "sequential-shared": [0, 1, 2, 3],
     }
-    assert [head for head, row in HEADS.items() if row.reads_heads] == ["causal", "anticausal"]
+    chains = ["causal", "anticausal", "sequential", "sequential-shared"]
+    assert [head for head, row in HEADS.items() if row.reads_heads] == chains
     assert [head for head, row in HEADS.items() if not row.shared_unembedding] == ["replicated"]
+
+
+def test_which_tokens_heads_read() -> None:
+    reads = {head: [row.reads(i) for i in (1, 2, 3, 4)] for head, row in HEADS.items()}
+    assert reads.pop("inject") == [(), (1,), (1,), (1,)]
+    assert reads.pop("sequential") == reads.pop("sequential-shared") == [(), (1,), (2,), (3,)]
+    assert not any(any(each) for each in reads.values())
+
+
+@pytest.mark.parametrize(
+    ("parent", "reads", "head"),
+    [
+        (lambda i, n: 0, lambda i: (1,), 1),
+        (lambda i, n: 0, lambda i: (i,) if i > 2 else (), 3),
+        (lambda i, n: 0, lambda i: (i - 1,), 1),  # x[t] itself
+        (lambda i, n: i + 1 if i < n else 0, lambda i: (1,) if i > 1 else (), 1),
+    ],
+    ids=["head 1", "its own target", "the present", "through another head"],
+)
+def test_heads_cannot_read_what_they_predict(parent: Any, reads: Any, head: int) -> None:
+    with pytest.raises(BadInput, match=f"head {head} would read a token that it predicts"):
+        HeadType(parent, "layer", reads=reads)
+
+
+def test_heads_that_share_a_layer_take_two_from_the_trunk() -> None:
+    for n, trunk in ((1, 4), (2, 3), (3, 3), (64, 3)):
+        assert ModelConfig(layers=5, n=n, head="sequential-shared").trunk_layers == trunk
+    with pytest.raises(BadInput, match="no trunk in 2 layers; choose n up to 1 or more layers"):
+        ModelConfig(layers=2, n=3, head="sequential-shared")
 
 
 def test_a_config_is_refused_before_torch_is_imported() -> None:

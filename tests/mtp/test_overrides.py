@@ -36,6 +36,23 @@ CHANGES: dict[str, Any] = {
     "data.vocab": 512,
     "data.max_mb": 1.5,
     "data.validation": 0.1,
+    "objective.weights": "sum1",
+    "objective.schedule": "reverse",
+    "objective.balance": "uncertainty",
+    "objective.measure_every": 5,
+    "objective.detach": True,
+    "objective.targets": "same",
+    "objective.loss": "kl",
+    "objective.token_weights": "a.py:f",
+    "objective.order": 0.5,
+    "objective.order_window": 9,
+    "objective.bag": 0.5,
+    "objective.bag_window": 9,
+    "objective.latent": 0.5,
+    "objective.latent_steps": 2,
+    "objective.embedding": 0.5,
+    "objective.embedding_steps": 3,
+    "objective.embedding_loss": "infonce",
     "batch": 8,
     "micro": 4,
     "shard": 2,
@@ -60,6 +77,7 @@ CHANGES: dict[str, Any] = {
     "log_to": "trackio",
     "keep_every": 8,
     "init": "runs/first",
+    "freeze": "trunk",
 }
 
 
@@ -107,7 +125,7 @@ def leaves(values: dict[str, Any], where: str = "") -> Iterator[str]:
 
 
 def changed(path: str, value: Any) -> TrainConfig:
-    extra = ["tokens=0"] if path == "epochs" else []
+    extra = {"epochs": ["tokens=0"], "freeze": ["init=runs/first", "model.n=2"]}.get(path, [])
     return override(BASE, [f"{path}={value}", *extra])
 
 

@@ -35,7 +35,7 @@ def trained(head: str) -> MultiTokenTransformer:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(35):
         text = words[torch.randint(3, (16, 5))].flatten(1)  # (B, T)
-        logits = model(text[:, :-4])
+        logits = model(text[:, :-4], ahead=text[:, -4:])
         losses = [
             F.cross_entropy(logits[i].flatten(0, 1), text[:, 1 + i : 27 + i].flatten())
             for i in range(4)

@@ -11,7 +11,7 @@ import torch
 from mtp.decoding import generate as decoding
 from mtp.decoding.generate import generate
 from mtp.decoding.graphs import GraphedVerify, Outputs
-from mtp.decoding.passes import CachedModel
+from mtp.decoding.readers import cached_model
 from mtp.decoding.sampling import GREEDY, Sampling
 from mtp.decoding.trees import Nodes, Tree, chain
 from mtp.model.model import MultiTokenTransformer
@@ -63,7 +63,7 @@ def same(model: MultiTokenTransformer, max_new: int, **options: Any) -> int:
 
 @pytest.mark.parametrize("tree", [chain(1), chain(4), FORK], ids=["k=1", "chain", "tree"])
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8)], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("head", ["parallel", "anticausal"])
+@pytest.mark.parametrize("head", ["parallel", "anticausal", "sequential"])
 def test_replayed_passes_decode_the_same(
     head: str, sampling: Sampling, tree: Tree, recorder: Recorder
 ) -> None:
@@ -78,13 +78,14 @@ def test_shapes_are_few(recorder: Recorder) -> None:
     assert recorder.recorded == 4 and recorder.replayed == 39 - 4
 
 
-def test_a_pass_can_be_repeated() -> None:
+@pytest.mark.parametrize("head", ["anticausal", "sequential"])
+def test_a_pass_can_be_repeated(head: str) -> None:
     """So the ordinary pass, the recording and the replay of a shape may follow one another."""
-    model = trained("anticausal")
+    model = trained(head)
     for tree in (chain(4), FORK):
         nodes = Nodes(tree, model.embedding.weight)
         with torch.inference_mode():
-            cached = CachedModel(model, nodes, GREEDY, 2, 64)
+            cached = cached_model(model, nodes, GREEDY, 2, 64)
             fed = torch.tensor([3, 2])
             prompts = torch.tensor([[1, 2, 3], [1, 7, 0]])
             newest, block = cached.prefill(prompts, fed, torch.arange(2))
@@ -100,7 +101,8 @@ def test_a_pass_can_be_repeated() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("tree", [chain(1), chain(4), FORK], ids=["k=1", "chain", "tree"])
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8)], ids=["greedy", "sampled"])
-def test_cuda_graphs_decode_the_same(sampling: Sampling, tree: Tree) -> None:
+@pytest.mark.parametrize("head", ["parallel", "inject", "sequential"])
+def test_cuda_graphs_decode_the_same(head: str, sampling: Sampling, tree: Tree) -> None:
     for dtype in (torch.float64, torch.bfloat16):
-        model = copy.deepcopy(trained("parallel")).to("cuda", dtype)
+        model = copy.deepcopy(trained(head)).to("cuda", dtype)
         same(model, 40, tree=tree, sampling=sampling, eos=6)

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtp.config import SIZES, ModelConfig, size
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
+from mtp.model.heads import reach
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.sizes import flops_per_token, parameter_counts
 from mtp.model.surgery import drop_heads
@@ -69,16 +70,18 @@ def test_the_counts_are_of_the_parameters_there_are() -> None:
         assert counts["total"] == sum(p.numel() for p in model.parameters())
         parts = [v for k, v in counts.items() if k not in ("total", "non_embedding")]
         assert sum(parts) == counts["total"]
-        assert len([k for k in counts if k.startswith("head ")]) == 3
+        assert len([k for k in counts if k.startswith("head ")]) == HEADS[head].modules(3)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])
 @pytest.mark.parametrize("head", [h for h in HEADS if HEADS[h].is_layer])
 def test_transformer_heads_take_their_layers_from_the_trunk(head: str, n: int) -> None:
     base, matched = parameter_counts(config_of(head, 1)), parameter_counts(config_of(head, n))
-    assert matched["total"] == base["total"]
-    assert matched["head 1"] == matched[f"head {n}"] == base["head 1"]
-    assert matched["trunk"] == (5 - n) * base["head 1"]
+    taken = HEADS[head].layers(n)
+    merging = 2 * 16 * 16 + 2 * 16 if HEADS[head].reads(2) else 0  # on top: M and two norms
+    assert matched["total"] == base["total"] + (taken - 1) * merging
+    assert matched["head 1"] == matched[f"head {taken}"] - merging == base["head 1"]
+    assert matched["trunk"] == (5 - taken) * base["head 1"]
 
 
 @pytest.mark.parametrize("head", TYPES)
@@ -105,9 +108,14 @@ def test_grouped_queries_share_keys_and_values() -> None:
     assert full["total"] - grouped["total"] == 5 * saved
 
 
-@pytest.mark.parametrize("kv_heads", [0, 2])
+def flops_of_sum(total: Any, a: Any, b: Any, *_: Any, **__: Any) -> int:
+    """Of total += a @ b, from the shapes."""
+    return 2 * a[0] * a[1] * b[1]
+
+
+@pytest.mark.parametrize(("kv_heads", "scheme"), [(0, "plain"), (2, "plain"), (0, "fused")])
 @pytest.mark.parametrize("head", TYPES)
-def test_flops_are_those_of_the_matrix_products(head: str, kv_heads: int) -> None:
+def test_flops_are_those_of_the_matrix_products(head: str, kv_heads: int, scheme: str) -> None:
     config = config_of(head, kv_heads=kv_heads)
     model = MultiTokenTransformer(config)
     for module in model.modules():
@@ -115,10 +123,13 @@ def test_flops_are_those_of_the_matrix_products(head: str, kv_heads: int) -> Non
             module.kernel = "matmul"
     tokens = some_tokens()
     targets = some_tokens(rows=6).view(3, 2, 12)
-    with FlopCounterMode(display=False) as counter:
-        cross_entropy.plain(model, tokens, targets, cross_entropy.valid_counts(targets))
+    in_place = {torch.ops.aten.addmm_: flops_of_sum}  # else not counted
+    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        counts = cross_entropy.valid_counts(targets)
+        cross_entropy.SCHEMES[scheme](model, tokens, targets, counts)
     # the counter sees whole squares of scores where causal attention needs half of each
-    unneeded = 6 * config.layers * config.context * config.dim
+    layers = config.trunk_layers + (config.n if HEADS[head].is_layer else 0)
+    unneeded = 6 * layers * config.context * config.dim
     counted = counter.get_total_flops() / tokens.numel() - unneeded
     assert counted == pytest.approx(flops_per_token(config))
 
@@ -135,9 +146,11 @@ def test_a_changed_token_changes_nothing_before_it(head: str) -> None:
     for t in (1, 6, 11):
         other = tokens.clone()
         other[0, t] = (other[0, t] + 1) % 19
-        for a, b in zip(before, model(other), strict=True):
-            assert torch.equal(a[:, :t], b[:, :t])
-            assert not torch.isclose(a[:, t:], b[:, t:]).all(-1).any()  # and all from it on
+        for i, (a, b) in enumerate(zip(before, model(other), strict=True), 1):
+            first = max(0, t - reach(model.config, i))  # the first that reads it
+            assert torch.equal(a[:, :first], b[:, :first])
+            changed = ~torch.isclose(a[:, first:], b[:, first:]).all(-1)
+            assert changed.all()  # and all from it on
 
 
 @pytest.mark.parametrize("head", TYPES)
@@ -336,7 +349,8 @@ def test_dropping_heads_leaves_the_same_next_token_model(head: str, n: int) -> N
     tokens = some_tokens()
     (alone,) = kept(tokens)
     torch.testing.assert_close(alone, model(tokens)[0], rtol=1e-12, atol=1e-12)
-    layers = {"anticausal": 6, "linear": 6, "replicated": 6}.get(head, 6 - n + 1)
+    row = HEADS[head]
+    layers = 6 - row.layers(n) + 1 if row.is_layer and row.first_is_alone(n) else 6
     assert kept.config.layers == layers
     rest = kept.parameter_counts()
     assert rest["total"] == rest["non_embedding"] + 2 * 19 * 16

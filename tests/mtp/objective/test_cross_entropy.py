@@ -1,6 +1,7 @@
 """The three schemes against a reference written from the formula, in float64."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -30,13 +31,27 @@ def example(n: int, seed: int = 1) -> tuple[Tensor, Tensor]:
     return tokens, targets.where(keep, IGNORE)
 
 
-def reference(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor) -> list[Tensor]:
+def rms_norm(x: Tensor, norm: Any) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight
+
+
+def following(model: MultiTokenTransformer, text: Tensor, i: int) -> Tensor:
+    """E x[t+i] for the first 12 positions t of a text; beyond its end x is 0."""
+    text = torch.cat([text, torch.zeros(len(text), 12, dtype=torch.long)], 1)
+    return model.embedding.weight[text[:, i : i + 12]]
+
+
+def reference(
+    model: MultiTokenTransformer, tokens: Tensor, targets: Tensor, ahead: Tensor | None = None
+) -> list[Tensor]:
     """Section 2's formula, position by position, each head type written out in full."""
     c, rope = model.config, model.rope(torch.arange(tokens.shape[1]))
+    text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
     z = model.embedding(tokens)
     for layer in model.trunk:
         z = layer(z, rope)
-    f = [lambda x, b=block: b(x, rope) for block in model.heads]
+    own: Any = list(model.heads)
+    f = [lambda x, b=block: b(x, rope) for block in own]
     if c.head == "causal":
         latents = [f[0](z)]
         for head in f[1:]:
@@ -46,14 +61,28 @@ def reference(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor) -> 
         for head in f[-2::-1]:
             latents.insert(0, head(latents[0]))
     elif c.head == "linear":
-        latents = [z, *(z @ block.linear.weight.T for block in list(model.heads)[1:])]  # type: ignore[union-attr]
+        latents = [z, *(z @ block.linear.weight.T for block in own[1:])]
+    elif c.head == "mlp":
+        maps = [z @ block.linear.weight.T for block in own[1:]]
+        latents = [z, *(z + x * torch.sigmoid(x) for x in maps)]
+    elif c.head == "inject":
+        newest = following(model, text, 1)
+        latents = [z, *((z + b.scale * newest) @ b.linear.weight.T for b in own[1:])]
+    elif c.head in ("sequential", "sequential-shared"):
+        latents = [f[0](z)]
+        for i in range(2, c.n + 1):
+            b = own[1] if c.head == "sequential-shared" else own[i - 1]
+            D, M = c.dim, b.merge.weight
+            x = rms_norm(latents[-1], b.latent_norm) @ M[:, :D].T
+            x = x + rms_norm(following(model, text, i - 1), b.token_norm) @ M[:, D:].T
+            x = x + b.attention(rms_norm(x, b.attention_norm), rope)
+            latents.append(x + b.feed_forward(rms_norm(x, b.ffn_norm)))
     else:
         latents = [head(z) for head in f]
     losses = []
     for i, h in enumerate(latents):
         unembedding = model.unembeddings[i if c.head == "replicated" else 0].weight
-        rms = h / (h.square().mean(-1, keepdim=True) + c.norm_eps).sqrt() * model.norm.weight
-        logits = rms @ unembedding.T  # type: ignore[operator]
+        logits = rms_norm(h, model.norm) @ unembedding.T  # type: ignore[operator]
         total, count = torch.zeros((), dtype=torch.float64), 0
         for b in range(tokens.shape[0]):
             for t in range(tokens.shape[1]):
@@ -70,15 +99,28 @@ def reference(model: MultiTokenTransformer, tokens: Tensor, targets: Tensor) -> 
 @pytest.mark.parametrize("head", tuple(HEADS))
 def test_loss_and_every_gradient_equal_the_reference(head: str, scheme: str, n: int) -> None:
     tokens, targets = example(n)
+    ahead = torch.randint(1, 19, (2, n - 1), generator=torch.Generator().manual_seed(2))
     expected = tiny(head, n)
-    losses = reference(expected, tokens, targets)
+    losses = reference(expected, tokens, targets, ahead)
     torch.stack(losses).sum().backward()
-    model = tiny(head, n)
-    got = cross_entropy.SCHEMES[scheme](model, tokens, targets, cross_entropy.valid_counts(targets))
+    model, counts = tiny(head, n), cross_entropy.valid_counts(targets)
+    run = cross_entropy.SCHEMES[scheme]
+    got = run(model, tokens, targets, counts, cross_entropy.EQUAL, ahead)
     torch.testing.assert_close(got, torch.stack(losses).detach(), rtol=1e-10, atol=1e-12)
     for (name, p), q in zip(model.named_parameters(), expected.parameters(), strict=True):
         assert p.grad is not None and q.grad is not None, name
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-8, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("head", [head for head in HEADS if HEADS[head].reads(2)])
+def test_tokens_that_are_missing_are_token_0(head: str) -> None:
+    tokens, targets = example(3)
+    model = tiny(head)
+    counts = cross_entropy.valid_counts(targets)
+    for ahead in (None, tokens[:, :1], torch.zeros(2, 7, dtype=torch.long)):
+        got = cross_entropy.plain(model, tokens, targets, counts, cross_entropy.EQUAL, ahead)
+        want = torch.stack(reference(model, tokens, targets, ahead)).detach()
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("scheme", cross_entropy.SCHEMES)

@@ -49,7 +49,7 @@ def trigger(tokens: Tensor) -> Tensor:
 
 def nats(model: MultiTokenTransformer, window: Window) -> Tensor:
     """-log p of x[t+i] for each head and position, (n, B, T), with all gradients."""
-    logits = torch.stack(model(window.inputs)).log_softmax(-1)
+    logits = torch.stack(model(window.inputs, ahead=window.ahead)).log_softmax(-1)
     ahead = [window.tokens[:, i : i + 12] for i in range(1, window.n + 1)]
     return -logits.gather(-1, torch.stack(ahead)[..., None])[..., 0]
 
@@ -241,7 +241,7 @@ def test_gradients_at_the_latent_equal_the_reference(head: str) -> None:
     targets = window.targets()
     counts = (targets != IGNORE).flatten(1).sum(1)
     found = sum(
-        products(model, window.inputs[rows], targets[:, rows], counts)
+        products(model, window.inputs[rows], targets[:, rows], counts, None, window.ahead[rows])
         for rows in (slice(0, 1), slice(1, 4))
     )
     assert isinstance(found, Tensor)
@@ -253,7 +253,8 @@ def test_gradients_at_the_latent_equal_the_reference(head: str) -> None:
     found = []
     for i in range(N):
         z.grad = None
-        log_p = model.logits(model.head_latents(z, rope, N)[i], i + 1).log_softmax(-1)
+        h = model.head_latents(z, rope, N, text=window.tokens)[i]
+        log_p = model.logits(h, i + 1).log_softmax(-1)
         valid = targets[i] != IGNORE
         picked = log_p[valid].gather(1, targets[i][valid][:, None])
         (-picked.sum() / counts[i]).backward(retain_graph=True)

@@ -49,8 +49,11 @@ def assert_alike(folder: Path, reference: Path, tolerance: float = 1e-4) -> None
     )
 
 
-HEADS = ("parallel", "causal", "anticausal", "linear", "replicated")
-MICRO = {"anticausal": 1, "replicated": 1}  # several accumulation steps
+HEADS = (
+    *("parallel", "causal", "anticausal", "linear", "replicated"),
+    *("inject", "sequential-shared"),  # which read tokens; the second uses a layer several times
+)
+MICRO = {"anticausal": 1, "replicated": 1, "inject": 1}  # several accumulation steps
 
 
 def six_steps(make_config: Make, head: str, **changes: Any) -> TrainConfig:

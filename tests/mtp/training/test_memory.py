@@ -25,6 +25,10 @@ CASES: dict[str, dict[str, Any]] = {
     "recompute every third, bf16": {"recompute": 3, "precision": "bf16"},
     "n=4": {"model": {"n": 4}},
     "linear": {"model": {"n": 4, "head": "linear"}},
+    "mlp": {"model": {"n": 4, "head": "mlp"}},
+    "inject, bf16": {"model": {"n": 4, "head": "inject"}, "precision": "bf16"},
+    "sequential heads": {"model": {"n": 4, "head": "sequential"}},
+    "one layer for several heads": {"model": {"n": 4, "head": "sequential-shared"}},
     "replicated, bf16": {"model": {"n": 3, "head": "replicated"}, "precision": "bf16"},
     "grouped queries": {"model": {"n": 2, "kv_heads": 2}},
     "sequential": {"model": {"n": 4}, "scheme": "sequential"},
@@ -80,7 +84,7 @@ def test_no_term_costs_more_memory_than_a_head(term: str, tmp_path: Path) -> Non
     """Not even if the head is an added layer."""
     none, own = (
         step_peak(tmp_path, objective=objective)
-        for objective in (ObjectiveConfig(), ObjectiveConfig(**{term: 1.0}))
+        for objective in (ObjectiveConfig(), ObjectiveConfig(**{term: 1.0}))  # type: ignore[arg-type]
     )
     head = step_peak(tmp_path, model={"n": 2, "extra_layers": 1})
     assert own - none < 1.05 * (head - none)
