@@ -176,13 +176,25 @@ def with_shared_weights(model: MultiTokenTransformer) -> MultiTokenTransformer:
     return copy.deepcopy(model, shared)  # pyright: ignore[reportArgumentType]
 
 
+def plain_layer(layer: Block) -> Block:
+    """The same layer without what it reads besides a latent."""
+    if type(layer).enter is Block.enter:
+        return layer
+    plain = Block.__new__(Block)
+    torch.nn.Module.__init__(plain)
+    for name in ("attention_norm", "attention", "ffn_norm", "feed_forward"):
+        setattr(plain, name, getattr(layer, name))
+    plain.recompute = layer.recompute
+    return plain
+
+
 def with_one_head(model: MultiTokenTransformer) -> MultiTokenTransformer:
     """An n=1 model of equal size that has the layers of `model`, its heads' too, in one trunk. It
     shares their weights, so it needs no memory; its text means nothing, but a pass takes as long as
     that of a trained n=1 model."""
     with torch.device("meta"):
         single = MultiTokenTransformer(dataclasses.replace(model.config, n=1))
-    layers = [part for part in (*model.trunk, *model.heads) if isinstance(part, Block)]
+    layers = [plain_layer(part) for part in (*model.trunk, *model.heads) if isinstance(part, Block)]
     for name in ("embedding", "rope", "norm"):
         setattr(single, name, getattr(model, name))
     single.unembeddings = torch.nn.ModuleList([model.unembeddings[0]])

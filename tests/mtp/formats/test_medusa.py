@@ -49,6 +49,8 @@ def test_the_heads_are_medusas(tmp_path: Path) -> None:
     [
         ("parallel", 3, "parallel heads are no Medusa heads, .* choose a model with replicated"),
         ("linear", 3, "linear heads are no Medusa heads"),
+        ("mlp", 3, "mlp heads are no Medusa heads"),  # which read the state after the final norm
+        ("sequential", 3, "sequential heads are no Medusa heads"),
         ("replicated", 1, "the model has one head"),
     ],
 )

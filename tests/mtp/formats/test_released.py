@@ -132,6 +132,8 @@ def test_the_released_format_round_trips(variant: str, tmp_path: Path) -> None:
     [
         ("linear", {}, "linear"),
         ("causal", {}, "causal"),
+        ("inject", {}, "inject"),
+        ("sequential", {}, "sequential"),
         ("parallel", {"head_dim": 4}, "head_dim"),
         ("parallel", {"rope_scaling": "linear:2"}, "linear:2"),
         ("parallel", {"rope_scaling": "llama3:8,1,4,4096"}, "llama3:8,1,4,4096"),

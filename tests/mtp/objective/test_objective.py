@@ -15,7 +15,7 @@ from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.balance import DECAY, Balance
-from mtp.objective.cross_entropy import SCHEMES
+from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.objective.measure import norms_and_cosines, products
 from mtp.objective.objective import Objective, effective_n
 from mtp.objective_config import ObjectiveConfig, base_weights, scheduled
@@ -85,6 +85,15 @@ def test_weighted_gradients_equal_the_reference(head: str, scheme: str, micro: i
     got = step(model, objective, window, micro)
     torch.testing.assert_close(got, losses.detach(), rtol=1e-7, atol=0)
     torch.testing.assert_close(gradients(model), gradients(expected), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("head", tuple(HEADS))
+def test_scores_on_held_out_text_equal_the_reference(head: str) -> None:
+    window, model = window_of(), model_of(head)
+    sums, counted = score(model, window), window.targets() != IGNORE
+    expected = (nats(model, window) * counted).flatten(1).sum(1)
+    torch.testing.assert_close(sums[0], expected.detach(), rtol=1e-5, atol=0)
+    assert sums[1].tolist() == counted.flatten(1).sum(1).tolist()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
