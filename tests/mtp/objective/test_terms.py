@@ -16,7 +16,7 @@ from mtp.head_types import HEADS
 from mtp.model import memory
 from mtp.model.model import MultiTokenTransformer, initial_weight
 from mtp.model.sizes import auxiliary_counts, term_flops_per_token
-from mtp.objective.cross_entropy import SCHEMES
+from mtp.objective.cross_entropy import SCHEMES, Emphasis, plain
 from mtp.objective.objective import Objective
 from mtp.objective.terms import pieces
 from mtp.objective.terms.collapse import collapse
@@ -192,9 +192,9 @@ def test_losses_and_gradients_equal_the_reference(case: str, head: str, scheme: 
     model, objective = built(config_of(head, scheme, **own))
     got = step(model, objective, window, micro=1)
 
-    expected, plain = built(config_of(head, "plain", **own))
-    plain.terms.by_name = {}  # the heads alone
-    step(expected, plain, window, micro=2)
+    expected, alone = built(config_of(head, "plain", **own))
+    alone.terms.by_name = {}  # the heads
+    step(expected, alone, window, micro=2)
     h = expected.normed(expected.latents(window.inputs)[0])
     weights = objective.config.terms
     losses = [REFERENCES[name](h, expected, window, objective.config) for name in weights]
@@ -213,6 +213,23 @@ def test_pieces_of_any_size_give_the_same(case: str, monkeypatch: pytest.MonkeyP
     for losses, grads in found[1:]:
         torch.testing.assert_close(losses, found[0][0])
         torch.testing.assert_close(grads, found[0][1])
+
+
+def test_sequences_of_an_emphasis_add_up() -> None:
+    """As a scheme may take them, one at a time."""
+    window, found = window_of(), []
+    for first, stop in ((0, 4), (0, 1), (1, 4)):
+        model, objective = built(config_of(**CASES["all"]))
+        part = objective.derive(window, 4)[0]
+        counts = objective.counts([part])
+        terms = objective.terms.loss(model, window, counts[3:])
+        emphasis = Emphasis(factors=torch.ones(3, 4, T), terms=terms).rows(first, stop)
+        rows = slice(first, stop)
+        plain(model, window.inputs[rows], part.targets[:, rows], counts[:3], emphasis)
+        found.append((objective.terms.losses, gradients(model)))
+    torch.testing.assert_close(found[1][0] + found[2][0], found[0][0])
+    summed = {name: g + found[2][1][name] for name, g in found[1][1].items()}
+    torch.testing.assert_close(summed, found[0][1])
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -81,7 +81,7 @@ def step_peak(folder: Path, **changes: Any) -> int:
 
 @pytest.mark.parametrize("term", ["order", "bag", "latent", "embedding"])
 def test_no_term_costs_more_memory_than_a_head(term: str, tmp_path: Path) -> None:
-    """Not even if the head is an added layer."""
+    """Of a head that is a layer, added to the trunk of n=1, with its logits."""
     none, own = (
         step_peak(tmp_path, objective=objective)
         for objective in (ObjectiveConfig(), ObjectiveConfig(**{term: 1.0}))  # type: ignore[arg-type]
