@@ -17,7 +17,7 @@ from mtp.command_line import out_of
 from mtp.config import TrainConfig
 from mtp.errors import exit_cleanly
 from mtp.head_types import HEADS
-from mtp.model.sizes import flops_per_token
+from mtp.model.sizes import run_flops_per_token
 from mtp.objective_config import MEASURE
 from mtp.overrides import override
 
@@ -27,6 +27,7 @@ OBJECTIVES = {
     "uncertainty": ["objective.balance=uncertainty"],
     "measured": ["objective.measure_every=1"],
 }
+TERMS = ("order", "bag", "latent", "embedding")  # beside the loss of n=1
 
 
 def plain(quick: bool) -> TrainConfig:
@@ -40,9 +41,9 @@ def cases_of(quick: bool) -> dict[str, TrainConfig]:
     one = plain(quick)
     four = {f"n=4, {head}": with_model(one, n=4, head=head) for head in HEADS}
     parallel = with_model(one, n=4)
-    return {"n=1": one} | four | {
-        f"n=4, {name}": override(parallel, own) for name, own in OBJECTIVES.items()
-    }  # fmt: skip
+    own = {f"n=4, {name}": override(parallel, each) for name, each in OBJECTIVES.items()}
+    terms = {f"n=1, {term}": override(one, [f"objective.{term}=1"]) for term in TERMS}
+    return {"n=1": one} | four | own | terms
 
 
 @exit_cleanly
@@ -57,7 +58,7 @@ def main() -> None:
         with common.peak_memory() as peak:
             run.train_step()
         peaks[name] = peak.bytes
-    flops = {name: flops_per_token(config.model) for name, config in configs.items()}
+    flops = {name: run_flops_per_token(config) for name, config in configs.items()}
     for name in configs:
         report.add(name, "ms", 1e3 * common.median(times, name), "ms")
         report.add(name, "time", common.ratio(times, name, "n=1"), "ratio")

@@ -30,8 +30,8 @@ nothing outside, and has left no file, key, process or socket for the next. Not 
     which is checked four times a second (evals/sandbox/watch.py). A control group around the
     evaluation bounds the sum, as `systemd-run --scope -p MemoryMax=8G` makes it.
   - anything against a hole in the kernel that the calls of the filter reach.
-  - that a program does not notice how busy the machine is and, from the kernel's counters, a few
-    bits of what others do or did: inode numbers of pipes, cached pages, locks on libraries.
+  - that a program does not notice how busy the machine is and, from what the kernel shares, what
+    others do or did: pages of libraries that are in memory, numbers of pipes and sessions, locks.
   - the kernel's own buffers, which no limit counts.
   - anything against the tests, which are the benchmark's and trusted.
   - without bubblewrap (`allow_unsandboxed`): it may read and write the user's files, and so find
