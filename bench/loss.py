@@ -32,7 +32,7 @@ from mtp.config import ModelConfig
 from mtp.errors import exit_cleanly
 from mtp.hardware import synchronize
 from mtp.model.model import MultiTokenTransformer
-from mtp.objective.cross_entropy import SCHEMES, ChunkedCrossEntropy, fused, valid_counts
+from mtp.objective.cross_entropy import EQUAL, SCHEMES, ChunkedCrossEntropy, fused, valid_counts
 from mtp.training.engine import auto_precision
 
 N = (1, 2, 4, 8)
@@ -91,7 +91,7 @@ def plain_loss(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
 
 def chunked_loss(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:
     count = torch.tensor([len(y)], device=y.device)
-    return ChunkedCrossEntropy.apply(y[None], count, 1, weight, x[None])[0]  # pyright: ignore
+    return ChunkedCrossEntropy.apply(y[None], count, EQUAL, 1, weight, x[None])[0]  # pyright: ignore
 
 
 def torch_loss(x: Tensor, weight: Tensor, y: Tensor) -> Tensor:

@@ -120,8 +120,10 @@ def test_a_step_has_the_losses_and_gradients_of_the_cpu(
     assert error(norm, wanted_norm) < limit
     got, want = gradients(ours), gradients(reference)
     assert got.keys() == want.keys()
+    # That of a single number is a sum over all positions, most of which cancels.
+    limits = {name: limit * (1 + (w.numel() == 1)) for name, w in want.items()}
     errors = {name: error(got[name], want[name]) for name in want}
-    assert max(errors.values()) < limit, errors
+    assert all(errors[name] < limits[name] for name in want), errors
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

@@ -18,7 +18,7 @@ def test_transformer_heads_need_a_trunk(head: Any) -> None:
     assert ModelConfig(layers=5, n=5, head=head, extra_layers=1).trunk_layers == 1
     assert ModelConfig(layers=1, n=1, head=head).trunk_layers == 0  # one layer, head 1
     for layers in (1, 4):
-        with pytest.raises(BadInput, match=f"no trunk in {layers} layers; choose n up to"):
+        with pytest.raises(BadInput, match=f"no trunk in {layers} layers; choose n of at most"):
             ModelConfig(layers=layers, n=layers + 1, head=head)
 
 
@@ -71,7 +71,7 @@ def test_heads_cannot_read_what_they_predict(parent: Any, reads: Any, head: int)
 def test_heads_that_share_a_layer_take_two_from_the_trunk() -> None:
     for n, trunk in ((1, 4), (2, 3), (3, 3), (64, 3)):
         assert ModelConfig(layers=5, n=n, head="sequential-shared").trunk_layers == trunk
-    with pytest.raises(BadInput, match="no trunk in 2 layers; choose n up to 1 or more layers"):
+    with pytest.raises(BadInput, match="no trunk in 2 layers; choose n of at most 1"):
         ModelConfig(layers=2, n=3, head="sequential-shared")
 
 

@@ -81,7 +81,7 @@ def test_without_its_base_a_run_waits(run: Any, tmp_path: Path) -> None:
     ("head", "extra"),
     [
         *((head, 0) for head in TYPES),
-        *((head, 2) for head in TYPES if TYPES[head].grows_layers),
+        *((head, row.layers(3) - row.layers(1)) for head, row in TYPES.items() if row.grows_layers),
     ],
 )
 def test_a_run_begins_with_heads_grown(head: Any, extra: int, tmp_path: Path) -> None:
