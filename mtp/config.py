@@ -312,6 +312,11 @@ class TrainConfig(Execution):
 
     def _check_freeze(self) -> None:
         n, head = self.model.n, self.model.head
+        if terms := self.objective.terms:
+            raise BadInput(
+                f"freeze=trunk leaves objective.{next(iter(terms))} nothing to train: terms are "
+                "for the trunk and head 1"
+            )
         if not self.init:
             raise BadInput("freeze=trunk needs a trained trunk; set init to the run that has it")
         if n < 2 or not HEADS[head].first_is_alone(n):

@@ -79,6 +79,11 @@ class ObjectiveConfig:
                 f"objective.balance={self.balance} weighs what heads do to the trunk; with "
                 "objective.detach=true they do nothing to it"
             )
+        if self.loss != "ce" and self.measured_every:
+            raise BadInput(
+                f"objective.loss={self.loss} is not what is measured at the latent, the gradients "
+                "of cross-entropies; set measure_every=0 and another balance"
+            )
         if self.loss != "ce" and self.targets != "ahead":
             raise BadInput(
                 f"objective.loss={self.loss} compares heads with head 1 on the same token; "

@@ -5,6 +5,8 @@ exported. It reads the latents h_1 of the next-token head after the final norm, 
 for every n and head type.
 """
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 from mtp.config import ModelConfig
@@ -15,7 +17,7 @@ from mtp.objective_config import ObjectiveConfig
 Vectors = tuple[Tensor, Tensor]  # (N, D), and which of them count (N,)
 
 
-class Term(nn.Module):
+class Term(nn.Module, ABC):
     """A term of a model's training; its weights are drawn or loaded with the model's."""
 
     def __init__(self, model: ModelConfig, objective: ObjectiveConfig) -> None:
@@ -23,13 +25,13 @@ class Term(nn.Module):
         self.model, self.objective = model, objective
         self.seen: Vectors | None = None  # vectors of the last part, for terms that can collapse
 
+    @abstractmethod
     def count(self, window: Window) -> Tensor:
         """What the sum of a window's losses is divided by, ()."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(
         self, h: Tensor, model: MultiTokenTransformer, window: Window, count: Tensor
     ) -> Tensor:
         """The loss () of latents h (B, T, D), summed over positions and divided by `count`, which
         is that of the whole batch if the window is a part of one."""
-        raise NotImplementedError

@@ -60,6 +60,12 @@ def test_gradients_equal_the_reference(head: str, scheme: str, kind: str) -> Non
     torch.testing.assert_close(gradients(model), gradients(expected), rtol=1e-7, atol=1e-11)
 
 
+def test_gradients_that_are_not_its_own_are_not_measured() -> None:
+    for own in ({"balance": "cosine"}, {"measure_every": 5}):
+        with pytest.raises(BadInput, match="loss=tv is not what is measured"):
+            config_of(loss="tv", **own)
+
+
 @pytest.mark.parametrize("targets", ["same", "shuffled"])
 def test_other_targets_are_refused(targets: str) -> None:
     with pytest.raises(BadInput, match=f"objective.targets={targets} gives them another"):

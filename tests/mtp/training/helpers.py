@@ -72,6 +72,25 @@ def assert_same_run(folder: Path, reference: Path) -> None:
     assert status(folder)["state"] == "finished"
 
 
+def train_in_parts(
+    config: TrainConfig, folder: Path, data: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train a run that fails at a step, and then to its end."""
+    step = Trainer.train_step
+
+    def until(self: Trainer) -> Any:
+        if self.step == at:
+            self.saver.wait()
+            raise RuntimeError("cut off")
+        return step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", until)
+        with pytest.raises(RuntimeError, match="cut off"):
+            train(config, folder, data)
+    train(config, folder, data)
+
+
 SHAPE = {"dim": 32, "layers": 4, "attn_heads": 2, "vocab": 258, "n": 3, "context": 48}
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,8 +13,7 @@ from mtp.errors import BadInput
 from mtp.model.loading import load_model
 from mtp.training.finetune import override_from_start
 from mtp.training.run import train
-from mtp.training.trainer import Trainer
-from tests.mtp.training.helpers import Make, a_run, assert_same_run, on_ranks
+from tests.mtp.training.helpers import Make, a_run, assert_same_run, on_ranks, train_in_parts
 
 HEADS = ("parallel", "causal", "linear", "replicated")
 STEPS = 8
@@ -60,19 +58,7 @@ def test_a_cut_run_ends_like_a_whole_one(
 ) -> None:
     config = frozen("parallel", "save_every=2", "objective.loss=kl")
     train(config, tmp_path / "whole", data)
-    step = Trainer.train_step
-
-    def until(self: Trainer) -> Any:
-        if self.step == 5:
-            self.saver.wait()
-            raise RuntimeError("cut off")
-        return step(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", until)
-        with pytest.raises(RuntimeError, match="cut off"):
-            train(config, tmp_path / "parts", data)
-    train(config, tmp_path / "parts", data)
+    train_in_parts(config, tmp_path / "parts", data, 5, monkeypatch)
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
@@ -94,5 +80,7 @@ def test_what_makes_no_sense_is_refused(
         make_config(freeze="trunk")
     with pytest.raises(BadInput, match="nothing to train: head 1 has no other heads"):
         frozen("parallel", "model.n=1")
+    with pytest.raises(BadInput, match=r"objective\.order nothing to train"):
+        frozen("parallel", "objective.order=1")
     with pytest.raises(BadInput, match="head 1 reads through the other anticausal heads"):
         frozen("anticausal")

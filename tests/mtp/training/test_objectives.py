@@ -19,8 +19,7 @@ from mtp.objective.objective import Objective
 from mtp.overrides import config_id, from_dict
 from mtp.training import distributed
 from mtp.training.run import train
-from mtp.training.trainer import Trainer
-from tests.mtp.training.helpers import Make, assert_same_run, on_ranks, rows
+from tests.mtp.training.helpers import Make, assert_same_run, on_ranks, rows, train_in_parts
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "ramp": {"weights": "geometric:0.5", "schedule": "ramp:0.2:0.7"},
@@ -48,19 +47,7 @@ def test_a_cut_run_ends_like_a_whole_one(
 ) -> None:
     config = config_with(make_config, objective, save_every=2, micro=2, log_every=3)
     train(config, tmp_path / "whole", data)
-    step = Trainer.train_step
-
-    def until(self: Trainer) -> Any:
-        if self.step == 7:
-            self.saver.wait()
-            raise RuntimeError("cut off")
-        return step(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", until)
-        with pytest.raises(RuntimeError, match="cut off"):
-            train(config, tmp_path / "parts", data)
-    train(config, tmp_path / "parts", data)
+    train_in_parts(config, tmp_path / "parts", data, 7, monkeypatch)
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
