@@ -1,5 +1,7 @@
 """Heads that learn from head 1's distribution: against a reference in float64."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -61,7 +63,8 @@ def test_gradients_equal_the_reference(head: str, scheme: str, kind: str) -> Non
 
 
 def test_gradients_that_are_not_its_own_are_not_measured() -> None:
-    for own in ({"balance": "cosine"}, {"measure_every": 5}):
+    measured: tuple[dict[str, Any], ...] = ({"balance": "cosine"}, {"measure_every": 5})
+    for own in measured:
         with pytest.raises(BadInput, match="loss=tv is not what is measured"):
             config_of(loss="tv", **own)
 
