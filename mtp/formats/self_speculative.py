@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
-from transformers.utils.hub import cached_file
+from transformers.cache_utils import DynamicCache  # pyright: ignore[reportMissingImports]
+from transformers.utils.hub import cached_file  # pyright: ignore[reportMissingImports]
 
 
 class Heads:
