@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from mtp.errors import BadInput, choose
 from mtp.head_types import DEFAULT, HEADS
-from mtp.objective_config import ObjectiveConfig, base_weights
+from mtp.objective_config import REACH, ObjectiveConfig, base_weights, most_weights
 
 # Table S14: name -> (dim, layers, attention heads). The names 1M to 1B count parameters without the
 # embeddings (synthetic studies); 0.3B to 13B count all parameters with V = 32,000.
@@ -298,12 +298,18 @@ class TrainConfig(Execution):
                 "objective.detach would cut head 1 off: it reads through the other "
                 f"{self.model.n - 1} {self.model.head} heads"
             )
-        steps = self.objective.latent_steps
-        if self.objective.latent and steps >= self.model.context:
-            raise BadInput(
-                f"objective.latent_steps is {steps}; it must be less than the context "
-                f"{self.model.context}"
-            )
+        n, head = self.model.n, self.model.head
+        if self.objective.targets == "same" and any(
+            1 in HEADS[head].reads(i) for i in range(n + 1)
+        ):
+            raise BadInput(f"objective.targets=same asks for x[t+1], which {head} heads are told")
+        for term, (name, _) in REACH.items():
+            places = getattr(self.objective, name)
+            if getattr(self.objective, term) and places >= self.model.context:
+                raise BadInput(
+                    f"objective.{name} is {places}; it must be less than the context "
+                    f"{self.model.context}"
+                )
         if self.objective.targets == "shuffled" and self.batch % 2:
             raise BadInput(
                 "objective.targets=shuffled exchanges pairs of sequences, and batch is "
@@ -316,6 +322,16 @@ class TrainConfig(Execution):
             raise BadInput(
                 f"freeze=trunk leaves objective.{next(iter(terms))} nothing to train: terms are "
                 "for the trunk and head 1"
+            )
+        if self.objective.balance in ("gradient", "cosine"):
+            raise BadInput(
+                f"objective.balance={self.objective.balance} weighs what heads do to the trunk; "
+                "with freeze=trunk they do nothing to it"
+            )
+        if n > 1 and not any(most_weights(self.objective, n)[1:]):
+            raise BadInput(
+                "freeze=trunk leaves nothing to train: objective.weights and schedule give heads "
+                f"2..{n} the weight 0 throughout"
             )
         if not self.init:
             raise BadInput("freeze=trunk needs a trained trunk; set init to the run that has it")

@@ -3,6 +3,7 @@
 Nothing here needs torch. mtp/objective/ computes what is written here.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,16 @@ from typing import Literal
 from mtp.errors import BadInput, choose
 
 TERMS = ("order", "bag", "latent", "embedding")  # fields that are weights
-SMALLEST = {"order_window": 0, "bag_window": 2, "latent_steps": 1, "embedding_steps": 1}
+# How many places ahead each term looks: the field that says so, and its smallest value.
+REACH = {
+    "order": ("order_window", 0),
+    "bag": ("bag_window", 2),
+    "latent": ("latent_steps", 1),
+    "embedding": ("embedding_steps", 1),
+}
+OPTIONS = {name: term for term, (name, _) in REACH.items()} | {"embedding_loss": "embedding"}
+LARGEST = 1e6  # weight; far below what float32 holds, with the sums and products of weights
+SMALLEST = 1e-30  # other than 0
 MEASURE = 25  # steps between two measurements, for balances that need them
 
 
@@ -34,9 +44,12 @@ class ObjectiveConfig:
                    of another sequence of the batch)
     loss           of heads 2..n: ce (cross-entropy), kl (KL divergence from head 1's distribution
                    of the same token, which it gives i-1 positions later), tv (total variation from
-                   it, 1 minus the rate at which sampling accepts drafts)
-    token_weights  FILE.py:NAME or MODULE:NAME of a function from tokens (B, T+n) to a factor for
-                   the loss at each of them as a target; empty: 1
+                   it, 1 minus the rate at which speculative sampling accepts tokens drawn from the
+                   head)
+    token_weights  factors for the loss at each token as a target: FILE.py:NAME or MODULE:NAME of a
+                   function from tokens (B, T+n) to factors, or labels:LABEL=FACTOR,.. with the
+                   labels that the source's generator gives its text (1 for those not named,
+                   other=FACTOR for text without one); empty: 1
 
     Terms beside the heads' losses, which read the next-token head (mtp/objective/terms/):
 
@@ -79,10 +92,15 @@ class ObjectiveConfig:
                 f"objective.balance={self.balance} weighs what heads do to the trunk; with "
                 "objective.detach=true they do nothing to it"
             )
-        if self.loss != "ce" and self.measured_every:
+        if self.loss != "ce" and self.balance != "none":
+            raise BadInput(
+                f"objective.balance={self.balance} weighs cross-entropies; heads with "
+                f"objective.loss={self.loss} have none"
+            )
+        if self.loss != "ce" and self.measure_every:
             raise BadInput(
                 f"objective.loss={self.loss} is not what is measured at the latent, the gradients "
-                "of cross-entropies; set measure_every=0 and another balance"
+                "of cross-entropies; set measure_every=0"
             )
         if self.loss != "ce" and self.targets != "ahead":
             raise BadInput(
@@ -98,15 +116,17 @@ class ObjectiveConfig:
                 f"objective.token_weights is {self.token_weights!r}; it must be FILE.py:NAME or "
                 "MODULE:NAME"
             )
-        for term in TERMS:
-            if not 0 <= getattr(self, term) < math.inf:
-                raise BadInput(
-                    f"objective.{term} is {getattr(self, term)}; a weight must be at least 0"
-                )
-        for name, least in SMALLEST.items():
+        for term, (name, least) in REACH.items():
+            _check_weights(f"objective.{term}", str(getattr(self, term)), [getattr(self, term)])
             if getattr(self, name) < least:
                 raise BadInput(
                     f"objective.{name} is {getattr(self, name)}; it must be at least {least}"
+                )
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, term in OPTIONS.items():
+            if not getattr(self, term) and getattr(self, name) != defaults[name]:
+                raise BadInput(
+                    f"objective.{name} is set, but objective.{term} is 0; set its weight above 0"
                 )
 
     @property
@@ -134,18 +154,29 @@ def base_weights(text: str, n: int) -> list[float]:
     kind, colon, ratio = text.partition(":")
     if kind == "geometric" and colon:
         (r,) = _numbers("objective.weights", text, ratio, ":", 1)
-        if r > 1e6:
-            raise BadInput(f"objective.weights is {text!r}; R must be at most 1e6")
-        return [r**i for i in range(n)]
+        found = [min(r, 2 * LARGEST) ** i for i in range(n)]
+        _check_weights("objective.weights", text, found)
+        return found
     if text[:1].isalpha():
         raise BadInput(
             f"objective.weights is {text!r}; it must be equal, sum1, geometric:R, or {n} numbers "
             "with commas"
         )
     found = _numbers("objective.weights", text, text, ",", n)
+    _check_weights("objective.weights", text, found)
     if not found[0]:
         raise BadInput(f"objective.weights is {text!r}; that of head 1 must be above 0")
     return found
+
+
+def _check_weights(where: str, text: str, weights: list[float]) -> None:
+    """Raise BadInput unless each is 0 or a number that float32 holds well."""
+    for weight in weights:
+        if weight != 0 and not SMALLEST <= weight <= LARGEST:
+            raise BadInput(
+                f"{where} is {text}, which gives a weight of {weight:g}; it must be 0, or from "
+                f"{SMALLEST:g} to {LARGEST:g}"
+            )
 
 
 SCHEDULES = {"constant": 0, "ramp": 2, "decay": 3, "forward": 0, "reverse": 0}  # and their numbers
@@ -164,6 +195,7 @@ def parse_schedule(text: str) -> tuple[str, list[float]]:
     numbers = _numbers("objective.schedule", text, rest, ":", SCHEDULES[kind])
     if numbers and not 0 <= numbers[0] <= numbers[1] <= 1:
         raise BadInput(f"objective.schedule is {text!r}; it needs 0 <= A <= B <= 1")
+    _check_weights("objective.schedule", text, numbers[2:])
     return kind, numbers
 
 
@@ -185,6 +217,14 @@ def scheduled(config: ObjectiveConfig, n: int, share: float) -> list[float]:
     if config.weights == "sum1":
         weights = [w / sum(weights) for w in weights]
     return weights
+
+
+def most_weights(config: ObjectiveConfig, n: int) -> list[float]:
+    """The largest weight (n,) that each head has at any moment."""
+    kind, numbers = parse_schedule(config.schedule)
+    times = {0.0, 1 - 1e-9, *(x for x in numbers[:2] if kind in ("ramp", "decay") and x < 1)}
+    found = [scheduled(config, n, share) for share in times]
+    return [max(each) for each in zip(*found, strict=True)]
 
 
 def _numbers(where: str, text: str, part: str, separator: str, count: int) -> list[float]:

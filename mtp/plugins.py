@@ -1,4 +1,4 @@
-"""Python files of the user's own, named on the command line: head types and studies."""
+"""Python files of the user's own, named on the command line: head types, token weights, studies."""
 
 import importlib.util
 import sys
@@ -36,6 +36,18 @@ def load_file(file: Path) -> ModuleType:
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+def file_of(name: str) -> Path | None:
+    """The file behind FILE.py:NAME or MODULE:NAME; None if it has none or cannot be found."""
+    module = name.rpartition(":")[0]
+    if module.endswith(".py"):
+        return Path(module)
+    try:
+        spec = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
 
 
 def _frames(error: Exception) -> list[traceback.FrameSummary]:

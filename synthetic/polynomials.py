@@ -21,6 +21,7 @@ operands and operators are uniform. It leaves open, and we decide:
                   questions that the hash chose, and one operation is mostly a table to complete.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -209,3 +210,12 @@ def task(options: Mapping[str, str]) -> Task:
 
 def documents(options: Mapping[str, str]) -> Iterator[str]:
     return task(options).documents()
+
+
+LABELS = ("answer",)
+
+
+def labels(text: str) -> Iterator[tuple[int, int, str]]:
+    """The spans of a text, or of a part of it, that are answers: (start, stop, label)."""
+    for match in re.finditer(r"(?:^|=)([0-9]+)(?=\n|$)", text):  # it may begin within an answer
+        yield *match.span(1), "answer"

@@ -139,6 +139,20 @@ def _call(random: Random) -> str:
     return f"Calling {' '.join(random.choices(names, k=random.randint(40, 50)))}."
 
 
+LABELS = ("copied",)
+_NAME = re.compile(rf"\b({'|'.join(s.capitalize() for s in _STARTS)})({'|'.join(_ENDS)})\b")
+
+
+def labels(text: str) -> Iterator[tuple[int, int, str]]:
+    """The spans of a text, or of a part of it, that a model can copy: the second half of each name
+    that was there before. (start, stop, label)"""
+    seen = set[str]()
+    for match in _NAME.finditer(text):
+        if match[0] in seen:
+            yield *match.span(2), "copied"
+        seen.add(match[0])
+
+
 def variety(texts: Iterable[str]) -> dict[str, float]:
     """How varied texts of any origin are.
 

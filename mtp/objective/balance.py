@@ -9,12 +9,18 @@ cosine       Du et al. 2018: head i's weight is multiplied by max(0, cos(g_i, g_
 uncertainty  Kendall et al. 2018, for classification: the loss is the sum of
              exp(-s_i) L_i + s_i / 2 with learned s_i = log(sigma_i^2); head i's weight is
              multiplied by exp(-s_i). The gradient for s_i, 1/2 - exp(-s_i) L_i, needs no autograd.
+             It follows from the likelihood of a softmax, so it is not for other losses. A head
+             without targets or weight in a step keeps its s_i.
 
 Gradients at z are measured every `measured_every` steps (mtp/objective/measure.py) on the step's
 whole batch, with the losses' own scale before weights. A head without a valid target there has no
-gradient; it is not measured, and until it is its weight stays.
+gradient: the measurement leaves it out, and a head that was never measured keeps its weight.
+
+No factor is above BOUND or below 1 / BOUND, except that `cosine` mutes: a head whose loss or
+gradient vanishes would otherwise get all of the objective's weight.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -24,6 +30,7 @@ from mtp.objective_config import ObjectiveConfig
 
 DECAY = 0.9  # of the running means, from one measurement to the next
 RATE = 0.01  # of the learned log variances: a step moves one by so much at most
+BOUND = 100.0
 
 
 class Balance:
@@ -39,6 +46,7 @@ class Balance:
         # The step, norms and cosines of the last measurement, until they are logged.
         self.last: tuple[int, Tensor, Tensor] | None = None
         self.log_variances = zeros.clone()
+        self.active = torch.ones(n, dtype=torch.bool, device=device)  # heads with a weight now
 
     def add(self, step: int, norms: Tensor, cosines: Tensor) -> None:
         """A measurement at a step: the norms (n,) of the heads' gradients at z, their cosines (n,)
@@ -53,6 +61,7 @@ class Balance:
     def applied(self, weights: Tensor) -> Tensor:
         """Weights (n,) after balancing. Until something is measured, they stay as they are."""
         if self.learns:
+            self.active = weights > 0
             return weights * torch.exp(-self.log_variances)
         if not self.changes:
             return weights
@@ -60,7 +69,7 @@ class Balance:
         tiny = torch.finfo(self.norms.dtype).tiny
         if self.kind == "gradient":
             norms = self.norms / correction.clamp(min=tiny)
-            factor = norms[0] / norms.clamp(min=tiny)
+            factor = (norms[0] / norms.clamp(min=tiny)).clamp(1 / BOUND, BOUND)
             known = (self.measured > 0) & (self.measured[0] > 0)
         else:
             factor = (self.cosines / correction.clamp(min=tiny)).clamp(min=0)
@@ -68,9 +77,12 @@ class Balance:
         return torch.where(known, weights * factor, weights)
 
     def end_step(self, losses: Tensor) -> None:
-        """Learn from a step's losses (n,), which must be the means over all ranks."""
+        """Learn from a step's losses (n,), which must be the means over all ranks. A head without
+        targets has the loss 0."""
         slope = 0.5 - torch.exp(-self.log_variances) * losses
-        self.log_variances -= RATE * slope.clamp(-1, 1)
+        learns = self.active & (losses > 0)
+        self.log_variances -= RATE * slope.clamp(-1, 1) * learns
+        self.log_variances.clamp_(-math.log(BOUND), math.log(BOUND))
 
     def logged(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -28,6 +28,7 @@ from mtp.data.window import IGNORE, Window
 from mtp.model import heads
 from mtp.model.memory import chunk_rows
 from mtp.model.model import MultiTokenTransformer
+from mtp.objective.teacher import shifted, teacher_gradient, teacher_loss
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Emphasis:
     factors  (n, B, T) of the targets' losses; None: 1 each. A head's loss is then divided by the
              sum of its valid targets' factors, which `counts` must be.
     detach   heads 2..n change only weights of their own
-    loss     of heads 2..n: ce, kl or tv (`teacher_loss`)
+    loss     of heads 2..n: ce, kl or tv (mtp/objective/teacher.py)
     terms    the weighted sum () of further terms (mtp/objective/terms/), whose gradient is added,
              of the latents of head 1 after the final norm (B, T, D); None: there are none
     """
@@ -95,34 +96,6 @@ def head_loss(
         return F.cross_entropy(logits, y, ignore_index=IGNORE, reduction="sum") / count
     nats = F.cross_entropy(logits, y, ignore_index=IGNORE, reduction="none")
     return (nats * factors.flatten()).sum() / count
-
-
-def shifted(x: Tensor, i: int) -> Tensor:
-    """What head 1 has, (B, T, D), at the position from which it predicts the token that head i
-    predicts: i - 1 later. The last i - 1 positions are 0, and count nowhere."""
-    return F.pad(x[:, i - 1 :], (0, 0, 0, i - 1)).detach()
-
-
-def teacher_loss(
-    logits: Tensor,
-    teacher: Tensor,
-    targets: Tensor,
-    count: Tensor,
-    factors: Tensor | None,
-    kind: str,
-) -> Tensor:
-    """How far a head's distribution s, from logits (B, T, V), is from head 1's distribution p of
-    the same token, from `teacher` (B, T, V). kl is sum p log(p / s); tv is 1 - sum min(p, s), the
-    share of drafts that sampling rejects. Times factors where targets count, summed, divided by
-    `count`."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    log_s, log_p = logits.log_softmax(-1, dtype), teacher.log_softmax(-1, dtype)
-    if kind == "kl":
-        each = (log_p.exp() * (log_p - log_s)).sum(-1)  # (B, T)
-    else:
-        each = 1 - torch.minimum(log_p.exp(), log_s.exp()).sum(-1)
-    scale = (targets != IGNORE) if factors is None else (targets != IGNORE) * factors
-    return (each * scale).sum() / count
 
 
 def plain(
@@ -264,11 +237,17 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         *tensors: Tensor,
     ) -> tuple[Tensor, Tensor]:
         matrices, latents = tensors[:own_matrices], tensors[own_matrices:]
-        need_grad = any(ctx.needs_input_grad)
+        wanted: tuple[bool, ...] = ctx.needs_input_grad[4:]
         total = torch.float64 if matrices[0].dtype == torch.float64 else torch.float32
         losses = torch.zeros(len(latents), dtype=total, device=targets.device)
-        dmatrices = [torch.zeros_like(u, dtype=total) for u in matrices] if need_grad else []
-        dlatents = [torch.empty_like(h) for h in latents] if need_grad else []
+        dmatrices = [
+            torch.zeros_like(u, dtype=total) if wants else None
+            for u, wants in zip(matrices, wanted, strict=False)
+        ]
+        dlatents = [
+            torch.empty_like(h) if wants else None
+            for h, wants in zip(latents, wanted[own_matrices:], strict=True)
+        ]
         rows = chunk_rows(matrices[0].shape[0], targets.device.type)
         for i, h in enumerate(latents):
             own = min(i, own_matrices - 1)  # the unembedding of head i + 1
@@ -287,10 +266,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                     own_part = y[part], counts[i], weight, f
                     loss, d = teacher_gradient(logits, theirs, *own_part, emphasis.loss)
                 losses[i] += loss
-                if need_grad:
-                    set_product_(dlatents[i].view(-1, x.shape[1])[part], d, matrices[own])
-                    if not shares:
-                        add_product_(dmatrices[own], d.T, x)
+                if (dlatent := dlatents[i]) is not None:
+                    set_product_(dlatent.view(-1, x.shape[1])[part], d, matrices[own])
+                if not shares and (dmatrix := dmatrices[own]) is not None:
+                    add_product_(dmatrix, d.T, x)
                 del d  # before the next chunk's logits
         ctx.save_for_backward(*dmatrices, *dlatents)
         ctx.dtypes = [t.dtype for t in tensors]
@@ -300,9 +279,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = [
-            d.mul_(grads[0]).to(t) for d, t in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
+        saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        scaled = [None if d is None else d.mul_(grads[0]).to(t) for d, t in saved]
         return None, None, None, None, *scaled
 
 
@@ -327,33 +305,6 @@ def cross_entropy_gradient(
     scale = scale * weight
     gradient = log_p.exp_().mul_(scale).scatter_add_(1, index, -scale)  # softmax - one-hot
     return loss, gradient.to(logits.dtype)
-
-
-def teacher_gradient(
-    logits: Tensor,
-    teacher: Tensor,
-    targets: Tensor,
-    count: Tensor,
-    weight: Tensor | float,
-    factors: Tensor | None,
-    kind: str,
-) -> tuple[Tensor, Tensor]:
-    """`teacher_loss` of logits (N, V) and teacher (N, V), and its gradient (N, V) times `weight`,
-    in the type of the logits."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    scale = (targets != IGNORE)[:, None] / count.to(dtype)  # (N, 1)
-    if factors is not None:
-        scale = scale * factors[:, None]
-    log_s, log_p = logits.log_softmax(1, dtype), teacher.log_softmax(1, dtype)
-    s, p = log_s.exp(), log_p.exp()
-    if kind == "kl":
-        loss = ((p * (log_p - log_s)).sum(1, keepdim=True) * scale).sum()
-        gradient = s - p
-    else:
-        loss = ((1 - torch.minimum(p, s).sum(1, keepdim=True)) * scale).sum()
-        below = s * (s < p)  # where more of s makes the minimum larger
-        gradient = s * below.sum(1, keepdim=True) - below
-    return loss, (gradient * (scale * weight)).to(logits.dtype)
 
 
 def set_product_(total: Tensor, a: Tensor, b: Tensor) -> None:

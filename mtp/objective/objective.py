@@ -12,27 +12,22 @@ Weights and controls are those of an ObjectiveConfig (mtp/objective_config.py). 
 (mtp/objective/cross_entropy.py) compute the losses and their gradients.
 """
 
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtp.config import TrainConfig
+from mtp.data.tokenizer import Tokenizer
 from mtp.data.window import IGNORE, Window
-from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.balance import Balance
 from mtp.objective.cross_entropy import SCHEMES, Emphasis, sums_of_targets
 from mtp.objective.measure import products
 from mtp.objective.terms.terms import Terms
+from mtp.objective.token_weights import Factors
 from mtp.objective_config import base_weights, scheduled
-from mtp.plugins import load_file
-
-TokenWeights = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,21 +41,23 @@ class Part:
 
 
 class Objective:
-    """The objective of a run. `weights` (n,) are those of the current step, on the device."""
+    """The objective of a run. `weights` (n,) are those of the current step, on the device. The
+    corpus's `tokenizer` is for token weights by labels."""
 
-    def __init__(self, config: TrainConfig, device: str) -> None:
+    def __init__(
+        self, config: TrainConfig, device: str, tokenizer: Tokenizer | None = None
+    ) -> None:
         self.config, self.n, self.device = config.objective, config.model.n, device
-        self.scheme = SCHEMES[config.scheme]
+        self.scheme, self.frozen = SCHEMES[config.scheme], config.freeze == "trunk"
         own = self.config.token_weights
-        self.token_weights: TokenWeights | None = load_function(own) if own else None
-        self.factors_checked = False
+        self.token_weights = Factors(config, tokenizer, device) if own else None
         self.balance = Balance(self.config, self.n, device)
         self.terms = Terms(config, device)
         self.weights = torch.ones(self.n, device=device)
         self.scheduled = [1.0] * self.n, self.weights
         # So that nothing is multiplied where nothing is to be weighted.
-        plain = base_weights(self.config.weights, self.n) == [1.0] * self.n
-        self.plain = plain and self.config.schedule == "constant" and not self.balance.changes
+        equal = base_weights(self.config.weights, self.n) == [1.0] * self.n
+        self.unweighted = equal and self.config.schedule == "constant" and not self.balance.changes
 
     # ----------------------------------------------------------------------------------------------
     # a step
@@ -90,23 +87,7 @@ class Objective:
         """The token weights of the targets, (n, B, T)."""
         if self.token_weights is None:
             return None
-        where = f"objective.token_weights={self.config.token_weights}"
-        try:
-            found = self.token_weights(window.tokens)
-        except Exception as error:
-            raise BadInput(f"{where}: {type(error).__name__}: {error}") from error
-        if not isinstance(found, Tensor) or found.shape != window.tokens.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise BadInput(
-                f"{where} gives {shape} for tokens {tuple(window.tokens.shape)}; it must be a "
-                "factor for each token"
-            )
-        if not self.factors_checked:  # once, since the device is waited for
-            self.factors_checked = True
-            if not bool((found >= 0).all()):
-                raise BadInput(f"{where} gives factors below 0 or nan; they must be at least 0")
-        length = window.inputs.shape[1]
-        found = found.to(self.device, torch.float32)
+        found, length = self.token_weights.of(window.tokens), window.inputs.shape[1]
         return torch.stack([found[:, i : i + length] for i in range(1, self.n + 1)])
 
     def counts(self, parts: list[Part]) -> Tensor:
@@ -118,7 +99,7 @@ class Objective:
     def begin_step(self, share: float) -> None:
         """Set the weights for a step at this share of the budget, from 0 to below 1."""
         self.terms.losses.zero_()
-        if self.plain:
+        if self.unweighted:
             return
         now = scheduled(self.config, self.n, share)
         if now != self.scheduled[0]:
@@ -129,7 +110,7 @@ class Objective:
     def backward(self, model: MultiTokenTransformer, part: Part, counts: Tensor) -> Tensor:
         """Add the gradient of the part's weighted losses to the parameters' .grad; returns the
         heads' losses (n,) without their weights, and adds those of terms to `terms.losses`."""
-        weights = None if self.plain else self.weights
+        weights = None if self.unweighted else self.weights
         terms = self.terms.loss(model, part.window, counts[self.n :])
         emphasis = Emphasis(weights, part.factors, self.config.detach, self.config.loss, terms)
         own = part.window.inputs, part.targets, counts[: self.n], emphasis, part.window.ahead
@@ -138,7 +119,8 @@ class Objective:
     def measures(self, step: int) -> bool:
         """Whether the heads' gradients at the latent are measured at this step."""
         every = self.config.measured_every
-        return every > 0 and step % every == 0
+        useful = self.n > 1 or self.config.measure_every > 0  # one head has nothing to balance
+        return useful and every > 0 and step % every == 0
 
     def measure(self, model: MultiTokenTransformer, parts: list[Part], counts: Tensor) -> Tensor:
         """`products` of the heads' gradients at the latent, (2, n), of all parts."""
@@ -150,9 +132,18 @@ class Objective:
 
     @property
     def total_weight(self) -> Tensor | float:
-        """The sum of all weights, by which a gradient is divided before it is clipped."""
-        terms = sum(self.terms.weights.values())
-        return (float(self.n) if self.plain else self.weights.sum()) + terms
+        """The sum of the weights of all losses that train anything, by which a gradient is divided
+        before it is clipped."""
+        first = int(self.frozen)  # head 1 is not trained
+        if self.unweighted:
+            return self.n - first + sum(self.terms.weights.values())
+        tiny = torch.finfo(self.weights.dtype).tiny  # a schedule may give all others 0
+        return self.weights[first:].sum().clamp(min=tiny) + sum(self.terms.weights.values())
+
+    def check(self) -> None:
+        """Raise BadInput for what was wrong with token weights. Waits for the device."""
+        if self.token_weights is not None:
+            self.token_weights.check()
 
     # ----------------------------------------------------------------------------------------------
     # what is logged and saved
@@ -161,7 +152,7 @@ class Objective:
         """For metrics.jsonl: the weights and the effective number of heads, unless they are
         always 1 and n, and what balance and terms have measured."""
         found = self.balance.logged() | self.terms.logged()
-        if not self.plain:
+        if not self.unweighted:
             found["weights"] = self.weights.tolist()
             found["effective_n"] = effective_n(self.weights)
         return found
@@ -182,19 +173,3 @@ def exchanged(x: Tensor) -> Tensor:
 def effective_n(weights: Tensor) -> float:
     """(sum w)^2 / sum w^2: how many heads of equal weight would share the gradient as evenly."""
     return float(weights.sum() ** 2 / weights.square().sum())
-
-
-def load_function(name: str) -> TokenWeights:
-    """The function FILE.py:NAME or MODULE:NAME. Raises BadInput if there is none."""
-    module, _, function = name.rpartition(":")
-    try:
-        found = (
-            load_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
-        )
-    except BadInput:
-        raise
-    except Exception as error:
-        raise BadInput(f"objective.token_weights={name}: {error}") from error
-    if not callable(made := getattr(found, function, None)):
-        raise BadInput(f"objective.token_weights={name}: {module} has no function {function!r}")
-    return cast(TokenWeights, made)

@@ -7,7 +7,8 @@
 run takes its model's shape and its tokenizer. It may change the context, and n: to drop heads (n'
 in section 3.6), or to grow heads of type `head` (Table S6; mtp/model/surgery.py says what a new
 head starts as). New heads that are layers take their layers from the trunk, unless extra_layers
-adds some: n=4 from n=1 is "+0" in the table, and with extra_layers=3 it is "+3". Data, budget,
+adds some: n=4 from n=1 is "+0" in the table, and with extra_layers=3 it is "+3". With freeze=trunk
+it is always "+3", as a frozen trunk could not make up for lost layers. Data, budget,
 schedule and optimizer are set as in a run without `init`.
 
 The start's weights become the run's checkpoint of step 0, and their sha256 is written to RUN/start.
@@ -45,14 +46,16 @@ class Heads:
     n: int
     head: str
     extra_layers: int
+    freeze: bool = False
 
     @classmethod
-    def of(cls, model: ModelConfig) -> "Heads":
-        return cls(model.n, model.head, model.extra_layers)
+    def of(cls, model: ModelConfig, freeze: bool = False) -> "Heads":
+        return cls(model.n, model.head, model.extra_layers, freeze)
 
     def matched(self, start: ModelConfig) -> bool:
         """Whether new heads take their layers from the start's trunk ("+0" in Table S6)."""
-        return HEADS[self.head].grows_layers and self.extra_layers <= start.extra_layers
+        added = self.freeze or self.extra_layers > start.extra_layers
+        return HEADS[self.head].grows_layers and not added
 
 
 def override_from_start(
@@ -78,7 +81,8 @@ def override_from_start(
             return override(dataclasses.replace(config, model=own.model, data=data), assignments)
     folder = start_folder(init, run)
     start = checkpoint.run_config(folder).model
-    values = dataclasses.asdict(Heads.of(start))
+    freeze = assigned.get("freeze", config.freeze) == "trunk"
+    values = dataclasses.asdict(Heads.of(start, freeze))
     values |= {key: assigned[f"model.{key}"] for key in values if f"model.{key}" in assigned}
     model = with_heads(start, from_dict(Heads, values, "model."))
     config = dataclasses.replace(config, model=model)
@@ -123,7 +127,8 @@ def save_start_weights(config: TrainConfig, tokenizer: Tokenizer, folder: Path) 
         raise BadInput(f"{folder} has weights of its own; it cannot have init={start} too")
     if begun and not checkpoint.any_saved(start / "checkpoint"):
         return f"start: {start}, which is gone; the run continues from its own checkpoint"
-    start_model, heads = checkpoint.run_config(start).model, Heads.of(config.model)
+    start_model = checkpoint.run_config(start).model
+    heads = Heads.of(config.model, config.freeze == "trunk")
     expected = with_heads(start_model, heads)
     expected = dataclasses.replace(expected, context=config.model.context)
     if changed := differences(expected, config.model, "model."):

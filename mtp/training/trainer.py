@@ -16,9 +16,10 @@ from mtp.config import TrainConfig
 from mtp.data.batches import Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
+from mtp.data.sources import generator_options
 from mtp.data.tokenizer import check_vocab
 from mtp.errors import BadInput
-from mtp.files import write_atomically
+from mtp.files import file_sha256, write_atomically
 from mtp.model.memory import check_memory, whole_gradients_fit
 from mtp.model.model import AUXILIARY
 from mtp.model.sizes import run_flops_per_token
@@ -26,6 +27,7 @@ from mtp.objective.cross_entropy import score
 from mtp.objective.measure import norms_and_cosines
 from mtp.objective.objective import Objective, Part
 from mtp.overrides import execution
+from mtp.plugins import file_of
 from mtp.training import distributed, finetune, sinks, time_limit
 from mtp.training.clock import Clock
 from mtp.training.engine import choose_engine
@@ -102,7 +104,7 @@ class Trainer:
         where = self.engine.precision, self.world, hardware.total_memory(device), device
         check_memory(config, *where)
         mesh = distributed.mesh_of(self.world, config.shard, device)
-        self.objective = Objective(config, device)
+        self.objective = Objective(config, device, corpus.tokenizer)
         terms = self.objective.terms.by_name
         if config.objective.measured_every:  # goes back through a compiled layer more than once
             functorch.donated_buffer = False
@@ -196,6 +198,7 @@ class Trainer:
                 f"{self.config.lr:g}, a longer warmup than {self.config.warmup}, or "
                 "precision=float32"
             )
+        self.objective.check()
 
     def validate(self) -> list[float]:
         """Loss per head on the first EVAL_TOKENS of the validation split, which the ranks share."""
@@ -234,6 +237,7 @@ class Trainer:
             "loss_steps": self.loss_steps,
             "engine": vars(self.engine),
             "objective": self.objective.state(),
+            "files": _own_files(self.config),
         }
         self.saver.save(weights, moments, state)
 
@@ -272,6 +276,13 @@ class Trainer:
                 "it with that one, or start a new run"
             )
         self.objective.load_state(saved.state["objective"])
+        now = _own_files(self.config)
+        for name, sha256 in saved.state.get("files", {}).items():
+            if now.get(name) != sha256:
+                raise BadInput(
+                    f"{name} has changed since step {saved.step}; restore the file, or start a new "
+                    "run"
+                )
         self.loss_sums += torch.tensor(saved.state["loss_sums"], device=self.loss_sums.device)
         self.loss_steps = saved.state["loss_steps"]
 
@@ -369,3 +380,12 @@ class Trainer:
         if self.rank == 0 and (step := clock.mean(self.step)):
             timings = {"save_seconds": self.saver.seconds, "step_seconds": step}
             write_atomically(self.folder / "timings.json", json.dumps(timings).encode())
+
+
+def _own_files(config: TrainConfig) -> dict[str, str]:
+    """The sha256 of the files of the user's own that a run computes with, by the field's value."""
+    names = [config.model.head, config.objective.token_weights]
+    if names[1].startswith("labels:"):
+        names[1] = f"{generator_options(config.data.source)[0]}:labels"
+    files = {name: file_of(name) for name in names}
+    return {name: file_sha256(file) for name, file in files.items() if file and file.is_file()}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from mtp.data.window import IGNORE, Window
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer
-from mtp.objective.balance import DECAY, Balance
+from mtp.objective.balance import BOUND, DECAY, Balance
 from mtp.objective.cross_entropy import SCHEMES, score
 from mtp.objective.measure import norms_and_cosines, products
 from mtp.objective.objective import Objective, effective_n
@@ -100,10 +99,11 @@ def test_scores_on_held_out_text_equal_the_reference(head: str) -> None:
 @pytest.mark.parametrize("head", tuple(HEADS))
 def test_equal_weights_change_no_bit(head: str, scheme: str) -> None:
     window, found = window_of(), []
-    for weights in ("equal", "1,1,1"):
-        model, objective = model_of(head), Objective(config_of(head, scheme=scheme), "cpu")
-        if weights != "equal":
-            objective.plain, objective.weights = False, torch.ones(N, dtype=torch.float64)
+    for schedule in ("constant", "ramp:0:0"):  # the second one multiplies by 1
+        own = config_of(head, scheme=scheme, schedule=schedule)
+        model, objective = model_of(head), Objective(own, "cpu")
+        objective.begin_step(0.5)
+        assert objective.unweighted == (schedule == "constant")
         found.append((step(model, objective, window, 4), gradients(model)))
     assert torch.equal(found[0][0], found[1][0])
     assert all(torch.equal(found[0][1][name], g) for name, g in found[1][1].items())
@@ -157,6 +157,18 @@ def test_same_and_shuffled_targets() -> None:
         dataclasses.replace(config_of(targets="shuffled"), batch=3)
 
 
+def test_heads_that_are_told_their_target_cannot_have_the_same_one() -> None:
+    for head in HEADS:
+        told = head in ("sequential", "sequential-shared", "inject")
+        if told:
+            with pytest.raises(
+                BadInput, match=f"asks for x\\[t\\+1\\], which {head} heads are told"
+            ):
+                config_of(head, targets="same")
+        else:
+            config_of(head, targets="same")
+
+
 def test_weights_by_hand() -> None:
     assert base_weights("equal", 3) == [1, 1, 1]
     assert base_weights("sum1", 4) == [0.25] * 4
@@ -192,7 +204,17 @@ def test_schedules_by_hand(schedule: str, at: dict[float, list[float]]) -> None:
         ({"weights": "1,2"}, "objective.weights is '1,2'; it takes 3 numbers of at least 0"),
         ({"weights": "1,-1,1"}, "it takes 3 numbers of at least 0"),
         ({"weights": "0,1,1"}, "that of head 1 must be above 0"),
-        ({"weights": "geometric:1e300"}, "R must be at most 1e6"),
+        ({"weights": "geometric:1e300"}, "which gives a weight of 2e+06"),
+        ({"weights": "geometric:1e5"}, "it must be 0, or from 1e-30 to 1e+06"),
+        ({"weights": "1,1e300,1"}, "which gives a weight of 1e+300"),
+        ({"weights": "1e-300,0,0"}, "which gives a weight of 1e-300"),
+        ({"schedule": "decay:0:1:1e300"}, "which gives a weight of 1e+300"),
+        ({"order": 1e300}, "objective.order is 1e+300, which gives a weight of 1e+300"),
+        ({"bag_window": 4}, "objective.bag_window is set, but objective.bag is 0"),
+        ({"embedding_loss": "infonce"}, "but objective.embedding is 0"),
+        ({"order": 1, "order_window": 10**23}, "it must be less than the context 12"),
+        ({"bag": 1, "bag_window": 10**9}, "objective.bag_window is 1000000000; it must be less"),
+        ({"loss": "kl", "balance": "uncertainty"}, "heads with objective.loss=kl have none"),
         ({"schedule": "constant:3"}, "constant takes no numbers"),
         ({"schedule": "forward:"}, "forward takes no numbers"),
         ({"detach": True, "balance": "cosine"}, "with objective.detach=true they do nothing"),
@@ -209,29 +231,6 @@ def test_nonsense_is_refused_in_a_line(own: dict[str, Any], message: str) -> Non
     with pytest.raises(BadInput) as error:
         config_of(**own)
     assert message in str(error.value) and "\n" not in str(error.value)
-
-
-def test_token_weights_that_are_no_function_are_refused(tmp_path: Path) -> None:
-    for name, message in {
-        "no.such.module:f": "No module named 'no'",
-        f"{__name__}:nothing": "has no function 'nothing'",
-        f"{tmp_path}/other.py:f": "no such file",
-    }.items():
-        with pytest.raises(BadInput, match=message):
-            Objective(config_of(token_weights=name), "cpu")
-    (tmp_path / "own.py").write_text(
-        "def one(tokens): return tokens[:, :1]\ndef none(tokens): return None\n"
-        "def less(tokens): return -1.0 * tokens\ndef fails(tokens): return tokens / nothing\n"
-    )
-    for function, message in {
-        "one": r"gives \(4, 1\) for tokens \(4, 15\)",
-        "none": r"gives NoneType for tokens \(4, 15\)",
-        "less": "gives factors below 0 or nan",
-        "fails": "NameError: name 'nothing' is not defined",
-    }.items():
-        wrong = Objective(config_of(token_weights=f"{tmp_path}/own.py:{function}"), "cpu")
-        with pytest.raises(BadInput, match=message):
-            wrong.derive(window_of(), 4)
 
 
 def test_the_effective_number_of_heads() -> None:
@@ -327,6 +326,18 @@ def test_uncertainty_follows_its_formula() -> None:
     torch.testing.assert_close(balance.log_variances, (2 * losses).log(), rtol=0, atol=1e-3)
     weights = balance.applied(torch.ones(N))
     torch.testing.assert_close(weights, 1 / (2 * losses), rtol=1e-3, atol=0)
+
+
+def test_a_head_whose_loss_or_gradient_vanishes_does_not_get_all_the_weight() -> None:
+    balance = Balance(ObjectiveConfig(balance="gradient"), N, "cpu")
+    balance.add(0, torch.tensor([1.0, 1e-8, 1e8]), torch.ones(N))
+    torch.testing.assert_close(balance.applied(torch.ones(N)), torch.tensor([1, BOUND, 1 / BOUND]))
+    balance = Balance(ObjectiveConfig(balance="uncertainty"), N, "cpu")
+    balance.applied(torch.tensor([1.0, 1.0, 0.0]))
+    for _ in range(2000):
+        balance.end_step(torch.tensor([0.0, 1e-9, 3.0]))  # no targets; nothing left to learn; muted
+    weights = balance.applied(torch.ones(N))
+    torch.testing.assert_close(weights, torch.tensor([1, BOUND, 1]))
 
 
 def test_a_balance_survives_json() -> None:

@@ -1,7 +1,5 @@
 """Heads that learn from head 1's distribution: against a reference in float64."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -62,11 +60,26 @@ def test_gradients_equal_the_reference(head: str, scheme: str, kind: str) -> Non
     torch.testing.assert_close(gradients(model), gradients(expected), rtol=1e-7, atol=1e-11)
 
 
+@pytest.mark.parametrize("kind", ["ce", "kl", "tv"])
+@pytest.mark.parametrize("head", ["linear", "replicated", "inject"])
+def test_more_heads_than_positions(head: str, kind: str) -> None:
+    """All schemes agree; the heads beyond the window have no targets and the loss 0."""
+    found, n = [], 14
+    for scheme in SCHEMES:
+        model = model_of(head, n)
+        objective = Objective(config_of(head, n, scheme, loss=kind), "cpu")
+        found.append((step(model, objective, window_of(4, n), 2), gradients(model)))
+    for losses, grads in found:
+        torch.testing.assert_close(losses, found[0][0], rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(grads, found[0][1], rtol=1e-7, atol=1e-11)
+        assert kind == "ce" or (losses[12:] == 0).all()
+
+
 def test_gradients_that_are_not_its_own_are_not_measured() -> None:
-    measured: tuple[dict[str, Any], ...] = ({"balance": "cosine"}, {"measure_every": 5})
-    for own in measured:
-        with pytest.raises(BadInput, match="loss=tv is not what is measured"):
-            config_of(loss="tv", **own)
+    with pytest.raises(BadInput, match="loss=tv is not what is measured"):
+        config_of(loss="tv", measure_every=5)
+    with pytest.raises(BadInput, match="balance=cosine weighs cross-entropies"):
+        config_of(loss="tv", balance="cosine")
 
 
 @pytest.mark.parametrize("targets", ["same", "shuffled"])
