@@ -21,7 +21,7 @@ PY   = $(VENV)/bin/python
 STUDIES = sweep-n sweep-heads sweep-bytes grow-heads decoding decoding-bytes \
           synthetic-polynomials synthetic-pauses synthetic-induction synthetic-induction-books \
           synthetic-induction-heads
-BENCHES = bench-train bench-heads bench-loss bench-objectives bench-engine bench-decode bench-synthetic bench-sandbox bench-evals bench-corpus bench-cli
+BENCHES = bench-train bench-heads bench-schemes bench-objectives bench-engine bench-decode bench-synthetic bench-sandbox bench-evals bench-corpus bench-cli
 
 # A typo that make would ignore, to run minutes of something else.
 ifneq ($(filter command line,$(origin scale) $(origin args) $(origin arg) $(origin ARG) $(origin launcher)),)
@@ -107,8 +107,8 @@ bench-train: setup  ## training step against transformers, and n=4 against n=1
 	$(PY) -m pip install --quiet --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(PY) -m bench.train $(ARGS)
 
-bench-loss: setup  ## peak memory and time of the three losses
-	$(PY) -m bench.loss $(ARGS)
+bench-schemes: setup  ## peak memory and time of the three memory schemes
+	$(PY) -m bench.schemes $(ARGS)
 
 bench-objectives: setup  ## what each head type and each part of the objective costs
 	$(PY) -m bench.objectives $(ARGS)

@@ -173,9 +173,9 @@ def _check_weights(where: str, text: str, weights: list[float]) -> None:
     """Raise BadInput unless each is 0 or a number that float32 holds well."""
     for weight in weights:
         if weight != 0 and not SMALLEST <= weight <= LARGEST:
+            gives = "" if text == str(weight) else f", which gives a weight of {weight:g}"
             raise BadInput(
-                f"{where} is {text}, which gives a weight of {weight:g}; it must be 0, or from "
-                f"{SMALLEST:g} to {LARGEST:g}"
+                f"{where} is {text}{gives}; a weight must be 0, or from {SMALLEST:g} to {LARGEST:g}"
             )
 
 

@@ -79,7 +79,7 @@ class MultiTokenTransformer(nn.Module):
         return cls.on_meta(config).materialise(device)
 
     # ----------------------------------------------------------------------------------------------
-    # forward, in pieces that the losses and the decoder share
+    # forward, in pieces that the objective and the decoder share
 
     def run_trunk(self, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """tokens (B, T) -> z (B, T, D) and the rotary table for the heads."""

@@ -21,9 +21,9 @@ from bench import (
     evals,
     gpu_check,
     heads,
-    loss,
     objectives,
     sandbox,
+    schemes,
     synthetic,
     train,
 )
@@ -52,10 +52,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return run
 
 
-def test_loss(run: Run) -> None:
-    summary, rows = run(loss)
+def test_schemes(run: Run) -> None:
+    summary, rows = run(schemes)
     assert {"met", "expected", "value"} == set(summary["ratios"]["fused: peak, n=4 over n=1"])
-    assert sum(rows.metric == "seconds") == 12 + 2 * len(loss.ONE_HEAD)
+    assert sum(rows.metric == "seconds") == 12 + 2 * len(schemes.ONE_HEAD)
     assert (rows[rows.metric == "loss error"].value < 1e-2).all()
 
 

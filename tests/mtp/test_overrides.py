@@ -9,6 +9,7 @@ import pytest
 
 from mtp.config import ModelConfig, TrainConfig
 from mtp.errors import BadInput
+from mtp.objective_config import OPTIONS
 from mtp.overrides import EXECUTION, config_id, differences, from_dict, override, same_run, to_json
 
 BASE = TrainConfig(tokens=1e6, model=ModelConfig(kv_heads=2))
@@ -143,8 +144,9 @@ def leaves(values: dict[str, Any], where: str = "") -> Iterator[str]:
 
 
 def changed(path: str, value: Any) -> TrainConfig:
-    extra = {"epochs": ["tokens=0"], "freeze": ["init=runs/first", "model.n=2"]}.get(path, [])
-    return override(BASE, [f"{path}={value}", *extra])
+    extra = {"epochs": ["tokens=0"], "freeze": ["init=runs/first", "model.n=2"]}
+    extra |= {f"objective.{name}": [f"objective.{term}=1"] for name, term in OPTIONS.items()}
+    return override(BASE, [f"{path}={value}", *extra.get(path, [])])
 
 
 def test_the_table_of_changes_names_every_field() -> None:

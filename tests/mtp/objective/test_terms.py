@@ -314,9 +314,9 @@ def test_the_table_has_a_weight_for_each_term() -> None:
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"order": -0.1}, "objective.order is -0.1; a weight must be at least 0"),
-        ({"latent": math.nan}, "objective.latent is nan; a weight must be at least 0"),
-        ({"bag": math.inf}, "objective.bag is inf; a weight must be"),
+        ({"order": -0.1}, "objective.order is -0.1; a weight must be 0"),
+        ({"latent": math.nan}, "objective.latent is nan; a weight must be 0"),
+        ({"bag": math.inf}, "objective.bag is inf; a weight must be 0"),
         ({"order_window": -1}, "objective.order_window is -1; it must be at least 0"),
         ({"bag_window": 1}, "objective.bag_window is 1; it must be at least 2"),
         ({"latent_steps": 0}, "objective.latent_steps is 0; it must be at least 1"),

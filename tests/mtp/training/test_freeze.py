@@ -10,12 +10,17 @@ import torch
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
+from mtp.head_types import HEADS
 from mtp.model.loading import load_model
+from mtp.objective.objective import Objective
 from mtp.training.finetune import override_from_start
 from mtp.training.run import train
 from tests.mtp.training.helpers import Make, a_run, assert_same_run, on_ranks, train_in_parts
 
-HEADS = ("parallel", "causal", "linear", "replicated")
+ALONE = [head for head in HEADS if HEADS[head].first_is_alone(3)]
+CASES = [(head, "ce") for head in ALONE] + [
+    (head, loss) for head in ("parallel", "sequential", "replicated") for loss in ("kl", "tv")
+]
 STEPS = 8
 
 
@@ -38,8 +43,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(load_model(folder).named_parameters())
 
 
-@pytest.mark.parametrize("loss", ["ce", "kl", "tv"])
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("head", "loss"), CASES)
 def test_the_heads_alone_move(
     head: str, loss: str, frozen: Callable[..., TrainConfig], data: Path, tmp_path: Path
 ) -> None:
@@ -50,7 +54,22 @@ def test_the_heads_alone_move(
     before, after = weights(Path(config.init)), weights(tmp_path / "run")
     moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
     group = "unembeddings" if head == "replicated" else "heads"
-    assert moved == {n for n in after if n.startswith((f"{group}.1.", f"{group}.2."))}
+    assert moved == {n for n in after if n.startswith((f"{group}.1.", f"{group}.2."))} != set()
+
+
+@pytest.mark.parametrize("head", ALONE)
+def test_grown_heads_leave_the_next_token_model_as_it_is(
+    head: str, frozen: Callable[..., TrainConfig], data: Path, tmp_path: Path
+) -> None:
+    """Their layers are added to the model: a frozen trunk could not make up for lost ones."""
+    a_run(tmp_path / f"start-{head}", 0, ByteTokenizer(), n=1)
+    config = frozen(head, "model.n=3", f"model.head={head}")
+    train(config, tmp_path / "run", data)
+    start, run = load_model(Path(config.init)), load_model(tmp_path / "run")
+    tokens = torch.randint(256, (2, 40))
+    with torch.no_grad():
+        torch.testing.assert_close(run(tokens)[0], start(tokens)[0], rtol=0, atol=0)
+    assert run.config.n == 3
 
 
 def test_a_cut_run_ends_like_a_whole_one(
@@ -84,3 +103,16 @@ def test_what_makes_no_sense_is_refused(
         frozen("parallel", "objective.order=1")
     with pytest.raises(BadInput, match="head 1 reads through the other anticausal heads"):
         frozen("anticausal")
+    with pytest.raises(BadInput, match="balance=gradient weighs what heads do to the trunk"):
+        frozen("linear", "objective.balance=gradient")
+    for nothing in ("weights=1,0,0", "schedule=ramp:1:1", "schedule=decay:0:0:0"):
+        with pytest.raises(BadInput, match=r"give heads 2\.\.3 the weight 0 throughout"):
+            frozen("linear", f"objective.{nothing}")
+    frozen("linear", "objective.schedule=ramp:0:1")
+
+
+def test_the_clip_counts_what_is_trained(frozen: Callable[..., TrainConfig]) -> None:
+    objective = Objective(frozen("linear", "objective.weights=1000,1,3"), "cpu")
+    objective.begin_step(0.0)
+    assert float(objective.total_weight) == 4
+    assert Objective(frozen("linear"), "cpu").total_weight == 2

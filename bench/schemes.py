@@ -1,4 +1,4 @@
-"""Peak memory and time of the three loss schemes, and of the loss of one head against torch's.
+"""Peak memory and time of the three memory schemes, and of one head's cross-entropy beside torch's.
 
 A step is one forward and backward into .grad, without the optimizer. The model has d=1024,
 V=32,000, SwiGLU width 512 and 9 layers for every n (n parallel heads take theirs from the trunk).
@@ -153,7 +153,7 @@ def rounds(precision: str, end: float, quick: bool) -> Found:
             measured = (
                 run(n, dtype, quick)
                 if quick
-                else common.in_fresh_process("bench.loss", "--process", n, dtype)
+                else common.in_fresh_process("bench.schemes", "--process", n, dtype)
             )
             for name, values in measured.items():
                 found[label(name, n, dtype)].append(values)
@@ -163,13 +163,13 @@ def rounds(precision: str, end: float, quick: bool) -> Found:
 
 @exit_cleanly
 def main() -> None:
-    parser = common.parser("loss", __doc__, seconds=360)
+    parser = common.parser("schemes", __doc__, seconds=360)
     common.add_worker(parser, "--process")
     args = parser.parse_args()
     if args.process:
         return print(json.dumps(run(int(args.process[0]), args.process[1])))
     end = time.monotonic() + args.seconds
-    report, precision = common.Report("loss", out_of(args)), main_precision()
+    report, precision = common.Report("schemes", out_of(args)), main_precision()
     config, rows = shape(args.quick)
     print(
         f"d={config.dim}, V={config.vocab}, {rows} x {config.context} tokens, {config.layers} "
