@@ -9,6 +9,7 @@
     released  params.json  consolidated.00.pth   the paper's format: parallel heads
     hf-heads  an hf folder with heads.*          and a decoder for transformers' generate
     medusa    an hf folder with medusa/ in it     replicated heads, as vLLM reads Medusa's
+    speculators  an hf folder with speculator/    sequential-shared heads, for that library
     all       config.json  model.safetensors     all heads of any type, under our own names
 
 `import` recognises hf, released and all by their files. The run's folder that it writes holds
@@ -36,6 +37,7 @@ FORMATS = (
     "released",
     "hf-heads",
     "medusa",
+    "speculators",
     "all",
 )  # of mtp/formats/folders.py, which needs torch
 

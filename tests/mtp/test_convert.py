@@ -133,13 +133,14 @@ def test_the_command_offers_every_format() -> None:
 
 @pytest.mark.parametrize("format", folders.FORMATS)
 def test_what_is_exported_is_imported_again(format: str, command: Command) -> None:
-    head = "replicated" if format == "medusa" else "parallel"
+    fitting = {"medusa": "replicated", "speculators": "sequential-shared"}
+    head = fitting.get(format, "parallel")
     model, bpe = our_model(head, vocab=400), BPE.train([Path(__file__).read_text()], 400)
     a_run(Path("run"), model, bpe)
     command("export", "run", "out", "--format", format)
     command("import", "out", "again")
     again = load_model(Path("again"))
-    if format in ("hf", "hf-heads", "medusa"):  # head 1
+    if format in ("hf", "hf-heads", "medusa", "speculators"):  # head 1
         model = drop_heads(model)
         with torch.no_grad():
             theirs = from_pretrained(Path("out"))(TOKENS).logits
