@@ -3,8 +3,9 @@
     DEST/             head 1 as a Hugging Face Llama (mtp/formats/hugging_face.py): the verifier
     DEST/speculator/  config.json  model.safetensors: the one layer of the heads that draft
 
-The layout is that of its algorithm "mtp", version 0.9 (FastMTP, arXiv 2509.18362), which applies one
-layer again and again. With h the verifier's last hidden state and Layer a Qwen3 layer, step k = 0, 1, ..
+The layout is that of its algorithm "mtp", version 0.9 (FastMTP, arXiv 2509.18362), which applies
+one layer again and again. With h the verifier's last hidden state and Layer a Qwen3 layer, step
+k = 0, 1, ..
 
     h <- final_layernorm(Layer(input_proj [token_layernorm(E x[t+k+1]) ; hidden_layernorm(h)]))
 
@@ -72,7 +73,7 @@ def write_speculators(
 
 
 def _fits(row: HeadType) -> bool:
-    """Whether heads 2, 3, .. are one layer, and each reads the head and the token before its own."""
+    """Whether heads 2, 3, .. are one layer that reads the head and the token before its own."""
     chained = all(row.parent(i, 4) == i - 1 and row.reads(i) == (i - 1,) for i in (2, 3, 4))
     return row.module == "merging layer" and row.shared_module and chained
 
@@ -92,7 +93,7 @@ def _config(c: ModelConfig) -> dict[str, object]:
         "vocab_size": c.vocab,
         "hidden_size": c.dim,
         "intermediate_size": c.ffn,
-        # The verifier's: from it tools know which hidden state to hand over, that of the last layer.
+        # The verifier's: it tells tools which hidden state to hand over, that of the last layer.
         "num_hidden_layers": c.trunk_layers + 1,
         "num_attention_heads": c.attn_heads,
         "num_key_value_heads": c.key_value_heads,

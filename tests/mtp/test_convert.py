@@ -145,9 +145,18 @@ def test_what_is_exported_is_imported_again(format: str, command: Command) -> No
         with torch.no_grad():
             theirs = from_pretrained(Path("out"))(TOKENS).logits
         torch.testing.assert_close(theirs, logits(model)[0], rtol=0, atol=1e-5)
-    assert torch.equal(logits(again), logits(model))
+    # a speculator's verifier has the gain of its last norm in another place
+    off = 1e-5 if format == "speculators" else 0
+    torch.testing.assert_close(logits(again), logits(model), rtol=0, atol=off)
     text = "def test(x): <|eos|> é"
     assert load(Path("again")).encode(text) == bpe.encode(text)
+
+
+def test_heads_that_a_format_cannot_hold_are_refused(command: Command) -> None:
+    a_run(Path("run"), our_model("parallel"), None)
+    error = command.fails("export", "run", "out", "--format", "speculators")
+    assert "parallel heads" in error and "sequential-shared" in error
+    assert not Path("out").exists()
 
 
 def test_heads_are_grown_and_dropped(command: Command) -> None:
