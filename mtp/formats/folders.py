@@ -11,7 +11,7 @@ from mtp.config import TrainConfig
 from mtp.data.tokenizer import Tokenizer, from_name, same_tokenizer, saved_name
 from mtp.errors import BadInput, choose
 from mtp.files import atomic_folder, must_be_writable, refuse_existing
-from mtp.formats import hf_heads, hugging_face, medusa, released
+from mtp.formats import hf_heads, hugging_face, medusa, released, speculators
 from mtp.formats.weights import build_model, model_config, read_json, read_safetensors, write_json
 from mtp.model.model import MultiTokenTransformer
 from mtp.overrides import differences, override, to_json
@@ -53,6 +53,7 @@ FORMATS: dict[str, Write] = {
     "released": released.write_released,
     "hf-heads": hf_heads.write_hf_heads,
     "medusa": medusa.write_medusa,
+    "speculators": speculators.write_speculators,
     "all": write_all,
 }
 

@@ -49,11 +49,6 @@ def write_hf(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenizer | 
     """Write head 1 as a LlamaForCausalLM, in float32, to an existing folder."""
     model = drop_heads(model)
     c = model.config
-    kind, numbers = parse_rope_scaling(c.rope_scaling)
-    keys = {"none": (), "linear": LLAMA3[:1], "llama3": LLAMA3}[kind]
-    scaling: dict[str, Any] = {"rope_type": kind} | dict(zip(keys, numbers, strict=True))
-    if kind == "llama3":
-        scaling[LLAMA3[3]] = int(numbers[3])
     ends = {
         "bos_token_id": tokenizer.bos if tokenizer else None,
         "eos_token_id": tokenizer.eos if tokenizer else None,
@@ -71,7 +66,7 @@ def write_hf(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenizer | 
         "max_position_embeddings": c.context,
         "rms_norm_eps": c.norm_eps,
         "rope_theta": c.rope_base,
-        "rope_scaling": None if kind == "none" else scaling,
+        "rope_scaling": rope_scaling(c),
         "tie_word_embeddings": False,
         "torch_dtype": "float32",
         **{key: value for key, value in PLAIN.items() if isinstance(value, (str, bool))},
@@ -82,6 +77,16 @@ def write_hf(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenizer | 
     save_tensors(hf_weights(model), folder / "model.safetensors", {"format": "pt"})
     if tokenizer:
         write_hf_tokenizer(folder, tokenizer, c.context)
+
+
+def rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
+    """The rope scaling of a model as the field `rope_scaling` of a config.json."""
+    kind, numbers = parse_rope_scaling(config.rope_scaling)
+    keys = {"none": (), "linear": LLAMA3[:1], "llama3": LLAMA3}[kind]
+    scaling: dict[str, Any] = {"rope_type": kind} | dict(zip(keys, numbers, strict=True))
+    if kind == "llama3":
+        scaling[LLAMA3[3]] = int(numbers[3])
+    return None if kind == "none" else scaling
 
 
 def write_hf_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None:
