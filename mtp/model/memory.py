@@ -11,6 +11,7 @@ from mtp.head_types import HEADS
 from mtp.model.sizes import auxiliary_counts, block, parameter_counts
 
 CHUNK_LOGITS = 2**24  # logits that the `fused` scheme has at a time
+TAUGHT = 3  # of a head that learns from head 1, whose logits are there too, 1 in so many of them
 GPU_ROWS = 2048  # on a GPU at least so many positions' logits
 KEPT = {"residual": 1, "injected": 1, "merging layer": 2}  # by a module, in vectors of a position
 CUDA_BYTES = 1.5e9  # of a GPU's driver, its libraries and gaps between allocations
@@ -70,6 +71,11 @@ def training_bytes(
     if config.scheme != "fused":
         positions = tokens * (m.n if config.scheme == "plain" else 1)
     logits = positions * m.vocab * (8.0 if size == 4 else 10.0)
+    if config.objective.loss != "ce" and m.n > 1:  # both distributions, their logarithms and sums
+        taught = positions
+        if config.scheme == "fused":
+            taught = min(chunk_rows(m.vocab, device) // TAUGHT, tokens)
+        logits = max(logits, taught * m.vocab * (28.0 if size == 4 else 26.0))
     piece, kept, matrices = term_numbers(config, tokens, device)
     activations += size * kept
     logits = max(logits, layer if recomputed else 0, 4 * piece)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from mtp.data.window import IGNORE, Window
 from mtp.model import heads
-from mtp.model.memory import chunk_rows
+from mtp.model.memory import TAUGHT, chunk_rows
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.teacher import shifted, teacher_gradient, teacher_loss
 
@@ -255,8 +255,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             factors, y = emphasis.factor(i + 1), targets[i].flatten()
             taught = emphasis.taught(i + 1)
             teacher = shifted(latents[0], i + 1).flatten(0, 1) if taught else None
-            for j, x in enumerate(h.flatten(0, 1).split(rows)):
-                part = slice(j * rows, j * rows + len(x))
+            size = max(1, rows // TAUGHT) if taught else rows
+            for j, x in enumerate(h.flatten(0, 1).split(size)):
+                part = slice(j * size, j * size + len(x))
                 logits, weight = F.linear(x, matrices[own]), emphasis.weight(i + 1)
                 f = None if factors is None else factors.flatten()[part]
                 if teacher is None:
