@@ -16,12 +16,14 @@ from experiments import study as studies
 from experiments.results import Measure
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig
 from mtp.data.corpus import Corpus, build
+from mtp.data.tokenizer import ByteTokenizer
 from mtp.decoding.generate import generate
 from mtp.head_types import HEADS
 from mtp.model.heads import MODULES
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads, grow_heads
 from mtp.objective.cross_entropy import SCHEMES, valid_counts
+from mtp.objective.token_weights import ByLabel
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[1]
@@ -261,9 +263,15 @@ def test_the_generator_becomes_a_corpus(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "mine" / "countdown.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    config = CorpusConfig("python:mine.countdown?count=50,longest=99", "bytes", validation=0.1)
+    source = "python:mine.countdown?count=50,longest=99"
+    config = CorpusConfig(source, "bytes", validation=0.1)
     first = next(iter(build(config, tmp_path / "data", progress=False).train.documents()))
     assert bytes(first[1:-1].tolist()).startswith(b"Counting down from ")
+    factors = ByLabel(source, {"number": 4.0, "other": 0.0}, ByteTokenizer())(
+        torch.tensor(first[None])
+    )
+    told = [chr(b) for b, f in zip(first.tolist(), factors[0].tolist(), strict=True) if f == 4]
+    assert "".join(told) in bytes(first[1:-1].tolist()).decode().replace(", ", "") and told
 
 
 def test_the_evaluation_counts_agreement(

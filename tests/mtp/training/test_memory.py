@@ -33,14 +33,15 @@ CASES: dict[str, dict[str, Any]] = {
     "grouped queries": {"model": {"n": 2, "kv_heads": 2}},
     "sequential": {"model": {"n": 4}, "scheme": "sequential"},
     "kl": {"model": {"n": 3}, "objective": ObjectiveConfig(loss="kl")},
-    "tv, bf16": {
-        "model": {"n": 3}, "objective": ObjectiveConfig(loss="tv"), "precision": "bf16"
-    },
+    "tv, bf16": {"model": {"n": 3}, "objective": ObjectiveConfig(loss="tv"), "precision": "bf16"},
     "kl, sequential": {
-        "model": {"n": 3}, "objective": ObjectiveConfig(loss="kl"), "scheme": "sequential"
+        "model": {"n": 3},
+        "objective": ObjectiveConfig(loss="kl"),
+        "scheme": "sequential",
     },
     "kl, a large vocabulary": {
-        "model": {"n": 2, "vocab": 2048}, "objective": ObjectiveConfig(loss="kl")
+        "model": {"n": 2, "vocab": 2048},
+        "objective": ObjectiveConfig(loss="kl"),
     },
     "order": {"objective": ObjectiveConfig(order=0.1)},
     "latent, bf16": {"objective": ObjectiveConfig(latent=1.0), "precision": "bf16"},
