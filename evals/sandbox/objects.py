@@ -3,7 +3,8 @@
 A ProgramObject stands for one: it can be handed back to the program, called, indexed, iterated
 over, measured and printed, as far as the object can, and its attributes can be read and set. Each
 time the judge asks the program, which could as well have returned that number, text or bool. It has
-no comparison and no arithmetic, which would let the program decide a test: those end the job.
+no comparison and no arithmetic, which would let the program decide a test: those decide the job.
+Only with None and itself it is compared. Whether something is in it, its items tell.
 
 Standard library only, as evals/sandbox/judge.py is.
 """
@@ -26,6 +27,10 @@ class Asked(Protocol):
 
     def end(self, verdict: str, reason: str) -> NoReturn:
         """Raise a Verdict, one that holds even if a test swallows it."""
+        ...
+
+    def undecided(self, verdict: str, reason: str) -> NoReturn:
+        """The same, but the tests go on."""
         ...
 
 
@@ -85,11 +90,13 @@ def plain(thing: ProgramObject, what: str, kind: type, *rest: Any) -> Any:
 
 
 def decide(thing: ProgramObject, *_: object) -> Any:
-    """End the job: the program would decide a test."""
+    """Decide the job: the program would decide a test."""
     state = state_of(thing)
     if state.liar:
-        state.program.end("tampered", f"returned a {state.kind} that claims to equal anything")
-    state.program.end("failed", f"a test looks into a {state.kind}, which is not plain data")
+        state.program.undecided(
+            "tampered", f"returned a {state.kind} that claims to equal anything"
+        )
+    state.program.undecided("failed", f"a test looks into a {state.kind}, which is not plain data")
 
 
 def items(thing: ProgramObject) -> Iterator[Any]:
@@ -100,13 +107,28 @@ def items(thing: ProgramObject) -> Iterator[Any]:
         yield found
 
 
+def contains(thing: ProgramObject, item: object) -> bool:
+    """Whether one of its items is this one. It gives all of them, unless it is an iterator, so that
+    it does not see which is."""
+    if state_of(thing).liar or not hasattr(type(thing), "__iter__"):
+        decide(thing)
+    same = (one is item or one == item for one in items(thing))
+    return any(same if hasattr(type(thing), "__next__") else [*same])
+
+
+def equal(thing: ProgramObject, other: object) -> bool:
+    if state_of(thing).liar or not (other is None or other is thing):
+        decide(thing)
+    return other is thing
+
+
 def following(thing: ProgramObject) -> Any:
     if (found := ask(thing, "next")) is STOP:
         raise StopIteration
     return found
 
 
-COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
+COMPARED = ("lt", "le", "gt", "ge")
 COMPUTED = (
     "add", "sub", "mul", "truediv", "floordiv", "mod", "divmod", "pow", "matmul", "lshift",
     "rshift", "and", "or", "xor",
@@ -114,6 +136,8 @@ COMPUTED = (
 ALONE = ("neg", "pos", "abs", "invert", "int", "float", "complex", "index", "round")
 for _name in (*COMPARED, *COMPUTED, *(f"r{name}" for name in COMPUTED), *ALONE):
     setattr(ProgramObject, f"__{_name}__", decide)
+ProgramObject.__eq__ = equal  # pyright: ignore[reportAttributeAccessIssue]
+ProgramObject.__ne__ = lambda self, other: not equal(self, other)
 
 # What an object has only if the program's has it, so that `callable` and the like tell the truth.
 METHODS: dict[str, Callable[..., Any]] = {
@@ -121,7 +145,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "__iter__": items,
     "__next__": following,
     "__len__": lambda self: plain(self, "len", int),
-    "__contains__": lambda self, item: plain(self, "in", bool, item),
+    "__contains__": contains,
     "__getitem__": lambda self, key: ask(self, "item", key),
     "__setitem__": lambda self, key, value: ask(self, "put", key, value),
     "__delitem__": lambda self, key: ask(self, "delete", key),

@@ -11,7 +11,9 @@ WHAT KEEPS A PROGRAM FROM CLAIMING SUCCESS. Tests, expected results and comparis
 process. It runs behind walls and is asked, one call at a time, what a function returns; the judge,
 a process outside, gets plain data of exact built-in types and compares it there with Python's own
 operators. So nothing it patches, prints, inspects or raises reaches a comparison, and there is no
-secret to find. It passes if its answers are right, and no other way. Arguments are handed over by
+secret to find. It passes if its answers are right, and no other way. It is not told which are: tests
+go on after a wrong answer (evals/sandbox/quiet.py), and all programs are killed at the end, so that
+many together cannot find out answers by trying and passing notes. Arguments are handed over by
 value and the changes a call makes to them are carried back, so tests that look at a list afterwards
 see what they would have seen.
 
@@ -111,7 +113,9 @@ class FunctionJob:
 
 @dataclass(frozen=True)
 class ScriptJob:
-    """cases: what the program reads, and what it must print. The first case it fails is the last.
+    """cases: what the program reads, and what it must print. After a wrong output the others are
+    run all the same, unless it is the first of more than ten; a case that ends otherwise is the
+    last.
     rule: how output is compared, one of evals.sandbox.compare.RULES. cpu: seconds of CPU time of
     each case, and twice as much wall clock; None: as in the limits. reference: as of
     FunctionJob."""

@@ -32,10 +32,21 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b]*(?:\x07|\x
 
 class Verdict(BaseException):
     """How a program fares, once that is certain. It is a BaseException, so that tests do not catch
-    it."""
+    it. late: after what it was wrong about, the program ran out of time."""
 
-    def __init__(self, verdict: str, reason: str) -> None:
+    def __init__(self, verdict: str, reason: str, late: bool = False) -> None:
         self.verdict, self.reason = verdict, reason
+        self.late = late or verdict == "timed out"
+
+
+class Lied(Verdict):
+    """What it has tampered with is a test, and not the walls. These stay as they are, so that the
+    next program does not see how far this one came."""
+
+
+class Undecided(Exception):
+    """A test asks for what the program would decide. The verdict is certain, but the tests go on,
+    since the program must not learn from their end that they came that far."""
 
 
 def line_of(text: str, most: int = 300) -> str:
