@@ -158,6 +158,7 @@ def job(problem: Problem, answer: str, protocol: Protocol) -> Job:
         tests=TESTS,
         names=(ANSWER,),
         setup=f"{KEYED}\nBOXED, CASES = {boxed}, {constant(cases)}",
+        objects=False,
     )
 
 

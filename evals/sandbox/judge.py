@@ -12,8 +12,8 @@ Answers on which the judge or the tests would work for too long end the judge by
 leaves when the supervisor does. Programs end with the judge, because the keeper sees its sockets
 close.
 
-A program is not told how it did. Tests go on after a wrong answer (evals/sandbox/quiet.py), a script
-gets its other cases, and in the end each program is killed in the same way.
+A program is not told how it did. Tests go on after a wrong answer (evals/sandbox/quiet.py), a
+script gets its other cases, and in the end each program is killed in the same way.
 
 It uses only the standard library, since it is started without site-packages.
 """

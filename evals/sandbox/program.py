@@ -26,6 +26,7 @@ from evals.sandbox.objects import STOP
 from evals.sandbox.values import Lied, Undecided, Verdict
 
 CORES = len(os.sched_getaffinity(0))
+LENT = 64  # attributes of objects that may be containers and changed by tests, at a time
 START = 10.0  # seconds that a program may take to start, on a machine that is busy
 PATIENCE = 4  # how many times its wall-clock limit a program may take, waiting for cores included
 # What each request may be answered with, beside "error".
@@ -111,7 +112,12 @@ class Program:
         self.sandbox, self.limits, self.count = sandbox, limits, 0
         self.final: Verdict | None = None  # that holds, whatever the tests say
         self.over: Verdict | None = None  # that has ended it
+        self.objects = job.get("objects", True)  # whether tests may read their attributes
         self.known = dict[int, Any]()  # its objects, by number
+        self.values = dict[int, Any]()  # those that are plain values too
+        # Containers that are attributes of these, by number: ours, and as the program last saw it.
+        self.lent = dict[int, tuple[Any, Any]]()
+        self.places = list[Any]()
         self.heard = 0  # bytes of its answers
         self.cpu = 0.0  # seconds that it has used, once it has ended
         self.folder = tempfile.mkdtemp(dir=sandbox.scratch) if sandbox.scratch else None
@@ -128,6 +134,7 @@ class Program:
             os.close(fd)
         settings = {
             "mode": mode_of(job),
+            "objects": self.objects,
             "word": job.get("word", b""),
             "program": job["program"].removeprefix("\ufeff"),  # as Python reads a file
             # Tests and what they expect stay here, but for jobs that ask to have them inside.
@@ -225,6 +232,8 @@ class Program:
         the program raises, and Verdict if there will be no answer."""
         if self.over:
             raise self.over
+        if self.lent and what != "fill":
+            self.give_back()
         if self.speaks():
             self.end("tampered", "an answer came before it was asked for")
         try:
@@ -249,7 +258,7 @@ class Program:
                 names, given = value
                 kind, message, *kinds = map(str, names)
                 own = (message,) if given is None else values.decode(given, self)
-                raised = values.raised(kinds, own) or values.raised(kinds, (message,))
+                raised = values.raised(tuple(kinds), own, message)
                 # In a test, StopIteration would end a loop as if all were well.
                 silent = kind == "MemoryError" or isinstance(raised, StopIteration)
                 if what == "run" or silent or raised is None:
@@ -264,17 +273,42 @@ class Program:
                 return STOP
             if changed is not None:
                 _, args, kwargs = rest
-                given = (*args, *kwargs.values())
-                for old, new in zip(given, values.decode(changed, self), strict=True):
-                    values.update(old, new)
+                values.update((*args, *kwargs.values()), changed, self)
             if how != "error":
-                return values.decode(value, self)
+                lent = what == "get" and type(value) is list and value[0] == "lent"
+                return self.lend(*value[1]) if lent else values.decode(value, self)
         except RecursionError:
             self.end("failed", "an answer nested too deep")
         except (ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:
             self.end("tampered", f"an answer that the harness does not give ({error})")
         assert raised
         raise raised
+
+    def lend(self, number: Any, value: Any) -> Any:
+        """A container that is an attribute of an object, as the one that the tests have of it.
+        Raises ValueError if it is none."""
+        new = values.decode(value, self)
+        if type(number) is not int or not inside.changes(new):
+            raise ValueError("an attribute that is not lent")
+        old, _ = self.lent.pop(number, (None, None))
+        if type(old) is type(new):
+            values.fill(old, new)
+            new = old
+        self.lent[number] = new, values.pack(new)
+        if len(self.lent) > LENT:
+            del self.lent[next(iter(self.lent))]
+        return new
+
+    def give_back(self) -> None:
+        """Tell the program what the tests have done to its attributes."""
+        for number, (value, seen) in [*self.lent.items()]:
+            try:
+                packed = values.pack(value)
+            except TypeError as error:
+                self.undecided("failed", str(error))
+            if packed != seen:
+                self.lent[number] = value, packed
+                self.ask("fill", number, value)
 
     def end(self, verdict: str, reason: str) -> NoReturn:
         self.over = self.over or Verdict(verdict, reason)
