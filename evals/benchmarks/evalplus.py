@@ -89,7 +89,12 @@ def job(problem: Problem, program: str) -> FunctionJob:
     entry = problem.about["entry_point"]
     about = problem.about
     return FunctionJob(
-        program, f"check_({entry})\n", (entry,), about["setup"], reference=about["reference"]
+        program,
+        f"check_({entry})\n",
+        (entry,),
+        about["setup"],
+        reference=about["reference"],
+        objects=False,
     )
 
 

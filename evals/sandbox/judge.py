@@ -12,6 +12,9 @@ Answers on which the judge or the tests would work for too long end the judge by
 leaves when the supervisor does. Programs end with the judge, because the keeper sees its sockets
 close.
 
+A program is not told how it did. Tests go on after a wrong answer (evals/sandbox/quiet.py), a
+script gets its other cases, and in the end each program is killed in the same way.
+
 It uses only the standard library, since it is started without site-packages.
 """
 
@@ -30,16 +33,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from evals.sandbox import compare, isolation, values
+from evals.sandbox import compare, isolation, quiet, values
 from evals.sandbox.program import PATIENCE, Broken, Gone, Program, Sandbox
-from evals.sandbox.values import Verdict
+from evals.sandbox.values import Lied, Undecided, Verdict
 
 WORK = 4.0  # seconds of CPU time beyond a program's that the judge and its tests may take for it
 ROOM = 2 << 30  # bytes of memory for the tests, some of which make large inputs
 REFERENCE = {"cpu": 60, "wall": 120.0}  # the limits of a reference solution
 SLACK = 3  # a program may take so many times as long as the reference
-TESTS = "<tests>"
-JUDGE = 3  # a change of verdicts makes old ones stale
+FIRST_ALONE = 10  # of a script that has more cases, a wrong answer to the first ends it
+JUDGE = 4  # a change of verdicts makes old ones stale
 
 
 # --------------------------------------------------------------------------------------------------
@@ -47,7 +50,8 @@ JUDGE = 3  # a change of verdicts makes old ones stale
 
 
 def judge_functions(program: Program, job: dict) -> None:
-    """Run the tests against the program's names. Raises Verdict unless all went well."""
+    """Run the tests against the program's names, all of them. Raises Verdict unless all went
+    well: of what went wrong, the first."""
     space: dict[str, Any] = {"__name__": "tests"}
     found = program.ask("run", tuple(job["names"]))
     exec(compile(job["setup"], "<setup>", "exec", dont_inherit=True), space)
@@ -55,22 +59,37 @@ def judge_functions(program: Program, job: dict) -> None:
         if name not in found:
             raise Verdict("failed", f"the program defines no {name}")
         space[name] = found[name]
+    missed, late = list[BaseException](), False
+    space[quiet.MISSED] = lambda: missed or missed.append(sys.exception() or AssertionError())
     try:
-        exec(compile(job["tests"], TESTS, "exec", dont_inherit=True), space)
+        exec(quiet.compiled(job["tests"]), space)
     except (Exception, SystemExit) as error:
-        line, trace = "", error.__traceback__
-        while trace:
-            if trace.tb_frame.f_code.co_filename == TESTS:
-                line = job["tests"].splitlines()[trace.tb_lineno - 1].strip()[:200]
-            trace = trace.tb_next
-        kind = (
-            "" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}; "[:200]
-        )
-        raise Verdict("failed", f"{kind}{line}") from None
-    if program.final:  # and a test swallowed it
-        raise program.final
+        missed.append(error)
+    except Verdict as end:  # there is nothing to go on with
+        if not missed or end.verdict == "tampered":
+            raise
+        late = end.late
+    final = program.final
+    if final and (not missed or final.verdict == "tampered" or isinstance(missed[0], Undecided)):
+        final.late |= late
+        raise final
+    if missed:
+        raise _miss(missed[0], job["tests"], late)
     if program.speaks():
         program.end("tampered", "it spoke, or left, when it was not asked")
+
+
+def _miss(error: BaseException, tests: str, late: bool) -> Verdict:
+    """The verdict on an error that a test has come to, with the test's line."""
+    if isinstance(error, MemoryError):
+        return Verdict("failed", "the tests ran out of memory on its answers", late)
+    line, trace = "", error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename == quiet.TESTS:
+            line = tests.splitlines()[trace.tb_lineno - 1].strip()[:200]
+        trace = trace.tb_next
+    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}; "[:200]
+    return Verdict("failed", f"{kind}{line}", late)
 
 
 def judge_inside(program: Program, word: bytes) -> None:
@@ -83,6 +102,10 @@ def judge_inside(program: Program, word: bytes) -> None:
         raise Verdict("failed", "it left before the tests were through")
 
 
+class Wrong(Verdict):
+    """What a script printed is not what it should. Its other cases are run all the same."""
+
+
 def judge_output(program: Program, text: str, expected: str, rule: compare.Rule) -> None:
     """Compare what the program prints, given `text`. Raises Verdict unless it is as expected."""
     most = max(program.limits["output"], 2 * len(expected))
@@ -91,16 +114,17 @@ def judge_output(program: Program, text: str, expected: str, rule: compare.Rule)
     if found and (rule.exit or found.verdict != "failed"):
         raise found
     if wrong := compare.difference(out.decode(errors="surrogateescape"), expected, rule):
-        raise found or Verdict("failed", wrong)
+        raise Wrong("failed", found.reason if found else wrong)
 
 
 def judge(sandbox: Sandbox, job: dict, limits: dict) -> Verdict:
-    """The verdict on a job's program. If it ran out of time, and the job has a reference solution,
-    it gets another try with the time that the reference needs on this machine, times SLACK."""
+    """The verdict on a job's program. If it ran out of time, whatever it had answered, and the job
+    has a reference solution, it gets another try with the time that the reference needs on this
+    machine, times SLACK."""
     if job.get("cpu"):
         limits = limits | {"cpu": job["cpu"], "wall": 2.0 * job["cpu"]}
     found, _ = _judge(sandbox, job, limits)
-    if found.verdict == "timed out" and job.get("reference"):
+    if found.late and job.get("reference"):
         own, cpu = _judge(sandbox, job | {"program": job["reference"]}, limits | REFERENCE)
         more = int(SLACK * cpu + 1)
         if own.verdict == "passed" and more > limits["cpu"]:
@@ -121,27 +145,35 @@ def second_try(sandbox: Sandbox, job: dict, trial: dict, limits: dict) -> tuple[
 
 
 def _judge(sandbox: Sandbox, job: dict, limits: dict) -> tuple[Verdict, float]:
-    """The verdict and, if the program passed, the seconds of CPU time of its longest case."""
+    """The verdict and, if the program passed, the seconds of CPU time of its longest case. Of what
+    went wrong, the verdict is the first."""
     if job.get("inside"):
         job = job | {"word": secrets.token_hex().encode()}
         return _verdict(sandbox, job, limits, partial(judge_inside, word=job["word"]))
     if "tests" in job:
         return _verdict(sandbox, job, limits, partial(judge_functions, job=job))
-    rule, most = compare.RULES[job["rule"]], 0.0
+    rule, most, wrong = compare.RULES[job["rule"]], 0.0, None
     for number, (text, expected) in enumerate(job["cases"], 1):
         check = partial(judge_output, text=text, expected=expected, rule=rule)
         found, cpu = _verdict(sandbox, job, limits, check)
-        if found.verdict != "passed":
-            return Verdict(found.verdict, f"case {number}: {found.reason}"), 0.0
         most = max(most, cpu)
-    return Verdict("passed", ""), most
+        if found.verdict == "passed":
+            continue
+        named = Verdict(found.verdict, f"case {number}: {found.reason}")
+        if found.verdict != "tampered":
+            named = wrong = wrong or named
+            wrong.late |= found.late
+        alone = number == 1 and len(job["cases"]) > FIRST_ALONE
+        if not isinstance(found, Wrong) or alone:
+            return named, 0.0
+    return wrong or Verdict("passed", ""), most
 
 
 def _verdict(
     sandbox: Sandbox, job: dict, limits: dict, check: Callable[[Program], None]
 ) -> tuple[Verdict, float]:
-    """The verdict of `check` on a fresh program, and the seconds of CPU time that it used if it
-    passed and its job asks for them."""
+    """The verdict of `check` on a fresh program, and the seconds of CPU time that it used if it has
+    passed."""
     program = Program(sandbox, job, limits)
     # Tests may run the reference themselves, as EvalPlus's do.
     work = limits["cpu"] + (4 if job.get("reference") else 1) * WORK
@@ -149,7 +181,8 @@ def _verdict(
     signal.alarm(int(PATIENCE * limits["wall"] + WORK) + 1)  # for tests that sleep
     try:
         check(program)
-        return Verdict("passed", ""), program.finish() if job.get("reference") else 0.0
+        program.kill()
+        return Verdict("passed", ""), program.cpu
     except Verdict as found:
         return found, 0.0
     except MemoryError:
@@ -177,6 +210,7 @@ def main() -> None:
         sys.path += config["path"]  # for tests
         for name in config["walls"]["packages"]:
             importlib.import_module(name)
+        gc.freeze()  # so that collections leave out what stays for good
         sandbox = Sandbox(isolation.Walls(**config["walls"]), config["scratch"])
         trial = {"program": "", "tests": "", "setup": "", "names": ()}
         for job in itertools.chain((trial,), map(json.loads, read)):
@@ -191,7 +225,7 @@ def main() -> None:
                     found, sandbox = second_try(sandbox, job, trial, config["limits"])
                 reason = values.line_of(found.reason)
                 result: dict[str, Any] = {"verdict": found.verdict, "reason": reason}
-                if found.verdict == "tampered":
+                if found.verdict == "tampered" and not isinstance(found, Lied):
                     sandbox = sandbox.again()
             except Gone:
                 break

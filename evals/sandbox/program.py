@@ -23,9 +23,10 @@ from typing import Any, NoReturn
 
 from evals.sandbox import inside, isolation, processes, syscalls, values
 from evals.sandbox.objects import STOP
-from evals.sandbox.values import Verdict
+from evals.sandbox.values import Lied, Undecided, Verdict
 
 CORES = len(os.sched_getaffinity(0))
+LENT = 64  # attributes of objects that may be containers and changed by tests, at a time
 START = 10.0  # seconds that a program may take to start, on a machine that is busy
 PATIENCE = 4  # how many times its wall-clock limit a program may take, waiting for cores included
 # What each request may be answered with, beside "error".
@@ -50,7 +51,7 @@ class Sandbox:
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
             isolation.command(walls, inside.BOOTSTRAP),
             stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # as those of programs: Python asks early whether it can seek
             stderr=subprocess.PIPE,
             env=isolation.environment(walls),
         )
@@ -89,6 +90,8 @@ class Sandbox:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(5)
         self.process.kill()
+        for pipe in filter(None, (self.process.stdout, self.process.stderr)):
+            pipe.close()
 
 
 def mode_of(job: dict) -> str:
@@ -107,8 +110,14 @@ class Program:
 
     def __init__(self, sandbox: Sandbox, job: dict, limits: dict) -> None:
         self.sandbox, self.limits, self.count = sandbox, limits, 0
-        self.final: Verdict | None = None
+        self.final: Verdict | None = None  # that holds, whatever the tests say
+        self.over: Verdict | None = None  # that has ended it
+        self.objects = job.get("objects", True)  # whether tests may read their attributes
         self.known = dict[int, Any]()  # its objects, by number
+        self.values = dict[int, Any]()  # those that are plain values too
+        # Containers that are attributes of these, by number: ours, and as the program last saw it.
+        self.lent = dict[int, tuple[Any, Any]]()
+        self.places = list[Any]()
         self.heard = 0  # bytes of its answers
         self.cpu = 0.0  # seconds that it has used, once it has ended
         self.folder = tempfile.mkdtemp(dir=sandbox.scratch) if sandbox.scratch else None
@@ -125,10 +134,15 @@ class Program:
             os.close(fd)
         settings = {
             "mode": mode_of(job),
+            "objects": self.objects,
             "word": job.get("word", b""),
             "program": job["program"].removeprefix("\ufeff"),  # as Python reads a file
             # Tests and what they expect stay here, but for jobs that ask to have them inside.
-            **({part: job[part] for part in ("setup", "tests")} if job.get("inside") else {}),
+            **(
+                {part: job[part] for part in ("setup", "tests", "names")}
+                if job.get("inside")
+                else {}
+            ),
             "folder": self.folder or isolation.SCRATCH,
             "uid": 1 << 30 | secrets.randbits(30),  # by chance, so that it tells nothing
             "filter": syscalls.program(),
@@ -182,24 +196,22 @@ class Program:
         except BrokenPipeError:
             self.ended()
 
+    def kill(self) -> None:
+        """Kill it, unless it has ended; then `cpu` is known. It dies before its requests end, so
+        that it does not see that nothing more comes."""
+        with suppress(OSError):  # its keeper was killed
+            self.status.shutdown(socket.SHUT_WR)
+            while report := self.status.recv(100):  # until the keeper is through with it
+                _, self.cpu = marshal.loads(report)
+
     def close(self) -> None:
         """Kill it and remove its folder."""
+        self.kill()
         for fd in filter(None, (self.into, self.out, self.errors)):
             os.close(fd)
         if self.folder:
-            self.status.shutdown(socket.SHUT_WR)
-            while self.status.recv(100):  # until the keeper is through with it
-                pass
             shutil.rmtree(self.folder, ignore_errors=True)
         self.status.close()
-
-    def finish(self) -> float:
-        """Let it leave, now that nothing more is asked of it; returns its seconds of CPU time."""
-        if self.into:
-            os.close(self.into)
-            self.into = 0
-        self.verdict_of_exit()
-        return self.cpu
 
     def read(self, count: int) -> bytes:
         """So many bytes of the program's answers, before the deadline."""
@@ -218,12 +230,16 @@ class Program:
     def ask(self, what: str, *rest: Any) -> Any:
         """Send a request and wait for its answer: a decoded value, or `values.STOP`. Raises what
         the program raises, and Verdict if there will be no answer."""
+        if self.over:
+            raise self.over
+        if self.lent and what != "fill":
+            self.give_back()
         if self.speaks():
             self.end("tampered", "an answer came before it was asked for")
         try:
             packed = [item if isinstance(item, str) else values.pack(item) for item in rest]
         except TypeError as error:  # ours, so that a test which expects one must not see it
-            self.end("failed", str(error))
+            self.undecided("failed", str(error))
         self.write(marshal.dumps((what, *packed)))
         size = int.from_bytes(self.read(4), "big")
         if size > self.limits["output"]:
@@ -242,7 +258,7 @@ class Program:
                 names, given = value
                 kind, message, *kinds = map(str, names)
                 own = (message,) if given is None else values.decode(given, self)
-                raised = values.raised(kinds, own) or values.raised(kinds, (message,))
+                raised = values.raised(tuple(kinds), own, message)
                 # In a test, StopIteration would end a loop as if all were well.
                 silent = kind == "MemoryError" or isinstance(raised, StopIteration)
                 if what == "run" or silent or raised is None:
@@ -257,11 +273,10 @@ class Program:
                 return STOP
             if changed is not None:
                 _, args, kwargs = rest
-                given = (*args, *kwargs.values())
-                for old, new in zip(given, values.decode(changed, self), strict=True):
-                    values.update(old, new)
+                values.update((*args, *kwargs.values()), changed, self)
             if how != "error":
-                return values.decode(value, self)
+                lent = what == "get" and type(value) is list and value[0] == "lent"
+                return self.lend(*value[1]) if lent else values.decode(value, self)
         except RecursionError:
             self.end("failed", "an answer nested too deep")
         except (ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:
@@ -269,12 +284,47 @@ class Program:
         assert raised
         raise raised
 
+    def lend(self, number: Any, value: Any) -> Any:
+        """A container that is an attribute of an object, as the one that the tests have of it.
+        Raises ValueError if it is none."""
+        new = values.decode(value, self)
+        if type(number) is not int or not inside.changes(new):
+            raise ValueError("an attribute that is not lent")
+        old, _ = self.lent.pop(number, (None, None))
+        if type(old) is type(new):
+            values.fill(old, new)
+            new = old
+        self.lent[number] = new, values.pack(new)
+        if len(self.lent) > LENT:
+            del self.lent[next(iter(self.lent))]
+        return new
+
+    def give_back(self) -> None:
+        """Tell the program what the tests have done to its attributes."""
+        for number, (value, seen) in [*self.lent.items()]:
+            try:
+                packed = values.pack(value)
+            except TypeError as error:
+                self.undecided("failed", str(error))
+            if packed != seen:
+                self.lent[number] = value, packed
+                self.ask("fill", number, value)
+
     def end(self, verdict: str, reason: str) -> NoReturn:
-        self.final = self.final or Verdict(verdict, reason)
-        raise self.final
+        self.over = self.over or Verdict(verdict, reason)
+        if self.final is None or verdict == "tampered":
+            self.final = self.over
+        raise self.over
+
+    def undecided(self, verdict: str, reason: str) -> NoReturn:
+        if self.final is None or (verdict == "tampered" and self.over is None):
+            self.final = Lied(verdict, reason)
+        raise Undecided(reason)
 
     def ended(self) -> NoReturn:
         """Raise the verdict on a program that is gone or has closed its descriptors."""
+        if self.over:
+            raise self.over
         found = self.verdict_of_exit() or Verdict("failed", "it left before the tests were through")
         self.end(found.verdict, found.reason)
 

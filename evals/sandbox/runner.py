@@ -11,7 +11,10 @@ WHAT KEEPS A PROGRAM FROM CLAIMING SUCCESS. Tests, expected results and comparis
 process. It runs behind walls and is asked, one call at a time, what a function returns; the judge,
 a process outside, gets plain data of exact built-in types and compares it there with Python's own
 operators. So nothing it patches, prints, inspects or raises reaches a comparison, and there is no
-secret to find. It passes if its answers are right, and no other way. Arguments are handed over by
+secret to find. It passes if its answers are right, and no other way (but for what a test of a class
+asks an object of that class, see below). It is not told which are:
+tests go on after a wrong answer (evals/sandbox/quiet.py), and all programs are killed at the end,
+so that many together cannot find out answers by trying and passing notes. Arguments are handed by
 value and the changes a call makes to them are carried back, so tests that look at a list afterwards
 see what they would have seen.
 
@@ -37,11 +40,18 @@ nothing outside, and has left no file, key, process or socket for the next. Not 
   - without bubblewrap (`allow_unsandboxed`): it may read and write the user's files, and so find
     the judge's process and its memory. Limits still hold, except that of processes for root.
 
-Of an object of no built-in type a test can call what it has, set and read its attributes, take its
-length and items, print it, iterate over it, ask for its truth, or hand it back; comparing one
-fails. No function can be passed in but built-in types. A defaultdict of anything but a built-in
-type arrives as a dict. An object that two arguments share arrives as two. A job may ask for its
-tests to run `inside` instead, in the program's process: then they can do anything, and so can it.
+Of an object of no built-in type a test can take the length and the items, iterate over it, look for
+something among its items, print it, call it, ask for its truth, or hand it back; comparing one
+fails, but with None and itself. Where a job allows `objects`, as for tests of a class, a test can
+also read and set attributes and call methods, and what is based on a list, dict or set compares as
+that. What a method returns is compared as any answer. But it is the program that answers, and it
+knows what it is asked: `assert f(1).same(2)`, where f is expected to give a plain value with such a
+method, would pass with any object that says yes. So jobs whose reference defines functions alone do
+not allow it, and what others test by asking an object is as sure as with tests `inside`.
+
+No function can be passed in but built-in types. A defaultdict of anything but a built-in type
+arrives as a dict. An object that two arguments share arrives as two. A job may ask for its tests to
+run `inside` instead, in the program's process: then they can do anything, and so can it.
 """
 
 import dataclasses
@@ -99,7 +109,9 @@ class FunctionJob:
     """program: defines `names`, all that the tests take from it, be they also built-in. setup:
     trusted code for the tests, run before them. tests: fail by raising anything. reference: a
     program that passes; one that times out gets another try with three times its time. inside: run
-    the tests in the program's process, as other harnesses do. Then the program can forge a pass."""
+    the tests in the program's process, as other harnesses do. Then the program can forge a pass.
+    objects: tests may read attributes of the program's objects and call their methods. False: a
+    test that does fails. It is for functions that return plain data."""
 
     program: str
     tests: str
@@ -107,11 +119,14 @@ class FunctionJob:
     setup: str = ""
     reference: str = ""
     inside: bool = False
+    objects: bool = True
 
 
 @dataclass(frozen=True)
 class ScriptJob:
-    """cases: what the program reads, and what it must print. The first case it fails is the last.
+    """cases: what the program reads, and what it must print. After a wrong output the others are
+    run all the same, unless it is the first of more than ten; a case that ends otherwise is the
+    last.
     rule: how output is compared, one of evals.sandbox.compare.RULES. cpu: seconds of CPU time of
     each case, and twice as much wall clock; None: as in the limits. reference: as of
     FunctionJob."""

