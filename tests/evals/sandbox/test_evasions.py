@@ -9,7 +9,7 @@ import pytest
 from evals.sandbox import processes, syscalls
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
 from tests.evals.sandbox.helpers import need
-from tests.evals.sandbox.test_walls import outcome
+from tests.evals.sandbox.test_syscalls import outcome
 
 END = "\ndef f(x): return x + 1\n"
 LIBC = """

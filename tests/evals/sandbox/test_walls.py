@@ -1,11 +1,8 @@
 """What the walls part: programs from the user, from the machine, and from each other."""
 
-import errno
 import json
 import os
-import re
 import shutil
-import struct
 import subprocess
 import threading
 import time
@@ -13,135 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from evals.sandbox import isolation, processes, syscalls
+from evals.sandbox import processes
 from evals.sandbox.program import PATIENCE
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
 from tests.evals.sandbox import suspicious
 from tests.evals.sandbox.asked import NAMES, TESTS
 from tests.evals.sandbox.helpers import ROOT, need
-
-HEADERS = Path("/usr/include")
-
-# --------------------------------------------------------------------------------------------------
-# system calls
-
-
-def outcome(
-    machine: str,
-    number: int,
-    argument: int = 0,
-    architecture: int | None = None,
-    given: dict[int, int] | None = None,
-) -> int:
-    """What the filter returns for a call: the kernel's BPF, step by step. given: words of arguments
-    by their offset, instead of `argument`."""
-    code = [each for each in struct.iter_unpack("=HBBI", syscalls.program(machine))]
-    read = {syscalls.NUMBER: number} | dict.fromkeys(syscalls.ARGUMENTS, argument)
-    read |= given or {}
-    read[syscalls.ARCHITECTURE] = architecture or syscalls.ARCHITECTURES[machine]
-    at = value = 0
-    while True:
-        what, yes, no, k = code[at]
-        if what == syscalls.RETURN:
-            return k
-        if what == syscalls.LOAD:
-            value, skip = read[k], 0
-        else:
-            true = {
-                syscalls.IF_EQUAL: value == k,
-                syscalls.IF_GREATER: value > k,
-                syscalls.IF_AT_LEAST: value >= k,
-                syscalls.IF_ANY_BIT: bool(value & k),
-            }[what]
-            skip = yes if true else no
-        at += 1 + skip
-
-
-@pytest.mark.parametrize("machine", syscalls.ARCHITECTURES)
-def test_the_filter_allows_the_calls_of_its_table_alone(machine: str) -> None:
-    allowed = {*syscalls.numbers(syscalls.CALLS, machine).values()}
-    checked = syscalls.numbers(syscalls.CHECKED, machine)
-    for number in [*range(600), 1 << 30, (1 << 30) + 1, (1 << 32) - 1]:
-        if number not in checked.values():
-            expected = syscalls.ALLOW if number in allowed else syscalls.FAIL | errno.ENOSYS
-            assert outcome(machine, number) == expected, number
-    for name in ("socket", "socketpair"):
-        for family in range(50):
-            fails = syscalls.FAIL | errno.EAFNOSUPPORT
-            expected = syscalls.ALLOW if family == 1 else fails
-            assert outcome(machine, checked[name], family) == expected, family
-    for bit in range(32):
-        new = bit in (12, 17, 25, 26, 27, 28, 29, 30)  # CLONE_PIDFD, the namespaces
-        expected = syscalls.FAIL | errno.EPERM if new else syscalls.ALLOW
-        assert outcome(machine, checked["clone"], 1 << bit) == expected, bit
-    assert outcome(machine, checked["clone"], 0x01200011) == syscalls.ALLOW  # a fork by glibc
-    refused = syscalls.FAIL | errno.EPERM
-    for name, value, expected in (
-        ("fcntl", 1026, refused), ("fcntl", 1031, refused), ("fcntl", 2, syscalls.ALLOW),
-        ("prctl", 78, refused), ("prctl", 15, syscalls.ALLOW), ("prctl", 22, refused),
-        ("setsockopt", 7, refused), ("setsockopt", 8, refused), ("setsockopt", 2, syscalls.ALLOW),
-    ):  # fmt: skip
-        assert outcome(machine, checked[name], value) == expected, (name, value)
-    assert outcome(machine, 0, architecture=0x40000003) == syscalls.KILL  # 32-bit x86
-
-
-@pytest.mark.parametrize(
-    ("machine", "header", "pattern"),
-    [
-        ("x86_64", "x86_64-linux-gnu/asm/unistd_64.h", r"#define __NR_(\w+) (\d+)"),
-        ("aarch64", "asm-generic/unistd.h", r"#define __NR(?:3264)?_(\w+) (\d+)"),
-    ],
-)
-def test_numbers_are_those_of_the_kernels_headers(machine: str, header: str, pattern: str) -> None:
-    if not (HEADERS / header).exists():
-        pytest.skip(f"no {HEADERS / header}")
-    known = {m[1]: int(m[2]) for m in re.finditer(pattern, (HEADERS / header).read_text())}
-    known |= {"newfstatat": known.get("newfstatat", known.get("fstatat", -1))}
-    found = syscalls.numbers(syscalls.CALLS + syscalls.CHECKED, machine)
-    later = {"fchmodat2"}  # than some headers
-    assert {n: k for n, k in found.items() if known.get(n) != k and n not in later} == {}
-
-
-REFUSED = {  # calls that no namespace parts, or that need no rights; by their numbers on x86_64
-    "add_key": 248, "request_key": 249, "keyctl": 250, "memfd_create": 319, "inotify_init": 253,
-    "inotify_init1": 294, "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "bpf": 321,
-    "perf_event_open": 298, "userfaultfd": 323, "ptrace": 101, "unshare": 272, "setns": 308,
-    "mount": 165, "open_by_handle_at": 304, "process_vm_readv": 310, "io_uring_setup": 425,
-    "pidfd_getfd": 438, "clone3": 435, "fadvise64": 221, "mincore": 27, "syslog": 103, "sync": 162,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("walls", isolation.KINDS)
-def test_the_kernel_refuses_other_calls(walls: str) -> None:
-    need(walls)
-    if os.uname().machine != "x86_64":
-        pytest.skip("the numbers are of x86_64")
-    program = f"""
-import ctypes, socket
-libc = ctypes.CDLL(None, use_errno=True)
-def call(number):
-    return libc.syscall(number, 0, 0, 0, 0, 0), ctypes.get_errno()
-def refused():
-    return [n for n in {list(REFUSED.values())} if call(n) != (-1, {errno.ENOSYS})]
-def families():
-    found = []
-    for family in range(1, 46):
-        try: socket.socket(family, socket.SOCK_STREAM, 0).close()
-        except OSError as error: found += [family] if error.errno != {errno.EAFNOSUPPORT} else []
-        else: found.append(family)
-    return found
-def namespaces():
-    return libc.syscall(56, 0x10000000 | 17, 0, 0, 0, 0), ctypes.get_errno()
-"""
-    tests = f"""
-assert refused() == []
-assert families() == [1]
-assert namespaces() == (-1, {errno.EPERM})
-"""
-    job = FunctionJob(program, tests, ("refused", "families", "namespaces"))
-    (result,) = run_all([job], 1, allow_unsandboxed=True, walls=walls)
-    assert result.passed, result
-
 
 # --------------------------------------------------------------------------------------------------
 # notes from one program to the next
