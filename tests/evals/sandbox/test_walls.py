@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -236,9 +237,24 @@ def test_a_reference_tells_how_long_a_program_may_take() -> None:
     assert verdicts == ["passed", "timed out"]
 
 
+TIMERS = """
+import ctypes
+libc, n = ctypes.CDLL(None), 0
+while n < 1000 and libc.timer_create(1, None, ctypes.byref(ctypes.c_void_p())) == 0: n += 1
+"""
+
+
+def test_the_number_of_signals_and_timers_is_bounded() -> None:
+    """The kernel counts those of a user together."""
+    need()
+    (result,) = run_all([FunctionJob(TIMERS, "assert 200 < n <= 256", ("n",))], 1)
+    assert result.passed, result
+
+
 # --------------------------------------------------------------------------------------------------
 # an ordinary user
 
+SYSTEM = "/usr/bin/python3"
 SCRIPT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -248,13 +264,13 @@ print(json.dumps([[r.verdict, r.reason] for r in run_all(jobs, 2)]))
 """
 
 
-def test_an_ordinary_user_has_the_same_walls(tmp_path: Path) -> None:
-    """As nobody, with the system's Python."""
+@pytest.fixture(scope="module")
+def copied() -> Iterator[Path]:
+    """The sandbox where nobody can read it, if nobody can use it with the system's Python."""
     need()
-    python = "/usr/bin/python3"
     new = "import sys; sys.exit(sys.version_info < (3, 11))"
-    able = shutil.which("setpriv") and os.geteuid() == 0 and Path(python).exists()
-    if not able or subprocess.run([python, "-c", new], check=False).returncode:
+    able = shutil.which("setpriv") and os.geteuid() == 0 and Path(SYSTEM).exists()
+    if not able or subprocess.run([SYSTEM, "-c", new], check=False).returncode:
         pytest.skip("needs root, setpriv and a system Python of 3.11 or later")
     folder = Path("/tmp") / f"walls-{os.getpid()}-{time.time_ns()}"
     try:
@@ -263,22 +279,45 @@ def test_an_ordinary_user_has_the_same_walls(tmp_path: Path) -> None:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, folder / name)
         subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
-        honest = list(suspicious.FUNCTIONS.values())
-        notes = [note for note in NOTES.values() for _ in range(2)]
-        imports = "import zlib, ssl, sqlite3, lzma, bz2, multiprocessing as m, zoneinfo\n"
-        imports += "zoneinfo.ZoneInfo('Europe/Berlin'); m.Lock(); f = m.Pool(2).map(abs, [-1])"
-        jobs = [(program, TESTS, NAMES) for program in honest]
-        jobs += [(note, "assert not found", ("found",)) for note in notes]
-        jobs += [(imports, "assert f == [1]", ("f",))]
-        user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        done = subprocess.run(
-            [*user, python, "-c", SCRIPT, str(folder)],
-            input=json.dumps(jobs), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if "programs written by a model need a sandbox" in done.stderr:
-            pytest.skip(done.stderr.splitlines()[-1])
-        results = json.loads(done.stdout or f'"{done.stderr[-500:]}"')
-        wrong = [(job[0], r) for job, r in zip(jobs, results, strict=True) if r[0] != "passed"]
-        assert wrong == []
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def as_nobody(folder: Path, jobs: list[tuple[str, str, tuple[str, ...]]], first: str = "") -> None:
+    """All of the jobs pass, as nobody, with the system's Python. first: code to run before."""
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    done = subprocess.run(
+        [*user, SYSTEM, "-c", first + SCRIPT, str(folder)],
+        input=json.dumps(jobs), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "programs written by a model need a sandbox" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    results = json.loads(done.stdout or json.dumps(done.stderr[-500:]))
+    wrong = [(job[0], r) for job, r in zip(jobs, results, strict=True) if r[0] != "passed"]
+    assert wrong == []
+
+
+def test_an_ordinary_user_has_the_same_walls(copied: Path) -> None:
+    honest = list(suspicious.FUNCTIONS.values())
+    notes = [note for note in NOTES.values() for _ in range(2)]
+    imports = "import zlib, ssl, sqlite3, lzma, bz2, multiprocessing as m, zoneinfo\n"
+    imports += "zoneinfo.ZoneInfo('Europe/Berlin'); m.Lock(); f = m.Pool(2).map(abs, [-1])"
+    jobs = [(program, TESTS, NAMES) for program in honest]
+    jobs += [(note, "assert not found", ("found",)) for note in notes]
+    jobs += [(imports, "assert f == [1]", ("f",)), (TIMERS, "assert n <= 256", ("n",))]
+    as_nobody(copied, jobs)
+
+
+def test_descriptors_on_the_way_of_one_program_keep_no_other_from_starting(copied: Path) -> None:
+    """They count against all processes of the user, the judge among them."""
+    program = """
+import os, socket, time
+a, b = socket.socketpair()
+try:
+    for count in (128, 253): socket.send_fds(a, [b"x"], [0] * count)
+except OSError: pass
+time.sleep(0.5)
+"""
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+    as_nobody(copied, [(program, "", ())] * 4, few)
