@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from evals.sandbox import processes
+from evals.sandbox.memory import Account
 from evals.sandbox.program import PATIENCE
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
 from tests.evals.sandbox import suspicious
@@ -100,7 +101,7 @@ def held(job: FunctionJob, limits: Limits) -> tuple[Result, int]:
             now = processes.tree()
             for judge in now.children.get(os.getpid(), ()):
                 found = processes.programs(judge, "bubblewrap", now)
-                most[0] = max(most[0], processes.memory(found))
+                most[0] = max(most[0], Account(found).held)
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -284,7 +285,9 @@ def copied() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def as_nobody(folder: Path, jobs: list[tuple[str, str, tuple[str, ...]]], first: str = "") -> None:
+def as_nobody(
+    folder: Path, jobs: Sequence[tuple[str, str, tuple[str, ...]]], first: str = ""
+) -> None:
     """All of the jobs pass, as nobody, with the system's Python. first: code to run before."""
     user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
     done = subprocess.run(
