@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.sandbox import processes
+from evals.sandbox import isolation, processes
 from evals.sandbox.memory import Account
 from evals.sandbox.program import PATIENCE
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
@@ -238,6 +238,49 @@ def test_a_reference_tells_how_long_a_program_may_take() -> None:
     assert verdicts == ["passed", "timed out"]
 
 
+# Folders of packages in sight that are not empty.
+SEEN = """
+import os
+seen = []
+for root in ("/usr", "/lib", "/lib64", "/python", "/packages"):
+    for folder, *_ in os.walk(root):
+        if folder.endswith(("/site-packages", "/dist-packages")) and os.listdir(folder):
+            seen.append(folder)
+"""
+
+
+def test_no_packages_are_in_sight() -> None:
+    need()
+    (result,) = run_all([FunctionJob(SEEN, "assert seen == []", ("seen",))], 1)
+    assert result.passed, result
+
+
+def made(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_of_the_systems_libraries_only_those_of_the_machine_are_shown(tmp_path: Path) -> None:
+    debian = made(
+        tmp_path / "debian", "x86_64-linux-gnu/libc.so.6", "ld.so.1", "locale/C.utf8/LC_CTYPE",
+        "python3/dist-packages/yaml.py", "sdk/third_party/six.py",
+    )  # fmt: skip
+    found = isolation._libraries(debian)
+    shown = {found[i + 2] for i, option in enumerate(found) if option == "--ro-bind"}
+    assert shown == {f"{debian}/{name}" for name in ("x86_64-linux-gnu", "locale", "ld.so.1")}
+    packages = ("python3.12/site-packages", "python3.13/site-packages", "python3/dist-packages")
+    fedora = made(
+        tmp_path / "fedora", "libc.so.6", "python3.12/os.py",
+        *(f"{folder}/six.py" for folder in packages),
+    )  # fmt: skip
+    found = isolation._libraries(fedora)
+    assert found[:3] == ["--ro-bind", f"{fedora}", f"{fedora}"]
+    hidden = {found[i + 1] for i, option in enumerate(found) if option == "--tmpfs"}
+    assert hidden == {f"{fedora}/{folder}" for folder in packages}
+
+
 TIMERS = """
 import ctypes
 libc, n = ctypes.CDLL(None), 0
@@ -309,6 +352,7 @@ def test_an_ordinary_user_has_the_same_walls(copied: Path) -> None:
     jobs = [(program, TESTS, NAMES) for program in honest]
     jobs += [(note, "assert not found", ("found",)) for note in notes]
     jobs += [(imports, "assert f == [1]", ("f",)), (TIMERS, "assert n <= 256", ("n",))]
+    jobs += [(SEEN, "assert seen == []", ("seen",))]
     as_nobody(copied, jobs)
 
 
