@@ -165,6 +165,7 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         ("NPROC", settings["processes"]),
         ("FSIZE", settings["file"]),
         ("NOFILE", 128),
+        ("SIGPENDING", 256),  # which an ordinary user's programs would take from him
         ("CORE", 1),  # with 0, the kernel would start a program of the machine's that takes cores
     ):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))

@@ -25,7 +25,8 @@ from mtp.errors import BadInput
 KINDS = ("bubblewrap", "namespaces", "limits")
 SCRATCH = "/tmp"  # the folder of a program in bubblewrap
 PACKAGES = "/packages"  # where a program in bubblewrap finds what it may import
-DEBIANS = "/usr/lib/python3/dist-packages"
+SYSTEM = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64")
+ZONES = "/usr/share/zoneinfo"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -93,6 +94,36 @@ def _folder(path: str) -> list[str]:
     return ["--perms", "0755", "--dir", path]
 
 
+def _libraries(folder: Path) -> list[str]:
+    """A folder of the system's libraries. Debian has those of a machine in a folder below, and
+    besides it anything, packages among it; other systems have them all in this one."""
+    machines = [each.parent for each in folder.glob("*-linux-gnu*/libc.so.6")]
+    if not machines:
+        return _without_packages(folder, str(folder))
+    found = _folder(str(folder))
+    for each in (*machines, folder / "locale"):
+        if each.is_dir():
+            found += ["--ro-bind", str(each), str(each)]
+    for each in folder.iterdir():  # the loader, say
+        if each.is_symlink() and ".so" in each.name:
+            found += ["--symlink", os.readlink(each), str(each)]
+        elif each.is_file() and not each.is_symlink():
+            found += ["--ro-bind", str(each), str(each)]
+    return found
+
+
+def _without_packages(source: Path, target: str) -> list[str]:
+    """A folder of libraries, or of Python's own, with the packages in it hidden, so that they
+    cannot even be read."""
+    found = ["--ro-bind", str(source), target]
+    for pattern in ("", "python*/"):
+        for name in ("site-packages", "dist-packages"):
+            for each in source.glob(f"{pattern}{name}"):
+                hidden = f"{target}/{each.relative_to(source)}"
+                found += ["--tmpfs", hidden, "--remount-ro", hidden]
+    return found
+
+
 def _bubblewrap(tool: str, proc: list[str], allowed: tuple[str, ...]) -> Walls:
     """proc: options for the folder /proc. The kernel lets a user namespace mount a program's own
     only where another is in sight.
@@ -116,22 +147,23 @@ def _bubblewrap(tool: str, proc: list[str], allowed: tuple[str, ...]) -> Walls:
     for right in rights:
         spaces += ["--cap-add", right]
     files = [*_folder("/python"), *_folder("/python/bin"), *_folder("/usr"), *_folder("/usr/share")]
-    system = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64")
-    for folder in (*system, "/usr/share/zoneinfo"):
+    for folder in SYSTEM:
         if os.path.islink(folder):
             files += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
-            files += ["--ro-bind", folder, folder]
+            files += _libraries(Path(folder))
+    if os.path.isdir(ZONES):
+        files += ["--ro-bind", ZONES, ZONES]
     python = Path(_python())
-    home = python.parents[1]
+    shared = {os.path.realpath(folder) for folder in SYSTEM}
     for name in dict.fromkeys(("lib", sys.platlibdir)):
-        if (home / name).is_dir():
-            files += ["--ro-bind", str(home / name), f"/python/{name}"]
-    packages = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    if (home / packages).is_dir():  # not even to be read
-        files += ["--tmpfs", f"/python/{packages}", "--remount-ro", f"/python/{packages}"]
-    if os.path.isdir(DEBIANS):
-        files += ["--tmpfs", DEBIANS, "--remount-ro", DEBIANS]
+        source, target = python.parents[1] / name, f"/python/{name}"
+        if os.path.realpath(source) in shared:  # the system's Python: its libraries are there
+            own = f"python{sys.version_info.major}.{sys.version_info.minor}"
+            if (source / own).is_dir():
+                files += [*_folder(target), *_without_packages(source / own, f"{target}/{own}")]
+        elif source.is_dir():
+            files += _without_packages(source, target)
     inside = f"/python/bin/{python.name}"
     files += ["--ro-bind", str(python), inside, *_folder("/dev"), *_folder("/dev/shm")]
     for device in (f"/dev/{name}" for name in DEVICES if os.path.exists(f"/dev/{name}")):

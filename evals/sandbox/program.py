@@ -7,8 +7,10 @@ by the supervisor (evals/sandbox/runner.py), since the judge may be busy with an
 Standard library only, as evals/sandbox/judge.py is.
 """
 
+import errno
 import marshal
 import os
+import resource
 import secrets
 import select
 import shutil
@@ -47,6 +49,10 @@ class Sandbox:
 
     def __init__(self, walls: isolation.Walls, scratch: str | None) -> None:
         self.walls, self.scratch = walls, scratch
+        # Descriptors that any process of the user has sent, and none has received, count against
+        # it: programs of an ordinary user can have some hundreds on the way.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         ours, theirs = socket.socketpair()
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
             isolation.command(walls, inside.BOOTSTRAP),
@@ -79,6 +85,22 @@ class Sandbox:
         if 0 in readable:
             raise Gone
         return {*readable, *written}
+
+    def pass_on(self, fds: list[int]) -> None:
+        """Send descriptors to the keeper. Waits while programs have too many on the way, which
+        ends with them."""
+        until = time.monotonic() + START * PATIENCE
+        while True:
+            try:
+                with suppress(BrokenPipeError):  # `broken` will tell
+                    socket.send_fds(self.control, [b"x"], fds)
+                return
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:
+                    raise
+                if time.monotonic() > until:
+                    self.broken("the user has too many descriptors on the way")
+            self.wait([], 0.02)
 
     def again(self) -> "Sandbox":
         """A new sandbox in its place."""
@@ -127,8 +149,7 @@ class Program:
         for fd in (into, out, errors):
             os.fchmod(fd, 0o666)  # a program, another user, may open them as /dev/stdin
         self.status, status = socket.socketpair()
-        with suppress(BrokenPipeError):  # `broken` will tell
-            socket.send_fds(sandbox.control, [b"x"], [into, out, errors, status.fileno()])
+        sandbox.pass_on([into, out, errors, status.fileno()])
         status.close()
         for fd in (into, out, errors):
             os.close(fd)

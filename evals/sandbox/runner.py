@@ -228,7 +228,7 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
                     if (waiting := waiting or next(jobs, None)) is None:
                         break
                     if free := next((judge for judge in judges if judge.busy is None), None):
-                        watch.exceeded.discard(free.process.pid)
+                        watch.exceeded.pop(free.process.pid, None)
                         free.give(taken, waiting)
                         taken, waiting = taken + 1, None
                         continue
@@ -243,9 +243,9 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
                         raise RuntimeError(f"memory is not watched: {watch.broken}")
                     judge = key.data
                     if result := judge.take():
-                        if judge.process.pid in watch.exceeded and not result.passed:
-                            held = f"its processes held more than {limits.memory >> 20} MiB"
-                            result = Result("out of memory", held, result.seconds)
+                        why = watch.exceeded.get(judge.process.pid)
+                        if why and not result.passed:
+                            result = Result("out of memory", why, result.seconds)
                         done[judge.last] = result
                     if judge.gone:
                         selector.unregister(judge.out)

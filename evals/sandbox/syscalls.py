@@ -13,7 +13,8 @@ arguments:
     another architecture              kill the process
     clone with new namespaces         EPERM
     sockets, but of Unix              EAFNOSUPPORT
-    fcntl, prctl, setsockopt          EPERM for what reaches others or takes the kernel's memory
+    fcntl, prctl, ioctl, madvise,     an error, but for what Python and libc ask for: others reach
+    getsockopt, setsockopt              other files and modules, count what all do, or take memory
     shared mappings beyond 16 MiB     ENOMEM
     RLIMIT_CORE, set or read          EPERM
     a number of CALLS                 allow
@@ -42,7 +43,7 @@ CALLS = """
     sendfile 40 71; splice 275 76; copy_file_range 326 285; open 2 -; openat 257 56; creat 85 -;
     access 21 -; faccessat 269 48; faccessat2 439 439; stat 4 -; fstat 5 80; lstat 6 -;
     newfstatat 262 79; statx 332 291; statfs 137 43; fstatfs 138 44; readlink 89 -;
-    readlinkat 267 78; dup 32 23; dup2 33 -; dup3 292 24; flock 73 32; ioctl 16 29;
+    readlinkat 267 78; dup 32 23; dup2 33 -; dup3 292 24; flock 73 32;
     fsync 74 82; fdatasync 75 83; truncate 76 45; ftruncate 77 46; fallocate 285 47;
     close_range 436 436; getdents 78 -; getdents64 217 61; getcwd 79 17;
     chdir 80 49; fchdir 81 50; rename 82 -; renameat 264 38; renameat2 316 276; mkdir 83 -;
@@ -57,7 +58,7 @@ CALLS = """
     epoll_pwait 281 22; epoll_pwait2 441 441; eventfd 284 -; eventfd2 290 19; signalfd 282 -;
     signalfd4 289 74; timerfd_create 283 85; timerfd_settime 286 86; timerfd_gettime 287 87;
     # memory
-    mprotect 10 226; munmap 11 215; mremap 25 216; msync 26 227; madvise 28 233;
+    mprotect 10 226; munmap 11 215; mremap 25 216; msync 26 227;
     brk 12 214; membarrier 324 283;
     # processes, signals and time
     fork 57 -; vfork 58 -; execve 59 221; execveat 322 281; exit 60 93; exit_group 231 94;
@@ -81,25 +82,42 @@ CALLS = """
     # sockets
     bind 49 200; connect 42 203; listen 50 201; accept 43 202; accept4 288 242;
     getsockname 51 204; getpeername 52 205; sendto 44 206; recvfrom 45 207; sendmsg 46 211;
-    recvmsg 47 212; sendmmsg 307 269; recvmmsg 299 243; shutdown 48 210; 
-    getsockopt 55 209;
+    recvmsg 47 212; sendmmsg 307 269; recvmmsg 299 243; shutdown 48 210;
 """
 CHECKED = """
-    clone 56 220; fcntl 72 25; mmap 9 222; prctl 157 167; prlimit64 302 261; setrlimit 160 164;
-    setsockopt 54 208; socket 41 198; socketpair 53 199
+    clone 56 220; fcntl 72 25; getsockopt 55 209; ioctl 16 29; madvise 28 233; mmap 9 222;
+    prctl 157 167; prlimit64 302 261; setrlimit 160 164; setsockopt 54 208; socket 41 198;
+    socketpair 53 199
 """
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 AF_UNIX = 1
 NAMESPACES = 0x7E02_0000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 CLONE_PIDFD = 0x1000  # whose file's number tells how many there have been
-# They tell of others' accesses; take pages of the real user's; keep others from opening a file.
-F_NOTIFY, F_SETPIPE_SZ, F_SETLEASE = 1026, 1031, 1024
+# F_DUPFD, F_{GET,SET}{FD,FL}, F_{GETLK,SETLK,SETLKW}, F_OFD_{GETLK,SETLK,SETLKW},
+# F_DUPFD_CLOEXEC, F_GETPIPE_SZ. Others leave marks on files that all may read, tell of others'
+# accesses, keep others from opening a file, or take pages of the real user's.
+FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
+# FIONREAD, FIONBIO, FIOCLEX, FIONCLEX, FICLONE (for copies), and of terminals: TCGETS, TCGETS2,
+# TIOCGWINSZ, TIOCGPGRP, TIOCOUTQ. Others ask file systems, or have the kernel load modules.
+IOCTL = (0x541B, 0x5421, 0x5451, 0x5450, 0x40049409, 0x5401, 0x802C542A, 0x5413, 0x540F, 0x5411)
+SOL_SOCKET = 1
+# SO_{REUSEADDR,BROADCAST,KEEPALIVE,OOBINLINE,LINGER,REUSEPORT,PASSCRED,RCVLOWAT,RCVTIMEO,SNDTIMEO}.
+# Others make a socket's buffers larger, or give descriptors of processes.
+SETSOCKOPT = (2, 6, 9, 10, 13, 15, 16, 18, 20, 21)
+# And SO_{TYPE,ERROR,SNDBUF,RCVBUF,PEERCRED,SNDLOWAT,ACCEPTCONN,PROTOCOL,DOMAIN}. Others tell how
+# many sockets and namespaces of the machine's there have been.
+GETSOCKOPT = (*SETSOCKOPT, 3, 4, 7, 8, 17, 19, 30, 38, 39)
+# MADV_{NORMAL,SEQUENTIAL,WILLNEED,DONTNEED,FREE,DONTFORK,DOFORK,HUGEPAGE,NOHUGEPAGE,DONTDUMP,
+# DODUMP,WIPEONFORK,KEEPONFORK,GUARD_INSTALL,GUARD_REMOVE}. Others move pages that all share out of
+# memory, or together.
+MADVISE = (0, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 102, 103)
+MADV_RANDOM = 1  # done without: it would let a program see which pages of a file are in memory
 RLIMIT_CORE = 4  # with 0 instead of 1, a crash would start the machine's program for cores
 MAP_SHARED = 1  # and larger than this; its pages stay when it is unmapped, where none can see them
-SO_SNDBUF, SO_RCVBUF = 7, 8  # memory of the kernel's
 # PR_{SET,GET}_PDEATHSIG, {GET,SET}_DUMPABLE, {SET,GET}_NAME, {SET,GET}_NO_NEW_PRIVS,
-# {SET,GET}_CHILD_SUBREAPER, {SET,GET}_TIMERSLACK, SET_VMA. Others take memory of the kernel's.
-PRCTL = (1, 2, 3, 4, 15, 16, 38, 39, 36, 37, 29, 30, 0x53564D41)
+# {SET,GET}_CHILD_SUBREAPER, {SET,GET}_TIMERSLACK. Others take memory of the kernel's, or hide what
+# a mapping is.
+PRCTL = (1, 2, 3, 4, 15, 16, 38, 39, 36, 37, 29, 30)
 
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, (16, 24, 32, 40)  # offsets of what a filter reads
 LOAD, RETURN = 0x20, 0x06
@@ -132,22 +150,22 @@ def _instructions(machine: str) -> Iterator[Instruction]:
     yield RETURN, 0, 0, KILL
     yield LOAD, 0, 0, NUMBER
     checked = numbers(CHECKED, machine)
-    for name, argument, values, allowed, error in (
-        ("socket", 0, (AF_UNIX,), True, errno.EAFNOSUPPORT),
-        ("socketpair", 0, (AF_UNIX,), True, errno.EAFNOSUPPORT),
-        ("prctl", 0, PRCTL, True, errno.EPERM),
-        ("fcntl", 1, (F_NOTIFY, F_SETPIPE_SZ, F_SETLEASE), False, errno.EPERM),
-        ("setsockopt", 2, (SO_SNDBUF, SO_RCVBUF), False, errno.EPERM),
-        ("setrlimit", 0, (RLIMIT_CORE,), False, errno.EPERM),
-        ("prlimit64", 1, (RLIMIT_CORE,), False, errno.EPERM),
+    for name, argument, values, found, other in (
+        ("socket", 0, (AF_UNIX,), ALLOW, FAIL | errno.EAFNOSUPPORT),
+        ("socketpair", 0, (AF_UNIX,), ALLOW, FAIL | errno.EAFNOSUPPORT),
+        ("prctl", 0, PRCTL, ALLOW, FAIL | errno.EPERM),
+        ("fcntl", 1, FCNTL, ALLOW, FAIL | errno.EPERM),
+        ("ioctl", 1, IOCTL, ALLOW, FAIL | errno.ENOTTY),
+        ("madvise", 2, (MADV_RANDOM,), FAIL | 0, None),
+        ("madvise", 2, MADVISE, ALLOW, FAIL | errno.EINVAL),
+        ("getsockopt", 1, (SOL_SOCKET,), None, FAIL | errno.EOPNOTSUPP),
+        ("getsockopt", 2, GETSOCKOPT, ALLOW, FAIL | errno.ENOPROTOOPT),
+        ("setsockopt", 1, (SOL_SOCKET,), None, FAIL | errno.EOPNOTSUPP),
+        ("setsockopt", 2, SETSOCKOPT, ALLOW, FAIL | errno.ENOPROTOOPT),
+        ("setrlimit", 0, (RLIMIT_CORE,), FAIL | errno.EPERM, ALLOW),
+        ("prlimit64", 1, (RLIMIT_CORE,), FAIL | errno.EPERM, ALLOW),
     ):
-        yield IF_EQUAL, 0, 3 + len(values), checked[name]
-        yield LOAD, 0, 0, ARGUMENTS[argument]
-        for i, value in enumerate(values):
-            yield IF_EQUAL, len(values) - i, 0, value  # to the second return
-        returns = ALLOW, FAIL | error
-        yield RETURN, 0, 0, returns[allowed]
-        yield RETURN, 0, 0, returns[not allowed]
+        yield from _check(checked[name], ARGUMENTS[argument], values, found, other)
     yield IF_EQUAL, 0, 4, checked["clone"]
     yield LOAD, 0, 0, ARGUMENTS[0]
     yield IF_ANY_BIT, 0, 1, NAMESPACES | CLONE_PIDFD
@@ -168,6 +186,23 @@ def _instructions(machine: str) -> Iterator[Instruction]:
         yield IF_GREATER, 1, 0, high
         yield RETURN, 0, 0, ALLOW
     yield RETURN, 0, 0, FAIL | errno.ENOSYS
+
+
+def _check(
+    number: int, argument: int, values: tuple[int, ...], found: int | None, other: int | None
+) -> Iterator[Instruction]:
+    """For a call: what to return if an argument is one of some values, and if not; with None, the
+    checks below go on. Begins and ends with the number loaded."""
+    count = len(values)
+    yield IF_EQUAL, 0, 3 + count, number
+    yield LOAD, 0, 0, argument
+    for left, value in zip(range(count)[::-1], values, strict=True):
+        if other is None:
+            yield IF_EQUAL, left, 0 if left else 1, value
+        else:
+            yield IF_EQUAL, left + 1, 0, value
+    for returned in (found, None) if other is None else (other, found):
+        yield (LOAD, 0, 0, NUMBER) if returned is None else (RETURN, 0, 0, returned)
 
 
 def _ranges(values: list[int]) -> Iterator[tuple[int, int]]:

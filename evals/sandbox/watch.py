@@ -1,22 +1,38 @@
 """A thread of the supervisor that watches the memory of programs, whatever their judges are busy
-with: a judge that decodes an answer, or runs a test on it, looks at nothing else."""
+with: a judge that decodes an answer, or runs a test on it, looks at nothing else.
 
+A program's processes may come and go so fast that each is gone before it is looked at, while one
+hands its memory to the next. So where one was missed, the watch looks again, until it has seen all
+that it finds; the most that it sees counts. A program of which it sees nothing new in any of these
+looks, time and again, is killed too.
+"""
+
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from evals.sandbox import processes
+from evals.sandbox.memory import Account, sweep
 
 POLL = 0.25  # seconds between two looks
+SWEEPS, SECONDS = 30, 0.05  # how often it looks again, and for how long
+BLIND = 60  # times in a row that it saw nothing of what came and went
 KEEPER = 64 << 20  # bytes that a program may hold beyond its limit, much of which it shares
 
 
 class Watch:
     """Kills programs that hold more than `limit` bytes together. judges: the pids of those at
-    work. Use it as a context; `exceeded` has the judges whose programs were killed."""
+    work. Use it as a context; `exceeded` has the judges whose programs were killed, and why."""
 
     def __init__(self, limit: int, kind: str, judges: Callable[[], Iterable[int]]) -> None:
         self.limit, self.kind, self.judges = limit, kind, judges
-        self.exceeded = set[int]()
+        self.exceeded = dict[int, str]()
+        self.blind = dict[
+            int, int
+        ]()  # by judge: times in a row that it saw nothing new of a program
         self.broken: Exception | None = None
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._run, name="memory of programs", daemon=True)
@@ -35,14 +51,41 @@ class Watch:
                 self.look()
             except Exception as error:  # programs must not run on unwatched
                 self.broken = error
-                processes.kill(self.judges())
+                for judge in self.judges():
+                    with suppress(OSError):
+                        os.kill(judge, signal.SIGKILL)
                 return
 
     def look(self) -> None:
         now = processes.tree()
+        most = self.limit + KEEPER
         for judge in list(self.judges()):
             found = processes.programs(judge, self.kind, now)
-            most = self.limit + KEEPER
-            if processes.memory(found) > most and processes.memory(found, exact=True) > most:
-                self.exceeded.add(judge)
-                processes.kill(found)
+            account = Account(found)
+            if account.held > most:
+                account = Account(found, exact=True)
+            held, blind = account.held, 0
+            if held <= most and (account.missed or now.gone):
+                keepers = {now.parents[pid] for pid in found} - {*found}
+                more, blind = self._look_again(keepers, account, self.blind.get(judge, 0))
+                held = max(held, more)
+            self.blind[judge] = blind
+            if held > most:
+                self.exceeded[judge] = f"its processes held more than {self.limit >> 20} MiB"
+            elif blind >= BLIND:
+                self.exceeded[judge] = "its processes came and went too fast to be watched"
+            else:
+                continue
+            processes.kill(found, now)
+
+    def _look_again(self, keepers: set[int], account: Account, blind: int) -> tuple[int, int]:
+        """The most that was held, and how many times in a row nothing was seen of what came and
+        went, with `blind` times before."""
+        held, known, until = 0, {*account.alive}, time.monotonic() + SECONDS
+        for _ in range(SWEEPS):
+            account = sweep(keepers, account.ended)
+            held = max(held, account.held)
+            blind = blind + 1 if account.missed and account.alive <= known else 0
+            if not account.missed or held > self.limit + KEEPER or time.monotonic() > until:
+                break
+        return held, blind

@@ -2,14 +2,16 @@
 started, or to blind what looks at them."""
 
 import errno
+import os
+import subprocess
 from typing import Any
 
 import pytest
 
-from evals.sandbox import processes, syscalls
+from evals.sandbox import memory, processes, syscalls, watch
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
 from tests.evals.sandbox.helpers import need
-from tests.evals.sandbox.test_walls import outcome
+from tests.evals.sandbox.test_syscalls import outcome
 
 END = "\ndef f(x): return x + 1\n"
 LIBC = """
@@ -45,6 +47,13 @@ for i in range(20_000):
 data = b"x" * (250 << 20)
 time.sleep(3)
 """,
+    "many mappings of several processes": LIBC + """
+for i in range(6000):
+    libc.mmap(None, 4096, 1 + i % 2 * 2, 0x22, -1, 0)
+for _ in range(8):
+    if not os.fork(): time.sleep(60)
+time.sleep(3)
+""",
     "children with a name that looks like memory given back": LIBC + """
 for _ in range(20):
     if not os.fork():
@@ -54,6 +63,60 @@ data = b"x" * (250 << 20)
 time.sleep(3)
 """,
 }  # fmt: skip
+
+
+# Each process is gone before it can be looked at, and leaves its memory to the next: x86_64's code
+# for hop(n), which makes n children, one after the other, in the same memory, and leaves.
+HOPS = """
+import ctypes, mmap, os, signal, time
+code = bytes.fromhex(
+    "41544989fc49ffcc7425b838000000bf1101000031f631d24531d24531c00f0585c074e178e4b83c00000031ff0f05"
+    "415cc3"
+)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+page = mmap.mmap(-1, 4096, flags=0x22, prot=7)
+page.write(code)
+hop = ctypes.CFUNCTYPE(None, ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+if not os.fork():
+    data = mmap.mmap(-1, 250 << 20, flags=0x22)
+    for at in range(0, 250 << 20, 1 << 20):
+        data[at : at + (1 << 20)] = b"x" * (1 << 20)
+        hop(2)
+    while True: hop(20)
+time.sleep(4)
+"""
+# Processes that come and go as quickly, which are honest.
+QUICK = {
+    "forks": """
+import os, time
+data, end = b"x" * (100 << 20), time.monotonic() + 1
+while time.monotonic() < end:
+    if not os.fork(): os._exit(0)
+    os.wait()
+""",
+    "forks of which nobody waits": """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    try: child = os.fork()
+    except OSError: continue
+    if not child: os._exit(0)
+""",
+    "commands that are not there": """
+import os, time
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    try: os.posix_spawn("/nothing", ["nothing"], {})
+    except OSError: pass
+""",
+    "workers of one task each": """
+import multiprocessing, time
+end = time.monotonic() + 1
+with multiprocessing.Pool(16, maxtasksperchild=1) as pool:
+    while time.monotonic() < end: pool.map(abs, range(32), chunksize=1)
+""",
+}
 
 
 def verdict(program: str, **limits: Any) -> Result:
@@ -66,6 +129,44 @@ def verdict(program: str, **limits: Any) -> Result:
 @pytest.mark.parametrize("program", HIDDEN.values(), ids=HIDDEN)
 def test_hidden_memory_counts(program: str) -> None:
     assert verdict(program, memory=150 << 20).verdict == "out of memory"
+
+
+def test_memory_that_goes_from_process_to_process_counts() -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("the code is of x86_64")
+    assert verdict(HOPS, memory=150 << 20).verdict == "out of memory"
+
+
+def test_honest_processes_come_and_go() -> None:
+    need()
+    jobs = [FunctionJob(program + END, "assert f(1) == 2", ("f",)) for program in QUICK.values()]
+    results = dict(zip(QUICK, run_all(jobs, 4, Limits(memory=150 << 20)), strict=True))
+    assert {name: result for name, result in results.items() if not result.passed} == {}
+
+
+def test_what_comes_and_goes_unseen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no look were quick enough."""
+
+    def blind(*_: object) -> memory.Account:
+        found = memory.Account()
+        found.missed.add(1)
+        return found
+
+    monkeypatch.setattr(watch, "sweep", blind)
+    monkeypatch.setattr(watch, "BLIND", 20)
+    result = verdict(QUICK["forks of which nobody waits"].replace("+ 1", "+ 4"))
+    assert result.verdict == "out of memory" and "too fast" in result.reason
+
+
+def test_a_process_that_got_the_number_of_another_is_not_killed() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        now = processes.tree()
+        later = now._replace(started={child.pid: now.started[child.pid] + 1})
+        processes.kill([child.pid], later)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.1)
+        processes.kill([child.pid], now)
+        assert child.wait() == -9
 
 
 @pytest.mark.parametrize("name", [rb"\rRssAnon:x", rb"\rNSpid:", rb"\r", rb") R 1 1"])

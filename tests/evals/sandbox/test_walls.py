@@ -1,147 +1,23 @@
 """What the walls part: programs from the user, from the machine, and from each other."""
 
-import errno
 import json
 import os
-import re
 import shutil
-import struct
 import subprocess
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from evals.sandbox import isolation, processes, syscalls
+from evals.sandbox import isolation, processes
+from evals.sandbox.memory import Account
 from evals.sandbox.program import PATIENCE
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
 from tests.evals.sandbox import suspicious
 from tests.evals.sandbox.asked import NAMES, TESTS
 from tests.evals.sandbox.helpers import ROOT, need
-
-HEADERS = Path("/usr/include")
-
-# --------------------------------------------------------------------------------------------------
-# system calls
-
-
-def outcome(
-    machine: str,
-    number: int,
-    argument: int = 0,
-    architecture: int | None = None,
-    given: dict[int, int] | None = None,
-) -> int:
-    """What the filter returns for a call: the kernel's BPF, step by step. given: words of arguments
-    by their offset, instead of `argument`."""
-    code = [each for each in struct.iter_unpack("=HBBI", syscalls.program(machine))]
-    read = {syscalls.NUMBER: number} | dict.fromkeys(syscalls.ARGUMENTS, argument)
-    read |= given or {}
-    read[syscalls.ARCHITECTURE] = architecture or syscalls.ARCHITECTURES[machine]
-    at = value = 0
-    while True:
-        what, yes, no, k = code[at]
-        if what == syscalls.RETURN:
-            return k
-        if what == syscalls.LOAD:
-            value, skip = read[k], 0
-        else:
-            true = {
-                syscalls.IF_EQUAL: value == k,
-                syscalls.IF_GREATER: value > k,
-                syscalls.IF_AT_LEAST: value >= k,
-                syscalls.IF_ANY_BIT: bool(value & k),
-            }[what]
-            skip = yes if true else no
-        at += 1 + skip
-
-
-@pytest.mark.parametrize("machine", syscalls.ARCHITECTURES)
-def test_the_filter_allows_the_calls_of_its_table_alone(machine: str) -> None:
-    allowed = {*syscalls.numbers(syscalls.CALLS, machine).values()}
-    checked = syscalls.numbers(syscalls.CHECKED, machine)
-    for number in [*range(600), 1 << 30, (1 << 30) + 1, (1 << 32) - 1]:
-        if number not in checked.values():
-            expected = syscalls.ALLOW if number in allowed else syscalls.FAIL | errno.ENOSYS
-            assert outcome(machine, number) == expected, number
-    for name in ("socket", "socketpair"):
-        for family in range(50):
-            fails = syscalls.FAIL | errno.EAFNOSUPPORT
-            expected = syscalls.ALLOW if family == 1 else fails
-            assert outcome(machine, checked[name], family) == expected, family
-    for bit in range(32):
-        new = bit in (12, 17, 25, 26, 27, 28, 29, 30)  # CLONE_PIDFD, the namespaces
-        expected = syscalls.FAIL | errno.EPERM if new else syscalls.ALLOW
-        assert outcome(machine, checked["clone"], 1 << bit) == expected, bit
-    assert outcome(machine, checked["clone"], 0x01200011) == syscalls.ALLOW  # a fork by glibc
-    refused = syscalls.FAIL | errno.EPERM
-    for name, value, expected in (
-        ("fcntl", 1026, refused), ("fcntl", 1031, refused), ("fcntl", 2, syscalls.ALLOW),
-        ("prctl", 78, refused), ("prctl", 15, syscalls.ALLOW), ("prctl", 22, refused),
-        ("setsockopt", 7, refused), ("setsockopt", 8, refused), ("setsockopt", 2, syscalls.ALLOW),
-    ):  # fmt: skip
-        assert outcome(machine, checked[name], value) == expected, (name, value)
-    assert outcome(machine, 0, architecture=0x40000003) == syscalls.KILL  # 32-bit x86
-
-
-@pytest.mark.parametrize(
-    ("machine", "header", "pattern"),
-    [
-        ("x86_64", "x86_64-linux-gnu/asm/unistd_64.h", r"#define __NR_(\w+) (\d+)"),
-        ("aarch64", "asm-generic/unistd.h", r"#define __NR(?:3264)?_(\w+) (\d+)"),
-    ],
-)
-def test_numbers_are_those_of_the_kernels_headers(machine: str, header: str, pattern: str) -> None:
-    if not (HEADERS / header).exists():
-        pytest.skip(f"no {HEADERS / header}")
-    known = {m[1]: int(m[2]) for m in re.finditer(pattern, (HEADERS / header).read_text())}
-    known |= {"newfstatat": known.get("newfstatat", known.get("fstatat", -1))}
-    found = syscalls.numbers(syscalls.CALLS + syscalls.CHECKED, machine)
-    later = {"fchmodat2"}  # than some headers
-    assert {n: k for n, k in found.items() if known.get(n) != k and n not in later} == {}
-
-
-REFUSED = {  # calls that no namespace parts, or that need no rights; by their numbers on x86_64
-    "add_key": 248, "request_key": 249, "keyctl": 250, "memfd_create": 319, "inotify_init": 253,
-    "inotify_init1": 294, "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "bpf": 321,
-    "perf_event_open": 298, "userfaultfd": 323, "ptrace": 101, "unshare": 272, "setns": 308,
-    "mount": 165, "open_by_handle_at": 304, "process_vm_readv": 310, "io_uring_setup": 425,
-    "pidfd_getfd": 438, "clone3": 435, "fadvise64": 221, "mincore": 27, "syslog": 103, "sync": 162,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("walls", isolation.KINDS)
-def test_the_kernel_refuses_other_calls(walls: str) -> None:
-    need(walls)
-    if os.uname().machine != "x86_64":
-        pytest.skip("the numbers are of x86_64")
-    program = f"""
-import ctypes, socket
-libc = ctypes.CDLL(None, use_errno=True)
-def call(number):
-    return libc.syscall(number, 0, 0, 0, 0, 0), ctypes.get_errno()
-def refused():
-    return [n for n in {list(REFUSED.values())} if call(n) != (-1, {errno.ENOSYS})]
-def families():
-    found = []
-    for family in range(1, 46):
-        try: socket.socket(family, socket.SOCK_STREAM, 0).close()
-        except OSError as error: found += [family] if error.errno != {errno.EAFNOSUPPORT} else []
-        else: found.append(family)
-    return found
-def namespaces():
-    return libc.syscall(56, 0x10000000 | 17, 0, 0, 0, 0), ctypes.get_errno()
-"""
-    tests = f"""
-assert refused() == []
-assert families() == [1]
-assert namespaces() == (-1, {errno.EPERM})
-"""
-    job = FunctionJob(program, tests, ("refused", "families", "namespaces"))
-    (result,) = run_all([job], 1, allow_unsandboxed=True, walls=walls)
-    assert result.passed, result
-
 
 # --------------------------------------------------------------------------------------------------
 # notes from one program to the next
@@ -225,7 +101,7 @@ def held(job: FunctionJob, limits: Limits) -> tuple[Result, int]:
             now = processes.tree()
             for judge in now.children.get(os.getpid(), ()):
                 found = processes.programs(judge, "bubblewrap", now)
-                most[0] = max(most[0], processes.memory(found))
+                most[0] = max(most[0], Account(found).held)
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -362,9 +238,67 @@ def test_a_reference_tells_how_long_a_program_may_take() -> None:
     assert verdicts == ["passed", "timed out"]
 
 
+# Folders of packages in sight that are not empty.
+SEEN = """
+import os
+seen = []
+for root in ("/usr", "/lib", "/lib64", "/python", "/packages"):
+    for folder, *_ in os.walk(root):
+        if folder.endswith(("/site-packages", "/dist-packages")) and os.listdir(folder):
+            seen.append(folder)
+"""
+
+
+def test_no_packages_are_in_sight() -> None:
+    need()
+    (result,) = run_all([FunctionJob(SEEN, "assert seen == []", ("seen",))], 1)
+    assert result.passed, result
+
+
+def made(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_of_the_systems_libraries_only_those_of_the_machine_are_shown(tmp_path: Path) -> None:
+    debian = made(
+        tmp_path / "debian", "x86_64-linux-gnu/libc.so.6", "ld.so.1", "locale/C.utf8/LC_CTYPE",
+        "python3/dist-packages/yaml.py", "sdk/third_party/six.py",
+    )  # fmt: skip
+    found = isolation._libraries(debian)
+    shown = {found[i + 2] for i, option in enumerate(found) if option == "--ro-bind"}
+    assert shown == {f"{debian}/{name}" for name in ("x86_64-linux-gnu", "locale", "ld.so.1")}
+    packages = ("python3.12/site-packages", "python3.13/site-packages", "python3/dist-packages")
+    fedora = made(
+        tmp_path / "fedora", "libc.so.6", "python3.12/os.py",
+        *(f"{folder}/six.py" for folder in packages),
+    )  # fmt: skip
+    found = isolation._libraries(fedora)
+    assert found[:3] == ["--ro-bind", f"{fedora}", f"{fedora}"]
+    hidden = {found[i + 1] for i, option in enumerate(found) if option == "--tmpfs"}
+    assert hidden == {f"{fedora}/{folder}" for folder in packages}
+
+
+TIMERS = """
+import ctypes
+libc, n = ctypes.CDLL(None), 0
+while n < 1000 and libc.timer_create(1, None, ctypes.byref(ctypes.c_void_p())) == 0: n += 1
+"""
+
+
+def test_the_number_of_signals_and_timers_is_bounded() -> None:
+    """The kernel counts those of a user together."""
+    need()
+    (result,) = run_all([FunctionJob(TIMERS, "assert 200 < n <= 256", ("n",))], 1)
+    assert result.passed, result
+
+
 # --------------------------------------------------------------------------------------------------
 # an ordinary user
 
+SYSTEM = "/usr/bin/python3"
 SCRIPT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -374,13 +308,13 @@ print(json.dumps([[r.verdict, r.reason] for r in run_all(jobs, 2)]))
 """
 
 
-def test_an_ordinary_user_has_the_same_walls(tmp_path: Path) -> None:
-    """As nobody, with the system's Python."""
+@pytest.fixture(scope="module")
+def copied() -> Iterator[Path]:
+    """The sandbox where nobody can read it, if nobody can use it with the system's Python."""
     need()
-    python = "/usr/bin/python3"
     new = "import sys; sys.exit(sys.version_info < (3, 11))"
-    able = shutil.which("setpriv") and os.geteuid() == 0 and Path(python).exists()
-    if not able or subprocess.run([python, "-c", new], check=False).returncode:
+    able = shutil.which("setpriv") and os.geteuid() == 0 and Path(SYSTEM).exists()
+    if not able or subprocess.run([SYSTEM, "-c", new], check=False).returncode:
         pytest.skip("needs root, setpriv and a system Python of 3.11 or later")
     folder = Path("/tmp") / f"walls-{os.getpid()}-{time.time_ns()}"
     try:
@@ -389,22 +323,48 @@ def test_an_ordinary_user_has_the_same_walls(tmp_path: Path) -> None:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, folder / name)
         subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
-        honest = list(suspicious.FUNCTIONS.values())
-        notes = [note for note in NOTES.values() for _ in range(2)]
-        imports = "import zlib, ssl, sqlite3, lzma, bz2, multiprocessing as m, zoneinfo\n"
-        imports += "zoneinfo.ZoneInfo('Europe/Berlin'); m.Lock(); f = m.Pool(2).map(abs, [-1])"
-        jobs = [(program, TESTS, NAMES) for program in honest]
-        jobs += [(note, "assert not found", ("found",)) for note in notes]
-        jobs += [(imports, "assert f == [1]", ("f",))]
-        user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        done = subprocess.run(
-            [*user, python, "-c", SCRIPT, str(folder)],
-            input=json.dumps(jobs), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if "programs written by a model need a sandbox" in done.stderr:
-            pytest.skip(done.stderr.splitlines()[-1])
-        results = json.loads(done.stdout or f'"{done.stderr[-500:]}"')
-        wrong = [(job[0], r) for job, r in zip(jobs, results, strict=True) if r[0] != "passed"]
-        assert wrong == []
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def as_nobody(
+    folder: Path, jobs: Sequence[tuple[str, str, tuple[str, ...]]], first: str = ""
+) -> None:
+    """All of the jobs pass, as nobody, with the system's Python. first: code to run before."""
+    user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+    done = subprocess.run(
+        [*user, SYSTEM, "-c", first + SCRIPT, str(folder)],
+        input=json.dumps(jobs), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "programs written by a model need a sandbox" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    results = json.loads(done.stdout or json.dumps(done.stderr[-500:]))
+    wrong = [(job[0], r) for job, r in zip(jobs, results, strict=True) if r[0] != "passed"]
+    assert wrong == []
+
+
+def test_an_ordinary_user_has_the_same_walls(copied: Path) -> None:
+    honest = list(suspicious.FUNCTIONS.values())
+    notes = [note for note in NOTES.values() for _ in range(2)]
+    imports = "import zlib, ssl, sqlite3, lzma, bz2, multiprocessing as m, zoneinfo\n"
+    imports += "zoneinfo.ZoneInfo('Europe/Berlin'); m.Lock(); f = m.Pool(2).map(abs, [-1])"
+    jobs = [(program, TESTS, NAMES) for program in honest]
+    jobs += [(note, "assert not found", ("found",)) for note in notes]
+    jobs += [(imports, "assert f == [1]", ("f",)), (TIMERS, "assert n <= 256", ("n",))]
+    jobs += [(SEEN, "assert seen == []", ("seen",))]
+    as_nobody(copied, jobs)
+
+
+def test_descriptors_on_the_way_of_one_program_keep_no_other_from_starting(copied: Path) -> None:
+    """They count against all processes of the user, the judge among them."""
+    program = """
+import os, socket, time
+a, b = socket.socketpair()
+try:
+    for count in (128, 253): socket.send_fds(a, [b"x"], [0] * count)
+except OSError: pass
+time.sleep(0.5)
+"""
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+    as_nobody(copied, [(program, "", ())] * 4, few)
