@@ -7,7 +7,7 @@ evals/sandbox/judge.py is.
 
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 
@@ -100,19 +100,19 @@ def sweep(parents: Iterable[int], ended: Iterable[int]) -> Account:
     todo = list(parents)
     while todo:
         parent = todo.pop()
-        for child in _children(parent)[::-1]:
+        for child in _children(parent):
             found.add(child)
             todo.append(child)
     return found
 
 
-def _children(pid: int) -> list[int]:
-    """The children of a process; none if it is gone, or if the kernel does not list them."""
-    found = list[int]()
+def _children(pid: int) -> Iterator[int]:
+    """The children of each thread of a process; none if it is gone, or if the kernel does not list
+    them."""
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, read(f"/proc/{pid}/task/{thread}/children").split())
-    return found
+            for child in read(f"/proc/{pid}/task/{thread}/children").split()[::-1]:
+                yield int(child)
 
 
 def _thread(pid: int) -> tuple[str, dict[str, str]]:

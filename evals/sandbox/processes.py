@@ -47,12 +47,12 @@ def tree() -> Tree:
 def programs(root: int, kind: str, now: Tree) -> list[int]:
     """The processes of programs below a judge `root`, without those that keep them in. Each program
     is in a namespace of processes of its own, inside that of its keeper; without namespaces, it is
-    below the judge's only child."""
+    below the judge's only child. One that is gone by now may have been a program's, and counts."""
     found = now.below(root)
     if kind == "limits":
         return [pid for pid in found if pid not in now.children.get(root, ())]
-    own = _depth(root)
-    return [pid for pid in found if _depth(pid) >= own + 2]
+    others = range(1, _depth(root) + 2)
+    return [pid for pid in found if _depth(pid) not in others]
 
 
 def kill(pids: Iterable[int], now: Tree) -> None:
@@ -116,5 +116,5 @@ def _stat(pid: int) -> list[str]:
 
 
 def _depth(pid: int) -> int:
-    """In how many namespaces of processes, one inside the other, a process is."""
+    """In how many namespaces of processes, one inside the other, a process is; 0 if it is gone."""
     return len(status(pid).get("NSpid", "").split())

@@ -78,12 +78,12 @@ page = mmap.mmap(-1, 4096, flags=0x22, prot=7)
 page.write(code)
 hop = ctypes.CFUNCTYPE(None, ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
 if not os.fork():
-    data = mmap.mmap(-1, 250 << 20, flags=0x22)
-    for at in range(0, 250 << 20, 1 << 20):
-        data[at : at + (1 << 20)] = b"x" * (1 << 20)
-        hop(2)
+    data = mmap.mmap(-1, 200 << 20, flags=0x22)
+    for at in range(0, 200 << 20, 4 << 20):
+        data[at : at + (4 << 20)] = b"x" * (4 << 20)
+        hop(4)
     while True: hop(20)
-time.sleep(4)
+time.sleep(60)
 """
 # Processes that come and go as quickly, which are honest.
 QUICK = {
@@ -134,7 +134,7 @@ def test_hidden_memory_counts(program: str) -> None:
 def test_memory_that_goes_from_process_to_process_counts() -> None:
     if os.uname().machine != "x86_64":
         pytest.skip("the code is of x86_64")
-    assert verdict(HOPS, memory=150 << 20).verdict == "out of memory"
+    assert verdict(HOPS, memory=120 << 20).verdict == "out of memory"
 
 
 def test_honest_processes_come_and_go() -> None:
