@@ -156,13 +156,16 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
     if kind != "limits":
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
         checked(libc.capset(header, (ctypes.c_uint32 * 6)()))  # no capabilities at all
+    # PR_SET_THP_DISABLE: what is left of a huge page that is unmapped in part holds all of it, and
+    # counts as what is left.
+    libc.prctl(41, 1, 0, 0, 0)
     die_with_parent()  # forgotten when the user changes
     for name, value in (
         ("CPU", settings["cpu"]),
         ("AS", 2 * settings["memory"]),  # a stack of the largest size, say, that is never filled
         ("NPROC", settings["processes"]),
         ("FSIZE", settings["file"]),
-        ("NOFILE", 128),
+        ("NOFILE", 256),  # a Pool of as many processes as it may have takes 160
         ("CORE", 1),  # with 0, the kernel would start a program of the machine's that takes cores
     ):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))

@@ -201,8 +201,9 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
     taken = given = 0
     waiting: Job | None = None
 
-    def at_work() -> list[int]:
-        return [judge.process.pid for judge in list(judges) if judge.busy is not None]
+    def at_work() -> dict[int, int]:
+        now = [(judge.process.pid, judge.busy) for judge in list(judges)]
+        return {judge: job for judge, job in now if job is not None}
 
     watch = Watch(limits.memory, walls.kind, at_work)
     try:
@@ -213,7 +214,6 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
                     if (waiting := waiting or next(jobs, None)) is None:
                         break
                     if free := next((judge for judge in judges if judge.busy is None), None):
-                        watch.exceeded.discard(free.process.pid)
                         free.give(taken, waiting)
                         taken, waiting = taken + 1, None
                         continue
@@ -228,7 +228,7 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
                         raise RuntimeError(f"memory is not watched: {watch.broken}")
                     judge = key.data
                     if result := judge.take():
-                        if judge.process.pid in watch.exceeded and not result.passed:
+                        if judge.last in watch.exceeded and not result.passed:
                             held = f"its processes held more than {limits.memory >> 20} MiB"
                             result = Result("out of memory", held, result.seconds)
                         done[judge.last] = result

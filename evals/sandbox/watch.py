@@ -2,7 +2,7 @@
 with: a judge that decodes an answer, or runs a test on it, looks at nothing else."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from evals.sandbox import processes
 
@@ -12,9 +12,10 @@ KEEPER = 64 << 20  # bytes that a program may hold beyond its limit, much of whi
 
 class Watch:
     """Kills programs that hold more than `limit` bytes together. judges: the pids of those at
-    work. Use it as a context; `exceeded` has the judges whose programs were killed."""
+    work, and the numbers of their jobs. Use it as a context; `exceeded` has the jobs whose programs
+    were killed."""
 
-    def __init__(self, limit: int, kind: str, judges: Callable[[], Iterable[int]]) -> None:
+    def __init__(self, limit: int, kind: str, judges: Callable[[], Mapping[int, int]]) -> None:
         self.limit, self.kind, self.judges = limit, kind, judges
         self.exceeded = set[int]()
         self.broken: Exception | None = None
@@ -39,10 +40,13 @@ class Watch:
                 return
 
     def look(self) -> None:
+        judges = self.judges()  # before the tree, in which may be the programs of jobs before
         now = processes.tree()
-        for judge in list(self.judges()):
+        for judge, job in judges.items():
             found = processes.programs(judge, self.kind, now)
             most = self.limit + KEEPER
             if processes.memory(found) > most and processes.memory(found, exact=True) > most:
-                self.exceeded.add(judge)
+                if self.judges().get(judge) != job:  # the next one's is not to blame
+                    continue
+                self.exceeded.add(job)
                 processes.kill(found)

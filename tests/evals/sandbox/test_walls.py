@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from evals.sandbox import isolation, processes, syscalls
-from evals.sandbox.program import PATIENCE
+from evals.sandbox.clock import PATIENCE
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
 from tests.evals.sandbox import suspicious
 from tests.evals.sandbox.asked import NAMES, TESTS
