@@ -52,6 +52,7 @@ RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
 READ_ONLY = 32 | 4096 | RDONLY  # MS_REMOUNT, MS_BIND
 NOTHING = b"size=4096,nr_inodes=2,mode=0555"  # an empty folder that stays empty
 START = 3  # the descriptor on which a fork says that its program starts
+CORES = 32  # that a program may see: a Pool has as many processes
 INODES = 4096  # of each of a program's two folders in memory: each takes a kilobyte of the kernel's
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -146,6 +147,7 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         flags = RDONLY | NOSUID | NODEV | NOEXEC
         if libc.mount(b"proc", b"/proc", b"proc", flags, b"subset=pid"):
             checked(libc.mount(b"none", b"/proc", b"tmpfs", NOSUID | NODEV | NOEXEC, NOTHING))
+    see_fewer_cores(settings["uid"])
     os.chdir(settings["folder"])
     if kind == "bubblewrap" and os.getuid() == 0:
         os.setgroups([])
@@ -171,6 +173,14 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
     if settings["filter"]:
         apply_filter(settings["filter"])
+
+
+def see_fewer_cores(number: int) -> None:
+    """Run on CORES of the machine's cores at most, which depend on a number."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > CORES:
+        first = number % len(cores)
+        os.sched_setaffinity(0, (2 * cores)[first : first + CORES])
 
 
 class FilterProgram(ctypes.Structure):

@@ -1,5 +1,5 @@
-"""What the processes below a judge hold and have waited for, as /proc of the machine says, and an
-end to programs that hold too much. Standard library only, as evals/sandbox/judge.py is."""
+"""What the processes below a judge hold, as /proc of the machine says, and an end to programs that
+hold too much. Standard library only, as evals/sandbox/judge.py is."""
 
 import os
 import signal
@@ -90,18 +90,6 @@ def kill(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def waited(pids: Iterable[int]) -> float:
-    """The longest time, in seconds, that a thread of these processes was ready to run while others
-    had the cores; 0 where the kernel does not count it."""
-    longest = 0.0
-    for pid in pids:
-        with suppress(OSError, ValueError, IndexError):
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{thread}/schedstat") as file:
-                    longest = max(longest, int(file.read().split()[1]) / 1e9)
-    return longest
-
-
 def _own(pid: str) -> int:
     """Bytes of a process's pages of its own, of which each of those that share a page has a part; 0
     if the kernel does not let us know. It takes longer than /proc/PID/status."""
@@ -110,15 +98,6 @@ def _own(pid: str) -> int:
         with suppress(KeyError):
             return sum(int(found[name].split()[0]) << 10 for name in ("Pss_Anon", "SwapPss"))
     return 0
-
-
-def used(pids: Iterable[int]) -> float:
-    """Seconds of CPU time of these processes and of their children that have ended."""
-    ticks = 0
-    for pid in pids:
-        with suppress(OSError, ValueError, IndexError):
-            ticks += sum(map(int, _stat(pid)[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _stat(pid: int) -> list[str]:

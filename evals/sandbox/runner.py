@@ -73,7 +73,8 @@ class Limits:
     """Of one program; of a script, in each case.
 
     cpu        seconds of CPU time of each of its processes
-    wall       seconds, without those for which it was ready to run and the machine was busy
+    wall       seconds for which it is waited for, without those for which it waits for cores that
+               others use (evals/sandbox/clock.py)
     memory     bytes that all its processes hold together; each may map twice as many
     processes  of them, and threads, at once: a ThreadPoolExecutor makes up to 32
     file       bytes of each file, and of all in each of its folders, /tmp and /dev/shm
@@ -98,7 +99,8 @@ class Limits:
 class FunctionJob:
     """program: defines `names`, all that the tests take from it, be they also built-in. setup:
     trusted code for the tests, run before them. tests: fail by raising anything. reference: a
-    program that passes; one that times out gets another try with three times its time. inside: run
+    program that passes; one that times out gets another try with three times its time, of CPU or
+    of the wall clock. inside: run
     the tests in the program's process, as other harnesses do. Then the program can forge a pass."""
 
     program: str

@@ -1,7 +1,10 @@
 """What programs may have of descriptors, processes and pages, and the name of their user."""
 
+import os
+
 import pytest
 
+from evals.sandbox import inside
 from evals.sandbox.runner import FunctionJob
 from tests.evals.sandbox.helpers import judged
 
@@ -37,3 +40,23 @@ def f():
 def test_what_programs_have(program: str, tests: str) -> None:
     result = judged(FunctionJob(program, tests, ("f",)))
     assert result.passed, result
+
+
+@pytest.mark.parametrize(
+    ("cores", "number", "seen"),
+    [(range(8), 5, None), (range(32), 5, None), (range(100), 390, {*range(90, 100), *range(22)})],
+)
+def test_programs_see_few_cores(
+    cores: range, number: int, seen: set[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a Pool of as many processes as there are cores does not fail on a large machine."""
+    found: set[int] | None = None
+
+    def give(_: int, mask: list[int]) -> None:
+        nonlocal found
+        found = {*mask}
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*cores})
+    monkeypatch.setattr(os, "sched_setaffinity", give)
+    inside.see_fewer_cores(number)
+    assert found == seen
