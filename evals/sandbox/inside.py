@@ -54,6 +54,7 @@ READ_ONLY = 32 | 4096 | RDONLY  # MS_REMOUNT, MS_BIND
 NOTHING = b"size=4096,nr_inodes=2,mode=0555"  # an empty folder that stays empty
 START = 3  # the descriptor on which a fork says that its program starts
 TEXT = 300  # characters of an exception's text
+CORES = 32  # that a program may see: a Pool has as many processes
 INODES = 4096  # of each of a program's two folders in memory: each takes a kilobyte of the kernel's
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -148,6 +149,7 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
         flags = RDONLY | NOSUID | NODEV | NOEXEC
         if libc.mount(b"proc", b"/proc", b"proc", flags, b"subset=pid"):
             checked(libc.mount(b"none", b"/proc", b"tmpfs", NOSUID | NODEV | NOEXEC, NOTHING))
+    see_fewer_cores(settings["uid"])
     os.chdir(settings["folder"])
     if kind == "bubblewrap" and os.getuid() == 0:
         os.setgroups([])
@@ -158,19 +160,30 @@ def restrict(kind: str, settings: dict[str, Any]) -> None:
     if kind != "limits":
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
         checked(libc.capset(header, (ctypes.c_uint32 * 6)()))  # no capabilities at all
+    # PR_SET_THP_DISABLE: what is left of a huge page that is unmapped in part holds all of it, and
+    # counts as what is left.
+    libc.prctl(41, 1, 0, 0, 0)
     die_with_parent()  # forgotten when the user changes
     for name, value in (
         ("CPU", settings["cpu"]),
         ("AS", 2 * settings["memory"]),  # a stack of the largest size, say, that is never filled
         ("NPROC", settings["processes"]),
         ("FSIZE", settings["file"]),
-        ("NOFILE", 128),
+        ("NOFILE", 256),  # a Pool of as many processes as it may have takes 160
         ("SIGPENDING", 256),  # which an ordinary user's programs would take from him
         ("CORE", 1),  # with 0, the kernel would start a program of the machine's that takes cores
     ):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
     if settings["filter"]:
         apply_filter(settings["filter"])
+
+
+def see_fewer_cores(number: int) -> None:
+    """Run on CORES of the machine's cores at most, which depend on a number."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > CORES:
+        first = number % len(cores)
+        os.sched_setaffinity(0, (2 * cores)[first : first + CORES])
 
 
 class FilterProgram(ctypes.Structure):

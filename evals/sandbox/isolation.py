@@ -75,6 +75,7 @@ def environment(walls: Walls) -> dict[str, str]:
     MB of RLIMIT_AS, a fixed hash seed, so that no verdict depends on the order of a set, and
     integers of any length, as when the benchmarks were made."""
     own = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "HOME": SCRATCH, "MALLOC_ARENA_MAX": "1"}
+    own |= {"USER": "user", "LOGNAME": "user"}  # of no account: programs ask these first
     own |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     own |= {"PYTHONINTMAXSTRDIGITS": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     bare = walls.kind != "bubblewrap"

@@ -1,5 +1,5 @@
-"""The processes below a judge, as /proc of the machine says: which they are, what they have waited
-for, and an end to them. Standard library only, as evals/sandbox/judge.py is."""
+"""The processes below a judge, as /proc of the machine says: which they are, and an end to them.
+Standard library only, as evals/sandbox/judge.py is."""
 
 import os
 import signal
@@ -65,27 +65,6 @@ def kill(pids: Iterable[int], now: Tree) -> None:
                     signal.pidfd_send_signal(process, signal.SIGKILL)
             finally:
                 os.close(process)
-
-
-def waited(pids: Iterable[int]) -> float:
-    """The longest time, in seconds, that a thread of these processes was ready to run while others
-    had the cores; 0 where the kernel does not count it."""
-    longest = 0.0
-    for pid in pids:
-        with suppress(OSError, ValueError, IndexError):
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{thread}/schedstat") as file:
-                    longest = max(longest, int(file.read().split()[1]) / 1e9)
-    return longest
-
-
-def used(pids: Iterable[int]) -> float:
-    """Seconds of CPU time of these processes and of their children that have ended."""
-    ticks = 0
-    for pid in pids:
-        with suppress(OSError, ValueError, IndexError):
-            ticks += sum(map(int, _stat(pid)[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def status(pid: int | str) -> dict[str, str]:

@@ -23,14 +23,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from evals.sandbox import inside, isolation, processes, syscalls, values
+from evals.sandbox import inside, isolation, syscalls, values
+from evals.sandbox.clock import PATIENCE, Clock
 from evals.sandbox.objects import STOP
 from evals.sandbox.values import Lied, Undecided, Verdict
 
-CORES = len(os.sched_getaffinity(0))
 LENT = 64  # attributes of objects that may be containers and changed by tests, at a time
-START = 10.0  # seconds that a program may take to start, on a machine that is busy
-PATIENCE = 4  # how many times its wall-clock limit a program may take, waiting for cores included
+START = 10.0  # seconds that a program may take to start, without waiting for cores; the wall clock
+LONGEST = 40.0  # the same, once it has been too slow: each new sandbox gets twice as long
+WALL = 2.0  # seconds of wall clock for each second of CPU time, where a limit is of that alone
 # What each request may be answered with, beside "error".
 KINDS = {"run": ("names",), "next": ("value", "stop")}
 
@@ -43,12 +44,16 @@ class Broken(Exception):
     """The walls do not work; no program is to blame."""
 
 
+class Slow(Broken):
+    """They may work, but not in time."""
+
+
 class Sandbox:
     """The process inside the walls that forks programs (evals/sandbox/inside.py). scratch: the
     folder for their files; None in bubblewrap, which has its own."""
 
     def __init__(self, walls: isolation.Walls, scratch: str | None) -> None:
-        self.walls, self.scratch = walls, scratch
+        self.walls, self.scratch, self.start = walls, scratch, START
         # Descriptors that any process of the user has sent, and none has received, count against
         # it: programs of an ordinary user can have some hundreds on the way.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -71,12 +76,12 @@ class Sandbox:
                 + framed(marshal.dumps(code))
             )
 
-    def broken(self, reason: str) -> NoReturn:
+    def broken(self, reason: str, kind: type[Broken] = Broken) -> NoReturn:
         """Raise Broken with the last message of the walls."""
         assert self.process.stderr
         self.process.kill()
         lines = self.process.stderr.read().decode(errors="replace").strip().splitlines()
-        raise Broken(f"{self.walls.kind} does not work here: {lines[-1] if lines else reason}")
+        raise kind(f"{self.walls.kind} does not work here: {lines[-1] if lines else reason}")
 
     def wait(self, fds: list[int], seconds: float, writable: tuple[int, ...] = ()) -> set[int]:
         """Those that are ready within so many seconds. Raises Gone if the supervisor is gone, which
@@ -103,9 +108,11 @@ class Sandbox:
             self.wait([], 0.02)
 
     def again(self) -> "Sandbox":
-        """A new sandbox in its place."""
+        """A new sandbox in its place, with more time to start."""
         self.close()
-        return Sandbox(self.walls, self.scratch)
+        new = Sandbox(self.walls, self.scratch)
+        new.start = min(2 * self.start, LONGEST)
+        return new
 
     def close(self) -> None:
         self.control.close()  # the keeper leaves, and so does bwrap
@@ -172,32 +179,26 @@ class Program:
         }
         for fd in (self.into, self.out, self.errors):  # a program may take back what it has written
             os.set_blocking(fd, False)
-        self.begin, self.wall = time.monotonic(), START
+        self.clock = Clock(sandbox.start)
         sign = b""
         with suppress(BrokenPipeError):
-            if self.send(framed(marshal.dumps(settings))) and self.ready([self.status.fileno()]):
-                with suppress(BlockingIOError):
-                    sign = self.status.recv(1)
+            sent = self.send(framed(marshal.dumps(settings)))
+            if not sent or not self.ready([self.status.fileno()]):
+                sandbox.broken(f"no program starts within {sandbox.start:g} s", Slow)
+            with suppress(BlockingIOError):
+                sign = self.status.recv(1)
         if sign != b"\n":
             sandbox.broken("no program starts")
-        self.begin, self.wall = time.monotonic(), limits["wall"]
+        sandbox.start = START
+        self.clock = Clock(limits["wall"], self.clock.begin)
 
     def ready(self, fds: list[int], writable: tuple[int, ...] = ()) -> set[int]:
-        """Those that are ready, of which there is one unless the program's time is over. Its time
-        stands still while it waits for a core, so that a verdict does not depend on what else the
-        machine does."""
-        waited = 0.0
-        while True:
-            left = self.begin + self.wall + waited - time.monotonic()
-            if found := self.sandbox.wait(fds, left, writable):
-                return found
-            pids = processes.programs(os.getpid(), self.sandbox.walls.kind, processes.tree())
-            # It does not count that it waits for its own processes.
-            others = CORES * (time.monotonic() - self.begin) - processes.used(pids)
-            more = min(processes.waited(pids), others, (PATIENCE - 1) * self.wall)
-            if more <= waited + 0.05 * self.wall:  # it had the cores, or was asleep
-                return set()
-            waited = more
+        """Those that are ready, of which there is one unless the program's time is over."""
+        with self.clock as clock:
+            while not clock.over():
+                if found := self.sandbox.wait(fds, clock.patience(), writable):
+                    return found
+        return set()
 
     def send(self, data: bytes) -> bool:
         """Write all of it to the program; False if its time is over before it has read it. Raises
@@ -213,7 +214,7 @@ class Program:
     def write(self, data: bytes) -> None:
         try:
             if not self.send(framed(data)):
-                self.end("timed out", f"it did not read an argument within {self.wall:g} s")
+                self.end("timed out", f"it did not read an argument within {self.clock.limit:g} s")
         except BrokenPipeError:
             self.ended()
 
@@ -234,12 +235,17 @@ class Program:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.status.close()
 
+    def took(self) -> float:
+        """The seconds of CPU time that a limit must allow for it, with WALL times as many of wall
+        clock, once it has ended."""
+        return max(self.cpu, self.clock.time / WALL)
+
     def read(self, count: int) -> bytes:
         """So many bytes of the program's answers, before the deadline."""
         got = bytearray()
         while len(got) < count:
             if not self.ready([self.out]):
-                self.end("timed out", f"no answer within {self.wall:g} s")
+                self.end("timed out", f"no answer within {self.clock.limit:g} s")
             with suppress(BlockingIOError):
                 got += os.read(self.out, min(count - len(got), 1 << 20)) or self.ended()
         return bytes(got)
@@ -353,7 +359,7 @@ class Program:
         """The verdict that follows from how it ended; `stderr` is the end of stderr. None if it
         exited with 0."""
         if not self.ready([self.status.fileno()]):
-            return Verdict("timed out", f"still running after {self.wall:g} s")
+            return Verdict("timed out", f"still running after {self.clock.limit:g} s")
         try:
             status, self.cpu = marshal.loads(self.status.recv(100))
         except (EOFError, ConnectionError):  # only possible without bubblewrap
@@ -378,7 +384,7 @@ class Program:
                 self.into = 0
             ready = self.ready(unread, (self.into,) if self.into else ())
             if not ready:
-                self.end("timed out", f"still running after {self.wall:g} s")
+                self.end("timed out", f"still running after {self.clock.limit:g} s")
             if self.into in ready:
                 try:
                     left = left[os.write(self.into, left[: 1 << 16]) :]

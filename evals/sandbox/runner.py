@@ -83,7 +83,8 @@ class Limits:
     """Of one program; of a script, in each case.
 
     cpu        seconds of CPU time of each of its processes
-    wall       seconds, without those for which it was ready to run and the machine was busy
+    wall       seconds for which it is waited for, without those for which it waits for cores that
+               others use (evals/sandbox/clock.py)
     memory     bytes that all its processes hold together; each may map twice as many
     processes  of them, and threads, at once: a ThreadPoolExecutor makes up to 32
     file       bytes of each file, and of all in each of its folders, /tmp and /dev/shm
@@ -108,10 +109,10 @@ class Limits:
 class FunctionJob:
     """program: defines `names`, all that the tests take from it, be they also built-in. setup:
     trusted code for the tests, run before them. tests: fail by raising anything. reference: a
-    program that passes; one that times out gets another try with three times its time. inside: run
-    the tests in the program's process, as other harnesses do. Then the program can forge a pass.
-    objects: tests may read attributes of the program's objects and call their methods. False: a
-    test that does fails. It is for functions that return plain data."""
+    program that passes; one that times out gets another try with three times its time, of CPU or of
+    the wall clock. inside: run the tests in the program's process, as other harnesses do. Then the
+    program can forge a pass. objects: tests may read attributes of the program's objects and call
+    their methods. False: a test that does fails. It is for functions that return plain data."""
 
     program: str
     tests: str
@@ -216,8 +217,9 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
     taken = given = 0
     waiting: Job | None = None
 
-    def at_work() -> list[int]:
-        return [judge.process.pid for judge in list(judges) if judge.busy is not None]
+    def at_work() -> dict[int, int]:
+        now = [(judge.process.pid, judge.busy) for judge in list(judges)]
+        return {judge: job for judge, job in now if job is not None}
 
     watch = Watch(limits.memory, walls.kind, at_work)
     try:
@@ -228,7 +230,6 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
                     if (waiting := waiting or next(jobs, None)) is None:
                         break
                     if free := next((judge for judge in judges if judge.busy is None), None):
-                        watch.exceeded.pop(free.process.pid, None)
                         free.give(taken, waiting)
                         taken, waiting = taken + 1, None
                         continue
@@ -243,7 +244,7 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
                         raise RuntimeError(f"memory is not watched: {watch.broken}")
                     judge = key.data
                     if result := judge.take():
-                        why = watch.exceeded.get(judge.process.pid)
+                        why = watch.exceeded.get(judge.last)
                         if why and not result.passed:
                             result = Result("out of memory", why, result.seconds)
                         done[judge.last] = result

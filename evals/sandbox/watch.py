@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from evals.sandbox import processes
@@ -25,14 +25,13 @@ KEEPER = 64 << 20  # bytes that a program may hold beyond its limit, much of whi
 
 class Watch:
     """Kills programs that hold more than `limit` bytes together. judges: the pids of those at
-    work. Use it as a context; `exceeded` has the judges whose programs were killed, and why."""
+    work, and the numbers of their jobs. Use it as a context; `exceeded` has the jobs whose programs
+    were killed, and why."""
 
-    def __init__(self, limit: int, kind: str, judges: Callable[[], Iterable[int]]) -> None:
+    def __init__(self, limit: int, kind: str, judges: Callable[[], Mapping[int, int]]) -> None:
         self.limit, self.kind, self.judges = limit, kind, judges
         self.exceeded = dict[int, str]()
-        self.blind = dict[
-            int, int
-        ]()  # by judge: times in a row that it saw nothing new of a program
+        self.blind = dict[int, int]()  # by judge: times in a row that nothing new was seen
         self.broken: Exception | None = None
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._run, name="memory of programs", daemon=True)
@@ -57,9 +56,10 @@ class Watch:
                 return
 
     def look(self) -> None:
+        judges = self.judges()  # before the tree, in which may be the programs of jobs before
         now = processes.tree()
         most = self.limit + KEEPER
-        for judge in list(self.judges()):
+        for judge, job in judges.items():
             found = processes.programs(judge, self.kind, now)
             account = Account(found)
             if account.held > most:
@@ -71,11 +71,14 @@ class Watch:
                 held = max(held, more)
             self.blind[judge] = blind
             if held > most:
-                self.exceeded[judge] = f"its processes held more than {self.limit >> 20} MiB"
+                why = f"its processes held more than {self.limit >> 20} MiB"
             elif blind >= BLIND:
-                self.exceeded[judge] = "its processes came and went too fast to be watched"
+                why = "its processes came and went too fast to be watched"
             else:
                 continue
+            if self.judges().get(judge) != job:  # the next one's is not to blame
+                continue
+            self.exceeded[job] = why
             processes.kill(found, now)
 
     def _look_again(self, keepers: set[int], account: Account, blind: int) -> tuple[int, int]:

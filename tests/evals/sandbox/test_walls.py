@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from evals.sandbox import isolation, processes
+from evals.sandbox.clock import PATIENCE
 from evals.sandbox.memory import Account
-from evals.sandbox.program import PATIENCE
 from evals.sandbox.runner import FunctionJob, Limits, Result, ScriptJob, run_all
 from tests.evals.sandbox import suspicious
 from tests.evals.sandbox.asked import NAMES, TESTS
