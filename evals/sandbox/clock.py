@@ -186,10 +186,13 @@ class Linux:
                 used = Used(user + system, ended_user + ended_system)
                 found[pid] = (pid, int(fields[19])), used
                 children.setdefault(int(fields[1]), []).append(pid)
-        below = list(children.get(os.getpid(), ()))
-        for pid in below:
-            below += children.get(pid, ())
-        inside = dict(found.pop(pid) for pid in below)
+        inside, below = dict[Key, Used](), [os.getpid()]
+        for parent in below:
+            for pid in children.get(parent, ()):
+                if pid in found:  # a number that went to another process may be there twice
+                    key, used = found.pop(pid)
+                    inside[key] = used
+                    below.append(pid)
         return Scene(at, inside, dict(found.values()), _waits(inside))
 
 

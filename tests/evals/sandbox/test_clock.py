@@ -2,6 +2,8 @@
 it is tried on a machine that these tests make up."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -321,3 +323,19 @@ def test_a_reference_that_sleeps_gets_the_program_its_time() -> None:
     assert judged(job, limits).passed
     (result,) = run_all([FunctionJob(sleeps, "assert f == 1", ("f",))], 1, limits)
     assert result.verdict == "timed out"
+
+
+def test_the_machine_tells_of_processes_and_threads() -> None:
+    """Of this process and its child, which is below it."""
+    machine = clock.Linux()
+    before = machine.now()
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
+        scene = machine.look()
+        inside, outside = ({pid for pid, _ in each} for each in (scene.inside, scene.outside))
+        child.communicate(b"\n")
+    assert child.pid in inside and child.pid not in outside
+    assert os.getpid() in outside
+    assert (child.pid in {thread for thread, _ in scene.waits}) and machine.waited() >= 0
+    assert before <= scene.at <= machine.now()
+    started = next(tick for pid, tick in scene.inside if pid == child.pid)
+    assert before - 0.1 < started / TICKS < scene.at + 0.1
