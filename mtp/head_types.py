@@ -66,6 +66,8 @@ class HeadType:
             path = [i]  # head i and those that it reads through
             while path[-1] and len(path) <= 4:
                 path.append(self.parent(path[-1], 4))
+            if path[-1]:
+                raise BadInput(f"head {i} would not reach the trunk: it reads heads {path[1:]}, ..")
             if any(not 1 <= j < i for above in path for j in self.reads(above)):
                 raise BadInput(f"head {i} would read a token that it predicts, or one after it")
 

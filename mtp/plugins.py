@@ -25,9 +25,9 @@ def load_file(file: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except BadInput:
+    except BadInput as error:
         del sys.modules[name]
-        raise
+        raise BadInput(f"{file}: {error}") from error
     except Exception as error:
         del sys.modules[name]
         lines = [entry.lineno for entry in _frames(error) if entry.filename == str(path)]

@@ -16,6 +16,7 @@ from evals.sandbox.processes import SHARED, read, status
 MAPPINGS = 40_000  # of a program's processes together: reading more would take the watch seconds
 ENDLESS = 1 << 62  # bytes, of processes whose memory cannot be told
 OWN = ("RssAnon", "VmSwap", "HugetlbPages")
+TABLES = "VmPTE"  # the kernel's, of pages that are there
 
 
 class Account:
@@ -57,9 +58,10 @@ class Account:
                 self.ended.add(pid)
             return
         self.alive.add(pid)
-        own = sum(_bytes(found[name]) for name in OWN if name in found)
+        tables = _bytes(found.get(TABLES, "0 kB"))
+        own = tables + sum(_bytes(found[name]) for name in OWN if name in found)
         try:
-            self.own += _proportional(folder) if self.exact else own
+            self.own += tables + _proportional(folder) if self.exact else own
         except PermissionError:  # the kernel does not let us know
             self.own += own
         except (OSError, KeyError):

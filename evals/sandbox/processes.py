@@ -20,11 +20,15 @@ class Tree(NamedTuple):
     gone: int
 
     def below(self, root: int) -> list[int]:
-        """All descendants of a process, without it."""
-        found = list(self.children.get(root, ()))
-        for one in found:
-            found += self.children.get(one, ())
-        return found
+        """All descendants of a process, without it. Each once: a number that was given again while
+        the tree was read could make a circle."""
+        found = dict.fromkeys(self.children.get(root, ()))
+        left = list(found)
+        for one in left:
+            more = [pid for pid in self.children.get(one, ()) if pid not in found and pid != root]
+            found |= dict.fromkeys(more)
+            left += more
+        return left
 
 
 def tree() -> Tree:

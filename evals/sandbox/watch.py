@@ -31,7 +31,7 @@ class Watch:
     def __init__(self, limit: int, kind: str, judges: Callable[[], Mapping[int, int]]) -> None:
         self.limit, self.kind, self.judges = limit, kind, judges
         self.exceeded = dict[int, str]()
-        self.blind = dict[int, int]()  # by judge: times in a row that nothing new was seen
+        self.blind = dict[int, int]()  # by job: times in a row that nothing new was seen
         self.broken: Exception | None = None
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._run, name="memory of programs", daemon=True)
@@ -59,6 +59,7 @@ class Watch:
         judges = self.judges()  # before the tree, in which may be the programs of jobs before
         now = processes.tree()
         most = self.limit + KEEPER
+        self.blind = {job: n for job, n in self.blind.items() if job in judges.values()}
         for judge, job in judges.items():
             found = processes.programs(judge, self.kind, now)
             account = Account(found)
@@ -67,9 +68,9 @@ class Watch:
             held, blind = account.held, 0
             if held <= most and (account.missed or now.gone):
                 keepers = {now.parents[pid] for pid in found} - {*found}
-                more, blind = self._look_again(keepers, account, self.blind.get(judge, 0))
+                more, blind = self._look_again(keepers, account, self.blind.get(job, 0))
                 held = max(held, more)
-            self.blind[judge] = blind
+            self.blind[job] = blind
             if held > most:
                 why = f"its processes held more than {self.limit >> 20} MiB"
             elif blind >= BLIND:

@@ -36,8 +36,9 @@ def write_medusa(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenize
     if row.module != "identity" or row.shared_unembedding:
         fitting = [name for name, each in HEADS.items() if each.module == "identity"]
         raise BadInput(
-            f"{short_name(c.head)} heads are no Medusa heads, which read the normed state of the "
-            f"last layer; choose a model with {' or '.join(fitting)} heads, or another format"
+            f"{short_name(c.head)} heads cannot be exported as Medusa heads, which read the normed "
+            f"state of the last layer; choose a model with {' or '.join(fitting)} heads, or another "
+            "format"
         )
     write_hf(folder, model, tokenizer)
     own = folder / "medusa"

@@ -54,14 +54,15 @@ def write_speculators(
     """Write head 1 and the heads that draft, in float32, to an existing folder. Raises BadInput for
     heads that the layout cannot express."""
     c = model.config
+    if c.n < 2:
+        raise BadInput("the model has one head; a speculator needs heads that draft (n of 2 on)")
     if not _fits(HEADS[c.head]):
         fitting = [name for name, row in HEADS.items() if _fits(row) and ":" not in name]
         raise BadInput(
-            f"{short_name(c.head)} heads are no speculator of one layer that is applied again and "
-            f"again; choose a model with {' or '.join(fitting)} heads, or another format"
+            f"{short_name(c.head)} heads cannot be exported as a speculator, one layer that is "
+            f"applied again and again; choose a model with {' or '.join(fitting)} heads, or another "
+            "format"
         )
-    if c.n < 2:
-        raise BadInput("the model has one head; a speculator needs heads that draft (n of 2 on)")
     write_hf(folder, _with_plain_norm(model), tokenizer)
     own = folder / "speculator"
     own.mkdir()

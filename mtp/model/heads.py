@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtp.config import ModelConfig
+from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model.transformer import Block
 
@@ -107,8 +108,18 @@ MODULES: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
 def head_modules(config: ModelConfig) -> nn.ModuleList:
     """The modules of a model's heads, each once; `place` says which one is whose."""
     row = HEADS[config.head]
-    build = MODULES[row.module]
-    return nn.ModuleList(build(config, i) for i in range(1, row.modules(config.n) + 1))
+    if row.module not in MODULES:
+        raise BadInput(
+            f"head type {config.head} has the module {row.module!r}, which is not in "
+            f"mtp.model.heads.MODULES: {', '.join(MODULES)}"
+        )
+    found = [MODULES[row.module](config, i) for i in range(1, row.modules(config.n) + 1)]
+    if row.is_layer and not all(isinstance(module, Block) for module in found):
+        raise BadInput(
+            f"head type {config.head} has is_layer=True, but its module {row.module!r} is not a "
+            "mtp.model.transformer.Block"
+        )
+    return nn.ModuleList(found)
 
 
 def place(config: ModelConfig, i: int) -> int:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from mtp.config import ModelConfig
+from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model import heads
 from mtp.model.transformer import Block, LayerCache, Rope
@@ -158,7 +159,22 @@ class MultiTokenTransformer(nn.Module):
         if embedded is not None:
             T = x.shape[1]
             read = [embedded[:, j : j + T] for j in heads.reads(self.config, i)]
-        return self.head(i)(x, rope, *read)
+        try:
+            h = self.head(i)(x, rope, *read)
+        except TypeError as error:
+            if ":" not in self.config.head:
+                raise
+            called = ", ".join(("x", "rope", *("embedding" for _ in read)))
+            raise BadInput(
+                f"model.head={self.config.head}: {error}; a head's module is called as "
+                f"forward({called})"
+            ) from error
+        if h.shape != x.shape:
+            raise BadInput(
+                f"model.head={self.config.head}: head {i} made {tuple(x.shape)} into "
+                f"{tuple(h.shape)}; the shape must stay (B, T, D)"
+            )
+        return h
 
     def head(self, i: int) -> nn.Module:
         """The module of head i (1-based)."""

@@ -192,13 +192,13 @@ class Trainer:
         return (distributed.sum_over_ranks(self.loss_sums.clone()) / self.world).tolist()
 
     def _check_finite(self) -> None:
+        self.objective.check()
         if step := int(self.first_bad):
             raise BadInput(
                 f"the loss or its gradient is not finite at step {step}; choose a smaller lr than "
                 f"{self.config.lr:g}, a longer warmup than {self.config.warmup}, or "
                 "precision=float32"
             )
-        self.objective.check()
 
     def validate(self) -> list[float]:
         """Loss per head on the first EVAL_TOKENS of the validation split, which the ranks share."""

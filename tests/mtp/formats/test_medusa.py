@@ -47,10 +47,18 @@ def test_the_heads_are_medusas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "n", "message"),
     [
-        ("parallel", 3, "parallel heads are no Medusa heads, .* choose a model with replicated"),
-        ("linear", 3, "linear heads are no Medusa heads"),
-        ("mlp", 3, "mlp heads are no Medusa heads"),  # which read the state after the final norm
-        ("sequential", 3, "sequential heads are no Medusa heads"),
+        (
+            "parallel",
+            3,
+            "parallel heads cannot be .* Medusa heads, .* choose a model with replicated",
+        ),
+        ("linear", 3, "linear heads cannot be exported as Medusa heads"),
+        (
+            "mlp",
+            3,
+            "mlp heads cannot be exported as Medusa",
+        ),  # which read the state after the final norm
+        ("sequential", 3, "sequential heads cannot be exported as Medusa heads"),
         ("replicated", 1, "the model has one head"),
     ],
 )

@@ -190,10 +190,18 @@ def test_the_config_has_the_fields_of_the_schema(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "n", "message"),
     [
-        ("parallel", 3, "parallel heads are no speculator .* with sequential-shared heads"),
-        ("sequential", 3, "sequential heads are no speculator"),  # a layer for each head
-        ("causal", 3, "causal heads are no speculator"),
-        ("inject", 3, "inject heads are no speculator"),
+        (
+            "parallel",
+            3,
+            "parallel heads cannot be .* with sequential-shared heads",
+        ),
+        (
+            "sequential",
+            3,
+            "sequential heads cannot be exported",
+        ),  # a layer for each head
+        ("causal", 3, "causal heads cannot be exported as a speculator"),
+        ("inject", 3, "inject heads cannot be exported as a speculator"),
         ("sequential-shared", 1, "the model has one head"),
     ],
 )

@@ -127,6 +127,7 @@ def test_functions_that_are_not_there_are_refused(tmp_path: Path) -> None:
         ("return tokens * 1j", "must be a real factor"),
         ("return tokens / nothing", "NameError: name 'nothing' is not defined"),
         ("return -1.0 * tokens", "gives factors that are not from 0 to 1e6"),
+        ("return tokens * float('nan')", "gives factors that are not from 0 to 1e6"),
         ("return tokens / 0", "gives factors that are not from 0 to 1e6"),
         ("return 0 * tokens", "gives no token a factor above 0"),
     ],
