@@ -37,8 +37,8 @@ def write_medusa(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenize
         fitting = [name for name, each in HEADS.items() if each.module == "identity"]
         raise BadInput(
             f"{short_name(c.head)} heads cannot be exported as Medusa heads, which read the normed "
-            f"state of the last layer; choose a model with {' or '.join(fitting)} heads, or another "
-            "format"
+            f"state of the last layer; choose a model with {' or '.join(fitting)} heads, or "
+            "another format"
         )
     write_hf(folder, model, tokenizer)
     own = folder / "medusa"

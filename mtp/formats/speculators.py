@@ -60,8 +60,8 @@ def write_speculators(
         fitting = [name for name, row in HEADS.items() if _fits(row) and ":" not in name]
         raise BadInput(
             f"{short_name(c.head)} heads cannot be exported as a speculator, one layer that is "
-            f"applied again and again; choose a model with {' or '.join(fitting)} heads, or another "
-            "format"
+            f"applied again and again; choose a model with {' or '.join(fitting)} heads, or "
+            "another format"
         )
     write_hf(folder, _with_plain_norm(model), tokenizer)
     own = folder / "speculator"
