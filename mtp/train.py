@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 8 -m mtp.train -- --run runs/first ...     (with the --)
     python -m mtp.train --run runs/tuned init=runs/first ...             (mtp/training/finetune.py)
 
-On SIGTERM, SIGUSR1, SIGUSR2 or Ctrl-C the run saves at the end of the step and exits; the same
-command continues it. A killed run continues too, from its last checkpoint, and ends with the same
+On SIGTERM, SIGUSR1, SIGUSR2 or Ctrl-C the run saves at the end of the step and exits with code 128
+plus the signal's number (130 for Ctrl-C); the same command continues it. A killed run continues too, from its last checkpoint, and ends with the same
 weights as an uninterrupted one, bit for bit on a CPU.
 """
 
