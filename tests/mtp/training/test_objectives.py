@@ -19,6 +19,7 @@ from mtp.objective.objective import Objective
 from mtp.overrides import config_id, from_dict
 from mtp.training import distributed
 from mtp.training.run import train
+from mtp.training.trainer import Trainer
 from tests.mtp.training.helpers import Make, assert_same_run, on_ranks, rows, train_in_parts
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -128,3 +129,23 @@ def test_the_objective_defines_the_run(make_config: Make) -> None:
     plain = config_with(make_config, {})
     older = {k: v for k, v in dataclasses.asdict(plain).items() if k != "objective"}
     assert config_id(from_dict(TrainConfig, older)) == config_id(plain)
+
+
+def test_a_run_whose_own_function_has_changed_is_not_continued(
+    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def f(tokens): return 1.0 + tokens % 3\n")
+    config = config_with(make_config, {"token_weights": f"{own}:f"}, save_every=2)
+    with pytest.raises(RuntimeError, match="cut off"), monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_check_finite", cut_off)
+        train(config, tmp_path / "run", data)
+    own.write_text("def f(tokens): return 1.0 + tokens % 2\n")
+    with pytest.raises(BadInput, match=r"own\.py:f has changed since step \d+; restore the file"):
+        train(config, tmp_path / "run", data)
+
+
+def cut_off(self: Trainer) -> None:
+    if self.step == 7:
+        self.saver.wait()
+        raise RuntimeError("cut off")
