@@ -5,8 +5,9 @@
     python -m mtp.train --run runs/tuned init=runs/first ...             (mtp/training/finetune.py)
 
 On SIGTERM, SIGUSR1, SIGUSR2 or Ctrl-C the run saves at the end of the step and exits with code 128
-plus the signal's number (130 for Ctrl-C); the same command continues it. A killed run continues too, from its last checkpoint, and ends with the same
-weights as an uninterrupted one, bit for bit on a CPU.
+plus the signal's number (130 for Ctrl-C); the same command continues it. A killed run continues
+too, from its last checkpoint, and ends with the same weights as an uninterrupted one, bit for bit
+on a CPU.
 """
 
 import sys
