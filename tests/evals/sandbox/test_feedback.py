@@ -25,7 +25,7 @@ def check(candidate):
     assert x == 1
     for i in range(2):
         assert candidate(i) == i
-    assert True, "This prints if this assert fails"
+    assert x < 2, "asks the program for nothing"
 check(f)
 """
 HELPER = """
@@ -130,7 +130,7 @@ def test_the_reason_is_the_first_one() -> None:
 
 
 def ran(job: FunctionJob | ScriptJob, limits: Limits | None = None) -> str:
-    """The verdict on a program that may write where it likes."""
+    """The verdict on a program that can write files, in a sandbox without walls around them."""
     need("limits")
     (result,) = run_all([job], 1, limits, allow_unsandboxed=True, walls="limits")
     return result.verdict
