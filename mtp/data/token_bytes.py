@@ -9,7 +9,7 @@ from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer
 # characters from 256 on.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _OTHERS = [b for b in range(256) if b not in _PRINTABLE]
-_BYTE_OF = {chr(b): b for b in _PRINTABLE} | {chr(256 + i): b for i, b in enumerate(_OTHERS)}
+BYTE_OF = {chr(b): b for b in _PRINTABLE} | {chr(256 + i): b for i, b in enumerate(_OTHERS)}
 _SPACE = "▁"  # SentencePiece's
 
 
@@ -32,6 +32,6 @@ def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
 def _bytes(piece: str) -> bytes:
     if len(piece) == 6 and piece.startswith("<0x"):  # SentencePiece's byte
         return bytes([int(piece[3:5], 16)])
-    if all(c in _BYTE_OF for c in piece):
-        return bytes(_BYTE_OF[c] for c in piece)
+    if all(c in BYTE_OF for c in piece):
+        return bytes(BYTE_OF[c] for c in piece)
     return piece.replace(_SPACE, " ").encode()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mtp.checkpoint import save_tensors
 from mtp.config import ModelConfig, parse_rope_scaling
+from mtp.data.token_bytes import BYTE_OF
 from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer
 from mtp.errors import BadInput, choose
 from mtp.formats.weights import (
@@ -115,11 +116,8 @@ def write_hf_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None
 
 def _byte_bpe() -> tokenizers.Tokenizer:
     """ByteTokenizer in the format of tokenizer.json, where the pre-tokenizer writes each byte as a
-    letter: printable bytes as themselves, the others as letters from 256 on (as in GPT-2)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [b for b in range(256) if b not in printable]
-    letters = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(rest)}
-    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=letters, merges=[]))
+    letter, as in GPT-2."""
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=BYTE_OF, merges=[]))
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
         add_prefix_space=False, use_regex=False
     )
