@@ -83,33 +83,36 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         self._settle()
+        self._settle_judge()
 
     @property
     def time(self) -> float:
-        """Seconds that count, up to when it stopped or last looked."""
+        """Seconds that count, up to when it stopped or `over` was last asked."""
         return self.ran - self._stood()
 
+    @property
     def left(self) -> float:
-        """Seconds that the program still has, as the last look has it."""
-        self._settle()
+        """Seconds that the program still has, as `time` has it."""
         return self.limit - self.time
 
     def over(self) -> bool:
         """Whether its time is over. Looks if the last look was long ago."""
-        pause = self.pause if self.left() > 0 else self.pause / 2
+        self._settle()
+        pause = self.pause if self.left > 0 else self.pause / 2
         if self.since - self.last.at < pause:
             return False
         self.look()
-        return self.left() <= 0
+        return self.left <= 0
 
     def patience(self) -> float:
-        """How many seconds to wait before `over` is to be asked again."""
-        return min(max(self.left(), self.pause / 2), self.pause)
+        """How many seconds to wait before `over` is to be asked again, once it has been asked."""
+        return min(max(self.left, self.pause / 2), self.pause)
 
     def look(self) -> None:
         begin = time.thread_time()
         last, now = self.last, self.machine.look()
         self._settle()
+        self._settle_judge()
         first = int(self.begin * TICKS)
         waited = self.judges + _longest(last.waits, now.waits, first)
         self.waits += min(waited, self.recent)
@@ -117,14 +120,18 @@ class Clock:
         self.last, self.recent, self.judges = now, 0.0, 0.0
         self.pause = max(LOOK, PART * (time.thread_time() - begin))
 
-    def _settle(self) -> float:
-        """Add what it has run since it has begun to; returns the time."""
-        now, waited = self.machine.now(), self.machine.waited()
+    def _settle(self) -> None:
+        """Add the time since it began to run, or since the last call."""
+        now = self.machine.now()
         self.ran += now - self.since
         self.recent += now - self.since
+        self.since = now
+
+    def _settle_judge(self) -> None:
+        """Add what the judge has waited since. Costs more than the time, and counts at a look."""
+        waited = self.machine.waited()
         self.judges += waited - self.before
-        self.since, self.before = now, waited
-        return now
+        self.before = waited
 
     def _stood(self) -> float:
         others = self.last.at - self.begin - self.used / CORES

@@ -16,8 +16,8 @@ Standard library only, as evals/sandbox/judge.py is.
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 
 def near(word: str, expected: str) -> bool:
@@ -60,8 +60,7 @@ def _as_numbers(word: str, expected: str, same: Callable[[Decimal, Decimal], boo
     return False
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """same: compares two words. lines: whether it matters where they end. exit: whether the program
     must exit with 0."""
 

@@ -17,8 +17,8 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mtp.errors import BadInput
 
@@ -30,8 +30,7 @@ ZONES = "/usr/share/zoneinfo"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
-@dataclass(frozen=True)
-class Walls:
+class Walls(NamedTuple):
     """command: goes before the program's own; python: the interpreter, as the program sees it;
     packages: what it may import beside the standard library, from the folders of `path`."""
 

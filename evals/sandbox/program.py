@@ -11,7 +11,6 @@ import errno
 import marshal
 import os
 import resource
-import secrets
 import select
 import shutil
 import signal
@@ -147,6 +146,7 @@ class Program:
         # Containers that are attributes of these, by number: ours, and as the program last saw it.
         self.lent = dict[int, tuple[Any, Any]]()
         self.places = list[Any]()
+        self.unread = bytearray()  # of its answers, read ahead
         self.heard = 0  # bytes of its answers
         self.cpu = 0.0  # seconds that it has used, once it has ended
         self.folder = tempfile.mkdtemp(dir=sandbox.scratch) if sandbox.scratch else None
@@ -172,7 +172,8 @@ class Program:
                 else {}
             ),
             "folder": self.folder or isolation.SCRATCH,
-            "uid": 1 << 30 | secrets.randbits(30),  # by chance, so that it tells nothing
+            # By chance, so that it tells nothing.
+            "uid": 1 << 30 | int.from_bytes(os.urandom(4), "big") >> 2,
             "filter": syscalls.program(),
             "devices": [f"/dev/{name}" for name in isolation.DEVICES],
             **{name: limits[name] for name in ("cpu", "memory", "processes", "file")},
@@ -204,12 +205,13 @@ class Program:
         """Write all of it to the program; False if its time is over before it has read it. Raises
         BrokenPipeError if it does not read."""
         left = memoryview(data)
-        while left:
-            if not self.ready([], (self.into,)):
-                return False
+        while True:
             with suppress(BlockingIOError):
                 left = left[os.write(self.into, left[: 1 << 20]) :]
-        return True
+            if not left:
+                return True
+            if not self.ready([], (self.into,)):
+                return False
 
     def write(self, data: bytes) -> None:
         try:
@@ -242,17 +244,18 @@ class Program:
 
     def read(self, count: int) -> bytes:
         """So many bytes of the program's answers, before the deadline."""
-        got = bytearray()
-        while len(got) < count:
+        while len(self.unread) < count:
             if not self.ready([self.out]):
                 self.end("timed out", f"no answer within {self.clock.limit:g} s")
             with suppress(BlockingIOError):
-                got += os.read(self.out, min(count - len(got), 1 << 20)) or self.ended()
-        return bytes(got)
+                self.unread += os.read(self.out, 1 << 16) or self.ended()
+        got = bytes(self.unread[:count])
+        del self.unread[:count]
+        return got
 
     def speaks(self) -> bool:
         """Whether it has written something, or left, by now."""
-        return bool(self.sandbox.wait([self.out], 0))
+        return bool(self.unread or self.sandbox.wait([self.out], 0))
 
     def ask(self, what: str, *rest: Any) -> Any:
         """Send a request and wait for its answer: a decoded value, or `values.STOP`. Raises what

@@ -22,6 +22,7 @@ from types import CodeType
 
 MISSED = "<missed>"  # what records the exception, under a name that no test can have
 TESTS = "<tests>"  # the file that tracebacks name
+PLACE = ("lineno", "col_offset", "end_lineno", "end_col_offset")  # of a node in the file
 GUARDS = (ast.Try, ast.TryStar, ast.With, ast.While)
 # Statements that may ask a program, except for those that only hold others.
 ASKING = (
@@ -98,11 +99,9 @@ def _going_on(node: ast.stmt, full: bool) -> ast.stmt:
     """try: NODE
     except Exception: MISSED()"""
 
-    def here(made: ast.expr) -> ast.expr:
-        return ast.copy_location(made, node)
-
-    kind = here(ast.Name("Exception" if full else "AssertionError", ast.Load()))
-    call = here(ast.Call(here(ast.Name(MISSED, ast.Load())), [], []))
-    body: list[ast.stmt] = [ast.copy_location(ast.Expr(call), node)]
-    handler = ast.copy_location(ast.ExceptHandler(kind, None, body), node)
-    return ast.copy_location(ast.Try([node], [handler], [], []), node)
+    # Written out, as ast.copy_location is slow and tests have many statements.
+    at = {name: getattr(node, name) for name in PLACE}
+    kind = ast.Name("Exception" if full else "AssertionError", ast.Load(), **at)
+    call = ast.Call(ast.Name(MISSED, ast.Load(), **at), [], [], **at)
+    handler = ast.ExceptHandler(kind, None, [ast.Expr(call, **at)], **at)
+    return ast.Try([node], [handler], [], [], **at)

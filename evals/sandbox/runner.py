@@ -56,6 +56,7 @@ run `inside` instead, in the program's process: then they can do anything, and s
 
 import dataclasses
 import json
+import operator
 import os
 import selectors
 import shutil
@@ -157,7 +158,8 @@ class Result(NamedTuple):
 def check_available(allow_unsandboxed: bool = False) -> str:
     """What will keep programs in: "bubblewrap"; else, if allowed, "namespaces" or "limits". Raises
     BadInput that names what is missing."""
-    with closing(_first(Limits(), allow_unsandboxed, None)) as judge:
+    (judge,) = _start(1, Limits(), allow_unsandboxed, None)
+    with closing(judge):
         return judge.walls.kind
 
 
@@ -182,15 +184,22 @@ def run_all(
         raise BadInput(f"{workers} workers; there must be 1 or more")
     if walls is not None:
         choose("walls", walls, isolation.KINDS)
-    judge = _first(limits or Limits(), allow_unsandboxed, walls, packages)
-    return _run(iter(jobs), workers or len(os.sched_getaffinity(0)), judge)
+    workers = workers or len(os.sched_getaffinity(0))
+    count = min(workers, max(1, operator.length_hint(jobs, 1)))
+    judges = _start(count, limits or Limits(), allow_unsandboxed, walls, packages)
+    return _run(iter(jobs), workers, judges)
 
 
-def _first(
-    limits: Limits, allow_unsandboxed: bool, kind: str | None, packages: tuple[str, ...] = ()
-) -> "_Judge":
-    """A judge behind the best walls that work here, or behind walls of a kind. Raises BadInput if
-    these are not bubblewrap's and no others are allowed."""
+def _start(
+    count: int,
+    limits: Limits,
+    allow_unsandboxed: bool,
+    kind: str | None,
+    packages: tuple[str, ...] = (),
+) -> list["_Judge"]:
+    """Judges behind the best walls that work here, or behind walls of a kind, the first of which
+    has tried them; the others start meanwhile. Raises BadInput if these are not bubblewrap's and no
+    others are allowed."""
     why = "bwrap is not installed (Debian: apt-get install bubblewrap)"
     for walls in isolation.candidates(packages):
         if kind not in (None, walls.kind):
@@ -200,19 +209,19 @@ def _first(
                 f"programs written by a model need a sandbox: {why}; "
                 "--allow-unsandboxed runs them with limits only, free to read your files"
             )
-        judge = _Judge(limits, walls)
+        judges = [_Judge(limits, walls) for _ in range(count)]
         try:
-            judge.start()
-            return judge
+            judges[0].start()
+            return judges
         except RuntimeError as error:
-            judge.close()
+            for judge in judges:
+                judge.close()
             why = str(error)
     raise BadInput(f"cannot keep programs in: {why}")
 
 
-def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]:
-    limits, walls = judge.limits, judge.walls
-    judges = [judge]
+def _run(jobs: Iterator[Job], workers: int, judges: list["_Judge"]) -> Iterator[Result]:
+    limits, walls = judges[0].limits, judges[0].walls
     done: dict[int, Result] = {}
     taken = given = 0
     waiting: Job | None = None
@@ -224,7 +233,8 @@ def _run(jobs: Iterator[Job], workers: int, judge: "_Judge") -> Iterator[Result]
     watch = Watch(limits.memory, walls.kind, at_work)
     try:
         with watch, selectors.DefaultSelector() as selector:
-            selector.register(judge.out, selectors.EVENT_READ, judge)
+            for judge in judges:
+                selector.register(judge.out, selectors.EVENT_READ, judge)
             while True:
                 while taken - given < 16 * workers:
                     if (waiting := waiting or next(jobs, None)) is None:
@@ -281,7 +291,7 @@ class _Judge:
         self.into, self.out = self.process.stdin, self.process.stdout.fileno()
         self.busy: int | None = -1  # the trial that it begins with
         self.last, self.rest, self.gone = -1, b"", False
-        config = {"walls": dataclasses.asdict(walls), "limits": dataclasses.asdict(limits)}
+        config = {"walls": walls._asdict(), "limits": dataclasses.asdict(limits)}
         path = isolation.path_of(walls.packages)
         self.send(config | {"scratch": self.scratch, "path": path})
 

@@ -27,7 +27,7 @@ Standard library only, as evals/sandbox/judge.py is.
 """
 
 import errno
-import platform
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -136,9 +136,9 @@ def numbers(table: str, machine: str) -> dict[str, int]:
 
 @cache
 def program(machine: str = "") -> bytes:
-    """The filter for a machine (platform.machine(); this one unless told) as the kernel takes it:
+    """The filter for a machine (`uname -m`; this one unless told) as the kernel takes it:
     8 bytes for each instruction. Empty for a machine whose numbers are not known here."""
-    machine = machine or platform.machine()
+    machine = machine or os.uname().machine
     if machine not in ARCHITECTURES:
         return b""
     return b"".join(struct.pack("=HBBI", *each) for each in _instructions(machine))
@@ -180,12 +180,22 @@ def _instructions(machine: str) -> Iterator[Instruction]:
     yield IF_GREATER, 0, 1, SHARED
     yield RETURN, 0, 0, FAIL | errno.ENOMEM
     yield RETURN, 0, 0, ALLOW
-    for low, high in _ranges(sorted(numbers(CALLS, machine).values())):
-        yield IF_AT_LEAST, 1, 0, low  # they are sorted: a number below is in none
-        yield RETURN, 0, 0, FAIL | errno.ENOSYS
-        yield IF_GREATER, 1, 0, high
-        yield RETURN, 0, 0, ALLOW
+    ranges = [*_ranges(sorted(numbers(CALLS, machine).values()))]
+    yield IF_AT_LEAST, 1, 0, ranges[0][0]
     yield RETURN, 0, 0, FAIL | errno.ENOSYS
+    yield from _search(ranges)
+
+
+def _search(ranges: list[tuple[int, int]]) -> list[Instruction]:
+    """Allow the numbers in ranges, given one that is not below the first. A tree, because the
+    kernel tries the filter on each number whenever a program installs it."""
+    if len(ranges) == 1:
+        (_, high), *_ = ranges
+        fail = RETURN, 0, 0, FAIL | errno.ENOSYS
+        return [(IF_GREATER, 1, 0, high), (RETURN, 0, 0, ALLOW), fail]
+    middle = len(ranges) // 2
+    below, above = _search(ranges[:middle]), _search(ranges[middle:])
+    return [(IF_AT_LEAST, len(below), 0, ranges[middle][0]), *below, *above]
 
 
 def _check(

@@ -161,7 +161,7 @@ def test_it_does_not_run_while_tests_do() -> None:
         fake.judge += 0.5
     with found:
         found.look()
-        assert found.left() == pytest.approx(0.5)
+        assert found.left == pytest.approx(0.5)
     assert found.time == pytest.approx(0.5)
 
 
