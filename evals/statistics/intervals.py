@@ -4,8 +4,17 @@ import math
 import random
 from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 Z90 = 1.6448536269514722  # the normal distribution has 90% within so many standard deviations
+
+
+class Estimate(NamedTuple):
+    """A value and its 90% interval, all in the value's unit."""
+
+    value: float
+    low: float
+    high: float
 
 
 def wilson(share: float, count: int, z: float = Z90) -> tuple[float, float]:
@@ -38,12 +47,18 @@ def bootstrap(groups: Sequence[Sequence[bool]], times: int = 1000) -> tuple[floa
 T90 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 
+def t90(free: int) -> float:
+    """Student's t with `free` >= 1 degrees of freedom has 90% between minus and plus this."""
+    if free < 1:
+        raise ValueError(f"Student's t has 1 degree of freedom or more, not {free}")
+    return T90[free - 1] if free <= len(T90) else Z90 + 1.524 / free + 1.420 / free**2
+
+
 def student(values: Sequence[float]) -> tuple[float, float] | None:
     """The 90% interval of the mean of independent, about normal values, seeds' say; None of fewer
     than two, which have no spread."""
     if len(values) < 2:
         return None
-    mean, free = fmean(values), len(values) - 1
-    t = T90[free - 1] if free <= len(T90) else Z90 + 1.524 / free + 1.420 / free**2
-    half = t * stdev(values) / math.sqrt(len(values))
+    mean = fmean(values)
+    half = t90(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return mean - half, mean + half

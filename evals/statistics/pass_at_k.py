@@ -21,9 +21,10 @@ the true value of any one temperature: it is at least as much too high as the or
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
+
+from evals.statistics.intervals import Estimate
 
 TIMES, FOLDS = 2000, 5
 PART = 2**22  # weights drawn at a time
@@ -38,12 +39,6 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if n < k:
         return math.nan
     return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
-
-
-class Estimate(NamedTuple):
-    value: float
-    low: float
-    high: float
 
 
 # Scores (T, P) and weights of draws (R, P) -> the score of each problem at the temperature that is
