@@ -306,7 +306,13 @@ def test_plans_keep_their_order_and_share_runs() -> None:
 
 @pytest.mark.parametrize("study", STUDIES)
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_has_runs_that_the_model_allows(study: str, scale: str) -> None:
+def test_every_scale_of_a_study_has_runs_that_the_model_allows(study: str, scale: str) -> None:
+    if scale not in find(study).scales:
+        with pytest.raises(
+            BadInput, match=f"unknown scale of {study} '{scale}'; choose one of: sm"
+        ):
+            plan(find(study), scale)
+        return
     configs = plan(find(study), scale)
     assert configs and all(c.model.trunk_layers >= 1 for c in configs)
     assert all(c.data.source or scale == "paper" for c in configs)
