@@ -309,7 +309,7 @@ def test_plans_keep_their_order_and_share_runs() -> None:
 def test_every_scale_of_a_study_has_runs_that_the_model_allows(study: str, scale: str) -> None:
     if scale not in find(study).scales:
         with pytest.raises(
-            BadInput, match=f"unknown scale of {study} '{scale}'; choose one of: sm"
+            BadInput, match=f"unknown scale of {study} '{scale}'; choose"
         ):
             plan(find(study), scale)
         return

@@ -42,7 +42,8 @@ def rows_for(name: str, scale: str = "cpu", seeds: int = 2) -> pd.DataFrame:
             continue
         common = {
             "study": name, "scale": scale, "run_id": f"{config.model.head}-{config.model.n}",
-            "arm": arm_of(config), "seed": config.seed, "size": "2.0M", "n": config.model.n, "head": head_name(config),
+            "arm": arm_of(config), "seed": config.seed, "size": "2.0M",
+            "n": config.model.n, "head": head_name(config),
             "unit": "byte" if config.data.tokenizer == "bytes" else "token", "data": "stdlib",
             "count": 100, "step": 20, "device": "cpu", "versions": "v", "commit": "c",
         }  # fmt: skip
