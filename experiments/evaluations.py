@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from mtp.errors import BadInput
 if TYPE_CHECKING:
     from mtp.data.corpus import Corpus
     from mtp.model.model import MultiTokenTransformer
+
+    Evaluation = Callable[[MultiTokenTransformer, Corpus, str], list[Measure]]
 
 
 LIMIT = {"smoke": 10_000, "gpu": 4_000_000, "paper": 4_000_000}  # tokens by scale; elsewhere all
@@ -26,6 +29,33 @@ def likelihood(
 
     found = held_out.measure(model, corpus, limit=LIMIT.get(scale), keep=keep)
     return [Measure(*row) for row in found.rows()]
+
+
+REFERENCES = {1: "unigram", 2: "bigram", 5: "5-gram"}  # order -> the reference line's name
+
+
+def references(budget: Mapping[str, float]) -> Evaluation:
+    """The evaluation that says what n-gram tables of as many training tokens, and xz, make of the
+    held-out text; of n=1 models alone, as it does not depend on the model. budget: training tokens
+    by scale."""
+
+    def measure(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+        from evals.probes import held_out, ngrams
+
+        if model.config.n > 1:
+            return []
+        split, vocab = corpus.validation, model.config.vocab
+        tokens, size = held_out.extent(split, corpus.tokenizer, LIMIT.get(scale))
+        train = corpus.train.read(0, min(corpus.train.tokens, round(budget[scale])))
+        own = split.read(0, tokens)
+        found = {
+            name: ngrams.bits_per_byte(train, own, order, vocab, size)
+            for order, name in REFERENCES.items()
+        }
+        found["xz"] = ngrams.xz_bits_per_byte(corpus.tokenizer.decode(own.tolist()).encode())
+        return [Measure(f"bits per byte, {name}", value, tokens) for name, value in found.items()]
+
+    return measure
 
 
 @timed

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from experiments.contrasts import Asked
+
 
 def metric(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows[rows.metric == name]
@@ -47,6 +49,36 @@ def paper_points(
     axes.margins(y=0.08)
     axes.set_ylim(bottom=0)
     axes.legend()
+
+
+def contrast_panel(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> None:
+    """A line for each contrast: the seeds' differences as points, their mean and its 90% interval,
+    and the margin within which differences do not matter."""
+    axes.axvline(0, color=figures.GREY, linewidth=1)
+    for i, each in enumerate(asked):
+        axes.fill_betweenx((i - 0.4, i + 0.4), -each.margin, each.margin, color="#e4e4e4", zorder=0)
+        if (found := each.of(rows)) is None:
+            continue
+        own = list(found.by_seed.values())
+        axes.scatter(own, [i + 0.22] * len(own), s=16, color=figures.GREY, zorder=3)
+        low, high = found.interval or (found.mean, found.mean)
+        axes.plot((low, high), (i, i), color=figures.BLUE, zorder=4)
+        axes.plot(found.mean, i, color=figures.BLUE, marker="o", markersize=7, zorder=5)
+    axes.set_yticks(range(len(asked)), [each.name for each in asked])
+    axes.set_ylim(len(asked) - 0.5, -0.5)
+    axes.set_xlabel(f"difference ({asked[0].unit})")
+
+
+def arm_panel(axes: Axes, rows: pd.DataFrame, colour: str = figures.BLACK) -> None:
+    """A line for each arm, in the order of the rows: every seed's value as a point, and the
+    mean."""
+    arms = list(dict.fromkeys(rows.arm))
+    for i, arm in enumerate(arms):
+        own = rows[rows.arm == arm].value
+        axes.scatter(own, [i] * len(own), s=30, color=colour, edgecolor="white", zorder=3)
+        axes.plot((own.mean(),) * 2, (i - 0.3, i + 0.3), color=colour, zorder=2)
+    axes.set_yticks(range(len(arms)), arms)
+    axes.set_ylim(len(arms) - 0.5, -0.5)
 
 
 def in_millions(size: str) -> float:

@@ -35,6 +35,7 @@ SCALES = ("smoke", "cpu", "night", "gpu", "paper")
 STUDIES = (  # experiments/studies/NAME.py, with _ for -
     "sweep-n",
     "sweep-heads",
+    "sweep-controls",
     "sweep-bytes",
     "grow-heads",
     "decoding",

@@ -155,7 +155,7 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         ((*RUN, "--set", "model.head=serial"), ("serial", "parallel, causal")),
         ((*RUN, "--set", "model.layers=8"), ("model.n 8", "no trunk in 8 layers", "at most 7")),
         ((*RUN, "--set", "data.source=files:none", "--set", "tokens=1e12"), ("none",)),
-        ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, installed, pypi-v1")),
+        ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, installed, ")),
         ((*RUN, "--slurm", "queue=x"), ("unknown --slurm field 'queue'", "one of partition, ")),
         ((*RUN, "--slurm", "hours=long"), ("hours", "'long'")),
         ((*RUN, "--slurm", "hours=2"), ("error: --slurm needs --launcher slurm\n",)),
