@@ -50,7 +50,7 @@ class Contrast:
 
     @property
     def sign(self) -> int:
-        """1 if the interval is above 0, -1 if it is below, 0 if it has 0 inside or there is none."""
+        """1 if the interval is above 0, -1 if it is below, 0 if neither or if there is none."""
         if self.interval is None:
             return 0
         low, high = self.interval
