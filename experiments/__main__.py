@@ -17,7 +17,7 @@ from pathlib import Path
 from experiments.changes import Changes, variations
 from experiments.study import SCALES, STUDIES, Study, find, plan
 from mtp.command_line import COMMITTED, MINE, new_parser
-from mtp.errors import BadInput, exit_cleanly
+from mtp.errors import BadInput, choose, exit_cleanly
 from mtp.hardware import PEAK_FLOPS
 
 
@@ -41,7 +41,9 @@ def main() -> None:
         args.results = args.results or (COMMITTED if args.renew else MINE)
         changes = variations(args.overrides, args.seeds, args.n)
         names = [args.study] if args.study else STUDIES
-        wanted = [(find(name), one) for name in names for one in changes]
+        choose("scale", args.scale, SCALES)
+        studies = [study for study in map(find, names) if args.study or args.scale in study.scales]
+        wanted = [(study, one) for study in studies for one in changes]
         # Planned before anything runs, so that a mistake in the last one is reported at once.
         {"plan": plans, "status": states, "run": runs, "plot": plots}[args.command](wanted, args)
 

@@ -11,6 +11,7 @@ from experiments.launch.slurm_options import SlurmOptions
 from experiments.status import about, count_of, minutes
 from experiments.study import Study, run_folder, study_place
 from mtp.config import CorpusConfig, TrainConfig
+from mtp.data import installed
 from mtp.data.sources import open_source
 from mtp.data.tokenized import training_tokens
 from mtp.errors import BadInput
@@ -163,6 +164,9 @@ def budget(config: TrainConfig, data: Path) -> tuple[float, bool]:
 def source_bytes(data: CorpusConfig) -> float:
     """About the bytes of a source of files, by their sizes; nan of other sources."""
     kind, _, where = data.source.partition(":")
+    if data.source == "installed":
+        size = float(sum(file.size or 0 for file in installed.files()))
+        return min(size, 1e6 * data.max_mb) if data.max_mb else size
     if data.source == "stdlib":
         files = Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")
         files = [f for f in files if "test" not in str(f) and "site-packages" not in str(f)]

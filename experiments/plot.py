@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import results
+from experiments.contrasts import sentences
 from experiments.figures import save
 from experiments.study import STUDIES, Study, find
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def plot(study: Study, file: Path, root: Path) -> None:
-    """Draw a results file. Print its summary: our table, the paper's, and the finding."""
+    """Draw a results file. Print its summary: our table, the paper's, the finding, and
+    what became of the study's predictions."""
     rows = results.read(file)
     _, png = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
     table, index = list(study.table), ["head", "n", "unit"]
@@ -31,6 +33,8 @@ def plot(study: Study, file: Path, root: Path) -> None:
         theirs = results.table(reported, index, table, wide)
         print(f"\nthe paper's {study.artefact}:\n{theirs}")
     print(f"\n{study.finding(rows)}")
+    for line in sentences(study.contrasts, rows):
+        print(line)
     print(f"rows: {file}\nfigure: {png}")
 
 

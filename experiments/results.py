@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = [
-    *("study", "scale", "run_id", "seed", "size", "n", "head", "unit", "changed"),
+    *("study", "scale", "run_id", "arm", "seed", "size", "n", "head", "unit", "changed"),
     *("data", "metric", "value", "count", "step", "precision", "device", "versions", "commit"),
 ]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import provenance, results
 from experiments.arms import run_name, size_name
 from experiments.changes import NOTHING, Changes
+from experiments.contrasts import Asked
 from experiments.results import Measure
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import check_vocab, follow_tokenizer, from_name, names_a_path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-SCALES = ("smoke", "cpu", "gpu", "paper")
+SCALES = ("smoke", "cpu", "night", "gpu", "paper")
 STUDIES = (  # experiments/studies/NAME.py, with _ for -
     "sweep-n",
     "sweep-heads",
@@ -54,6 +55,21 @@ def no_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper.iloc[:0]
 
 
+def head_name(config: TrainConfig) -> str:
+    """The head type, with "+3 layers" where layers were added; "continued" from another run."""
+    extra = config.model.extra_layers
+    name = short_name(config.model.head) + (f" +{extra} layers" if extra else "")
+    return f"{name}, continued" if config.init else name
+
+
+def arm_of(config: TrainConfig) -> str:
+    """E.g. "n=4", "n=4 linear", "bytes, n=8 replicated": enough where arms differ in nothing else.
+    A study whose arms do has a function of its own."""
+    head = head_name(config)
+    bytewise = "bytes, " * (config.data.tokenizer == "bytes")
+    return f"{bytewise}n={config.model.n}" + f" {head}" * (head != "parallel")
+
+
 @dataclass(frozen=True)
 class Study:
     """A study, as its file declares it.
@@ -65,6 +81,9 @@ class Study:
     table          the metrics that the summary prints
     paper          all of the paper's rows -> the rows of this artefact, printed below ours
     over_training  like evaluations, but of every kept step of a run (keep_every in its config)
+    arm            a config -> the name of its arm, the same for every seed
+    contrasts      what is asked of the arms, with what was expected (experiments/contrasts.py)
+    scales         those of SCALES that it has runs for
     """
 
     name: str
@@ -77,6 +96,9 @@ class Study:
     table: tuple[str, ...]
     paper: Callable[[pd.DataFrame], pd.DataFrame] = no_rows
     over_training: dict[str, Evaluation] = field(default_factory=dict)
+    arm: Callable[[TrainConfig], str] = arm_of
+    contrasts: tuple[Asked, ...] = ()
+    scales: tuple[str, ...] = ("smoke", "cpu", "gpu", "paper")
 
     @property
     def records(self) -> list[str]:
@@ -109,7 +131,7 @@ def study_place(name: str) -> str:
 
 def plan(study: Study, scale: str, changes: Changes = NOTHING) -> list[TrainConfig]:
     """The study's configs at a scale, with the changes applied to each; equal runs once."""
-    choose("scale", scale, SCALES)
+    choose(f"scale of {study.name}", scale, study.scales)
     planned = study.runs(scale)
     if changes.n and any(config.init for config in planned):
         raise BadInput(f"--n does not apply to {study.name}, whose runs start from one another")
@@ -171,6 +193,7 @@ def rows_of(
             "study": study.name,
             "scale": scale,
             "run_id": folder.name,
+            "arm": study.arm(config),
             "seed": config.seed,
             "size": size_name(config),
             "n": config.model.n,
@@ -182,13 +205,6 @@ def rows_of(
         kept = {key: record[key] for key in keys}
         rows += [common | kept | measure for measure in record["measures"]]
     return rows
-
-
-def head_name(config: TrainConfig) -> str:
-    """The head type, with "+3 layers" where layers were added; "continued" from another run."""
-    extra = config.model.extra_layers
-    name = short_name(config.model.head) + (f" +{extra} layers" if extra else "")
-    return f"{name}, continued" if config.init else name
 
 
 def collect(

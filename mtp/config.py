@@ -177,9 +177,9 @@ def size(name: str, **changes: Any) -> ModelConfig:
 class CorpusConfig:
     """A corpus: where its documents come from, and how they are tokenized (mtp/data/corpus.py).
 
-    source      stdlib | pypi-v1 | files:PATH | hf:DATASET | python:MODULE?NAME=VALUE,.. |
-                mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE (prompts and completions) |
-                shards:PATH (tokens that others have made)
+    source      stdlib | installed | pypi-v1 | files:PATH | hf:DATASET |
+                python:MODULE?NAME=VALUE,.. | mix:WEIGHT*SOURCE|WEIGHT*SOURCE.. | pairs:FILE
+                (prompts and completions) | shards:PATH (tokens that others have made)
     tokenizer   bytes | bpe | llama:FILE | run:FOLDER (the one saved there) | file:PATH (a
                 tokenizer.json; file:PATH#EOS names the token between documents)
     vocab       vocabulary of a bpe, special tokens included; other tokenizers ignore it

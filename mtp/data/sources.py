@@ -1,4 +1,4 @@
-"""Named sources of documents: stdlib, pypi-v1, files:PATH, pairs:FILE, hf:DATASET,
+"""Named sources of documents: stdlib, installed, pypi-v1, files:PATH, pairs:FILE, hf:DATASET,
 python:MODULE?options, and mixtures of them; and of tokens that others have made: shards:PATH.
 
 A source can be described before it is read: its identity decides whether its corpus is built
@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from mtp.data import pairs, records, token_files
+from mtp.data import installed, pairs, records, token_files
 from mtp.data.hub import rows as hub_rows
 from mtp.data.token_files import TokenFile
 from mtp.errors import BadInput
@@ -29,6 +29,7 @@ from mtp.files import file_sha256
 
 SOURCES = (
     "stdlib",
+    "installed",
     "pypi-v1",
     "files:PATH",
     "shards:PATH",
@@ -91,6 +92,8 @@ def open_source(source: str, skip: Path) -> Source:
     kind, colon, where = source.partition(":")
     if source == "stdlib":
         return _stdlib()
+    if source == "installed":
+        return _installed()
     if source == "pypi-v1":
         return _pypi()
     if colon and where and kind == "files":
@@ -165,6 +168,16 @@ def _stdlib() -> Source:
 
     version = f"{platform.python_implementation()} {platform.python_version()}"
     return Source("stdlib", {"stdlib": version}, documents)
+
+
+def _installed() -> Source:
+    """The Python files of packages that set-up has installed (mtp/data/installed.py)."""
+
+    def documents() -> Iterator[Document]:
+        for content in installed.contents():
+            yield Document(content, code=True)
+
+    return Source("installed", {"installed": installed.identity()}, documents)
 
 
 def _pypi() -> Source:

@@ -155,7 +155,7 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         ((*RUN, "--set", "model.head=serial"), ("serial", "parallel, causal")),
         ((*RUN, "--set", "model.layers=8"), ("model.n 8", "no trunk in 8 layers", "at most 7")),
         ((*RUN, "--set", "data.source=files:none", "--set", "tokens=1e12"), ("none",)),
-        ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, pypi-v1")),
+        ((*RUN, "--set", "data.source=web"), ("unknown source 'web'", "stdlib, installed, pypi-v1")),
         ((*RUN, "--slurm", "queue=x"), ("unknown --slurm field 'queue'", "one of partition, ")),
         ((*RUN, "--slurm", "hours=long"), ("hours", "'long'")),
         ((*RUN, "--slurm", "hours=2"), ("error: --slurm needs --launcher slurm\n",)),
@@ -306,7 +306,11 @@ def test_plans_keep_their_order_and_share_runs() -> None:
 
 @pytest.mark.parametrize("study", STUDIES)
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_has_runs_that_the_model_allows(study: str, scale: str) -> None:
+def test_every_scale_of_a_study_has_runs_that_the_model_allows(study: str, scale: str) -> None:
+    if scale not in find(study).scales:
+        with pytest.raises(BadInput, match=f"unknown scale of {study} '{scale}'; choose"):
+            plan(find(study), scale)
+        return
     configs = plan(find(study), scale)
     assert configs and all(c.model.trunk_layers >= 1 for c in configs)
     assert all(c.data.source or scale == "paper" for c in configs)

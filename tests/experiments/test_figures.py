@@ -25,7 +25,7 @@ from evals.harness.rows import COLUMNS, read
 from experiments import evaluate, results
 from experiments.figures import finish, panels, save
 from experiments.plot import draw_evaluations
-from experiments.study import STUDIES, find, head_name, plan
+from experiments.study import STUDIES, arm_of, find, head_name, plan
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = [name for name in STUDIES if name.startswith("sweep")]  # test_decoding_study has the rest
@@ -42,7 +42,8 @@ def rows_for(name: str, scale: str = "cpu", seeds: int = 2) -> pd.DataFrame:
             continue
         common = {
             "study": name, "scale": scale, "run_id": f"{config.model.head}-{config.model.n}",
-            "seed": config.seed, "size": "2.0M", "n": config.model.n, "head": head_name(config),
+            "arm": arm_of(config), "seed": config.seed, "size": "2.0M",
+            "n": config.model.n, "head": head_name(config),
             "unit": "byte" if config.data.tokenizer == "bytes" else "token", "data": "stdlib",
             "count": 100, "step": 20, "device": "cpu", "versions": "v", "commit": "c",
         }  # fmt: skip

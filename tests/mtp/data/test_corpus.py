@@ -230,7 +230,7 @@ def test_bad_input(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     for config, message in [
-        (config_of(path, source="wikipedia"), "choose one of: stdlib, pypi-v1, files:PATH"),
+        (config_of(path, source="wikipedia"), "choose one of: stdlib, installed, pypi-v1, files:PATH"),
         (config_of(path, tokenizer="gpt"), "choose one of: bytes, bpe, llama:PATH"),
         (config_of(path, tokenizer="llama:nowhere"), "no file nowhere"),
         (config_of(path, tokenizer="bpe", vocab=100), "vocab is 100"),
