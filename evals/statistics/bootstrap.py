@@ -5,7 +5,7 @@ twice: other seeds would do otherwise, and so would other problems. A bootstrap 
 within a seed anew, independently of the other seeds, takes S seeds on P problems for S P problems:
 where problems deviate more than seeds, its interval is too short, and the more so the more seeds
 there are. Here all seeds get the same draw of problems, as in the pigeonhole bootstrap (Owen 2007,
-The pigeonhole bootstrap, arXiv:0712.1111).
+The pigeonhole bootstrap, Annals of Applied Statistics 1).
 
 Seeds are few. Percentiles of resampled seeds cover the truth in 62% of cases with 3 seeds, in 80%
 with 5 and in 84% with 10, instead of 90%. So seeds are not resampled: their part of a draw is
