@@ -37,10 +37,19 @@ def weights(items: int) -> Iterator[np.ndarray]:
         yield rng.standard_exponential((min(rows, TIMES - start), items))
 
 
-def widening(items: int) -> float:
-    """By how much deviations under `weights` are too small, for a 90% interval of `items` >= 2: the
-    variance is that of items - 1 of items + 1, and the tails are the normal's, not Student's."""
-    return ((items + 1) / (items - 1)) ** 0.5 * t90(items - 1) / Z90
+def deviations(drawn: np.ndarray, value: np.ndarray, without: np.ndarray) -> np.ndarray:
+    """How draws (.., R) deviate from the value (..), widened for few items.
+
+    without  (.., items): the value without each of the items. The draws get the standard error of
+             this jackknife, which is right if a few items weigh much, where the draws' own is too
+             small (MacKinnon, Nielsen and Webb 2023, Fast and reliable jackknife and bootstrap
+             methods for cluster-robust inference), and Student's tails instead of the normal's.
+    """
+    items = without.shape[-1]
+    error = np.sqrt((items - 1) / items * ((without - value[..., None]) ** 2).sum(-1))
+    apart = drawn - value[..., None]
+    factor = error * t90(items - 1) / Z90 / np.maximum(apart.std(-1), np.finfo(float).tiny)
+    return apart * factor[..., None]
 
 
 def over_seeds_and_problems(
@@ -51,8 +60,8 @@ def over_seeds_and_problems(
 
     numerators    (S, P): of seed s on problem p, the score, a difference of two arms' scores, or
                   what is summed, such as bits of documents
-    denominators  (S, P) or (P,), above 0 in sum: such as bytes of documents. Without them each
-                  problem counts 1, and the value is a mean
+    denominators  (S, P) or (P,), such as bytes of documents: 0 or more, and above 0 for two
+                  problems or more. Without them each counts 1, and the value is a mean
 
     If both arms have the same denominators, as in bits per byte of the same documents, differences
     of numerators give the interval of the difference; otherwise see `difference_of_ratios`.
@@ -60,8 +69,8 @@ def over_seeds_and_problems(
     The interval is of the mean over all seeds and all problems that might have been drawn. In
     simulations with normal deviations it covers that in 89 to 95% of cases, with 3, 5 and 10 seeds
     on 10 to 200 problems, whether the chance is of seeds, of problems or of single answers; most
-    with 3 seeds that deviate as much as the problems do. Where documents are 40, of lengths whose
-    logarithm deviates by 0.8, ratios cover 86 to 93%. Seeds are taken as about normal.
+    with 3 seeds that deviate as much as the problems do. Ratios over documents whose lengths'
+    logarithm deviates by 0.8 cover 88 to 94%. Seeds are taken as about normal.
     """
     return _interval([(1, *_checked(numerators, denominators))])
 
@@ -87,8 +96,8 @@ def _checked(
     below = np.broadcast_to(below, above.shape)
     if not (np.isfinite(above).all() and np.isfinite(below).all()):
         raise ValueError("numerators and denominators must be numbers; some are not")
-    if (below < 0).any() or (below.sum(1) <= 0).any():
-        raise ValueError("denominators must be 0 or more, and above 0 in sum in each seed")
+    if (below < 0).any() or ((below > 0).sum(1) < 2).any():
+        raise ValueError("denominators must be 0 or more, and two in each seed above 0")
     return above, below
 
 
@@ -113,7 +122,7 @@ def intervals(terms: Terms) -> np.ndarray:
     spread = seeds * (by_problem**2).sum((-2, -1)) / (problems - 1)
     kept = np.sqrt(np.maximum(spread - together, 0) / np.maximum(spread, np.finfo(float).tiny))
     drawn = np.concatenate([_means(terms, part) for part in weights(problems)], -1)
-    of_problems = (drawn - value[..., None]) * kept[..., None] * widening(problems)  # (.., R)
+    of_problems = kept[..., None] * deviations(drawn, value, _without(terms))  # (.., R)
 
     half = np.random.default_rng(seeds).standard_t(seeds - 1, (TIMES, EACH // 2))
     of_seeds = np.concatenate([half, -half], 1)  # (R, EACH)
@@ -138,4 +147,13 @@ def _means(terms: Terms, drawn: np.ndarray) -> np.ndarray:
     found = np.zeros((*terms[0][1].shape[:-2], len(drawn)))
     for sign, above, below in terms:
         found += sign * ((above @ drawn.T) / (below @ drawn.T)).mean(-2)
+    return found
+
+
+def _without(terms: Terms) -> np.ndarray:
+    """The mean over seeds without each problem, (.., P)."""
+    found = np.zeros((*terms[0][1].shape[:-2], terms[0][1].shape[-1]))
+    for sign, above, below in terms:
+        rest = below.sum(-1, keepdims=True) - below
+        found += sign * ((above.sum(-1, keepdims=True) - above) / rest).mean(-2)
     return found

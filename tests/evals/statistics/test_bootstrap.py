@@ -6,10 +6,10 @@ import pytest
 
 from evals.statistics import bootstrap
 from evals.statistics.bootstrap import (
+    deviations,
     difference_of_ratios,
     intervals,
     over_seeds_and_problems,
-    widening,
 )
 from evals.statistics.intervals import Estimate, student
 
@@ -137,7 +137,8 @@ def test_it_is_the_same_each_time_and_one_seed_has_no_interval() -> None:
         (np.ones(4), None, r"\(4,\) is not \(seeds, problems\)"),
         (np.ones((3, 1)), None, "two problems or more"),
         (np.full((3, 4), np.nan), None, "must be numbers"),
-        (np.ones((3, 4)), np.zeros(4), "above 0 in sum"),
+        (np.ones((3, 4)), np.zeros(4), "two in each seed above 0"),
+        (np.ones((3, 4)), np.array([0, 0, 0, 1]), "two in each seed above 0"),
         (np.ones((3, 4)), np.array([1, 1, -1, 1]), "0 or more"),
     ],
 )
@@ -154,10 +155,12 @@ def test_unpaired_input_is_refused() -> None:
         difference_of_ratios((pair, pair), (other, other))
 
 
-def test_the_widening_makes_up_for_few_items() -> None:
+def test_draws_get_the_jackknifes_error_and_students_tails() -> None:
     drawn = np.concatenate(list(bootstrap.weights(8)))
     items = np.random.default_rng(0).normal(size=8)
-    means = (drawn @ items) / drawn.sum(1)
-    deviation = items.std(ddof=1) / 8**0.5
-    # of the mean's standard error by t / z, 1.895 / 1.645
-    assert means.std() * widening(8) / deviation == pytest.approx(1.895 / 1.645, rel=0.05)
+    means, without = (drawn @ items) / drawn.sum(1), (items.sum() - items) / 7
+    apart = deviations(means, np.array(items.mean()), without)
+    # The mean's standard error by t / z, 1.895 / 1.645; the plain draws deviate less.
+    error = items.std(ddof=1) / 8**0.5
+    assert apart.std() / error == pytest.approx(1.895 / 1.645, rel=1e-3)
+    assert 0.8 < means.std() / error < 0.93
