@@ -96,7 +96,7 @@ def test_the_median_is_open_where_runs_are_censored() -> None:
 @pytest.mark.parametrize("seeds", [5, 8, 20])
 @pytest.mark.parametrize("lasting", [3.0, 1.0, 0.5])
 def test_the_medians_interval_covers_the_truth(seeds: int, lasting: float) -> None:
-    rng, covered, count = np.random.default_rng(seeds), 0, 1000
+    rng, covered, count = np.random.default_rng(seeds), 0, 500
     for row in rng.exponential(1, (count, seeds)):
         # Runs end at about this time, some before they reach the median, log 2.
         ends = lasting * rng.uniform(0.5, 1.5, seeds)
@@ -104,7 +104,7 @@ def test_the_medians_interval_covers_the_truth(seeds: int, lasting: float) -> No
         found = median(seen)
         assert found.low <= found.value <= found.high
         covered += found.low <= math.log(2) <= found.high
-    assert covered / count > 0.89
+    assert covered / count > 0.88
 
 
 # --------------------------------------------------------------------------------------------------
