@@ -67,7 +67,8 @@ def _checked(
         raise ValueError("an interval over documents needs two or more")
     centred = beside - beside.mean(0)
     scale = np.sqrt((centred**2).mean(0))
-    centred = centred[:, scale > 0] / scale[scale > 0]
+    varies = scale > 1e-9 * np.abs(beside).max(0)  # but for rounding
+    centred = centred[:, varies] / scale[varies]
     base, size, _ = np.linalg.svd(centred, full_matrices=False)
     base = base[:, size > 1e-9 * size.max(initial=0)]
     base = np.column_stack([np.full(len(y), len(y) ** -0.5), base])

@@ -72,7 +72,7 @@ def test_controls_may_depend_on_each_other_and_be_of_one_document() -> None:
     classes = np.eye(4)[np.random.default_rng(4).integers(0, 3, len(y))]
     classes[of == 0] = np.eye(4)[3]
     some = slope(y, x, of, np.column_stack([control, classes[:, 1:]]))
-    every = slope(y, x, of, np.column_stack([control, classes, 2 * control]))
+    every = slope(y, x, of, np.column_stack([control, classes, 2 * control, 0.1 + 0 * x]))
     assert every == pytest.approx(some, rel=1e-6)
     # A class of its own for one document leaves the others' slope, and nearly their interval.
     rest = of > 0
