@@ -50,7 +50,7 @@ class Contrast:
 
     @property
     def sign(self) -> int:
-        """1 if the interval is above 0, -1 if it is below, 0 if it has 0 inside or there is none."""
+        """1 if the interval is above 0, -1 if it is below, 0 if neither or if there is none."""
         if self.interval is None:
             return 0
         low, high = self.interval
@@ -88,8 +88,10 @@ class Contrast:
 
     @property
     def seeds_needed(self) -> int | None:
-        """How many seeds make half the interval's width less than the margin; None of one seed."""
-        return seeds_needed(list(self.by_seed.values()), self.margin)
+        """How many seeds in all would surely decide it, if they deviate as these do: half the
+        interval's width is then less than half the margin, so that it cannot have both 0 and the
+        margin inside. None of one seed."""
+        return seeds_needed(list(self.by_seed.values()), self.margin / 2)
 
 
 def paired(arm: Mapping[int, float], baseline: Mapping[int, float], margin: float) -> Contrast:
@@ -106,9 +108,10 @@ def seeds_needed(differences: Sequence[float], half: float) -> int | None:
     """The fewest seeds, 2 or more, at which half the width of Student's 90% interval is less than
     `half`, if the standard deviation of the paired differences stays as it is; None of one seed.
 
-    With half = margin, a true difference of twice the margin is seen in 19 of 20 cases or so, and
-    "equal" is possible but not likely. With half = margin / 2 no interval has both 0 and the margin
-    inside, so nothing is left undecided. The standard deviation of few seeds is a rough one: of 3
+    Half a margin decides every contrast (`Contrast.seeds_needed`). A whole margin shows a true
+    difference of twice the margin in 19 of 20 cases or so, and "equal" hardly ever.
+
+    The standard deviation of few seeds is a rough one: of 3
     seeds it is between 0.6 and 4.4 times what the data say (90%), so plan again after more.
     """
     if not half > 0:

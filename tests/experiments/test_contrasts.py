@@ -95,7 +95,7 @@ def test_predictions_hold_fail_or_stay_open(
         (
             [-0.5, 0.5],
             "smaller",
-            "depth, (b) - (a): +0.000 nats [-3.157, +3.157], undecided with 2 seeds (about 138 "
+            "depth, (b) - (a): +0.000 nats [-3.157, +3.157], undecided with 2 seeds (about 543 "
             "needed); predicted: smaller by more than 0.1",
         ),
         (
