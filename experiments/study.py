@@ -22,7 +22,7 @@ from experiments.results import Measure
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import check_vocab, follow_tokenizer, from_name, names_a_path
 from mtp.errors import BadInput, choose
-from mtp.head_types import short_name
+from mtp.head_types import DEFAULT, short_name
 from mtp.overrides import override
 from mtp.plugins import load_file
 
@@ -68,7 +68,7 @@ def arm_of(config: TrainConfig) -> str:
     A study whose arms do has a function of its own."""
     head = head_name(config)
     bytewise = "bytes, " * (config.data.tokenizer == "bytes")
-    return f"{bytewise}n={config.model.n}" + f" {head}" * (head != "parallel")
+    return f"{bytewise}n={config.model.n}" + f" {head}" * (head != short_name(DEFAULT))
 
 
 @dataclass(frozen=True)

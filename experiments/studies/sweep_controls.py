@@ -29,6 +29,7 @@ from experiments.evaluations import REFERENCES, likelihood, references
 from experiments.panels import arm_panel, caption, contrast_panel, metric
 from experiments.study import Study
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig
+from mtp.head_types import DEFAULT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,7 @@ def arm_of(config: TrainConfig) -> str:
     if m.n == 1:
         short = {start(scale).model.layers - 3 for scale in TOKENS}
         return SHORT if m.layers in short else "n=1"
-    head = f", {m.head}" * (m.head != "parallel")
+    head = f", {m.head}" * (m.head != DEFAULT)
     return f"n={m.n}{head}" + f", +{m.extra_layers} layers" * bool(m.extra_layers) + ends
 
 
