@@ -6,7 +6,7 @@ another, and nothing that an experiment on n could be about. Interpolated Kneser
 
     P_k(w | h) = max(c(hw) - D, 0) / c(h) + D / c(h) * |{w: c(hw) > 0}| * P_(k-1)(w | h')
 
-h' is h without its first token; P_0 is 1 / V; D = n_1 / (n_1 + 2 n_2) with n_j the number of k-grams
+h' is h without its first token; P_0 is 1 / V; D = n_1 / (n_1 + 2 n_2), n_j the number of k-grams
 that are counted j times. c counts occurrences in the highest order, and below it the tokens that a
 k-gram was seen after.
 """
