@@ -52,9 +52,9 @@ CASES: dict[str, dict[str, Any]] = {
         "precision": "bf16",
         "recompute": 1,
     },
-    "averaged targets, autocast, linear": {
+    "averaged targets, autocast, mlp": {
         "objective": ObjectiveConfig(embedding=1.0, embedding_target="average"),
-        "model": {"n": 3, "head": "linear"},
+        "model": {"n": 3, "head": "mlp"},
         "precision": "autocast",
     },
     "all terms": {"objective": ObjectiveConfig(order=0.1, bag=0.1, latent=1.0, embedding=1.0)},
