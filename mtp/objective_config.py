@@ -54,21 +54,21 @@ class ObjectiveConfig:
 
     Terms beside the heads' losses, which read the next-token head (mtp/objective/terms/):
 
-    order            weight of token-order prediction, the ranking of tokens by how soon they come;
-                     0: none
-    order_window     how many places ahead it looks; 0: the context
-    bag              weight of the future summary, the set of the tokens x[t+2]..x[t+bag_window];
-                     0: none
-    bag_window       how many places ahead that set reaches
-    latent           weight of next-latent prediction, of the latent at t+1 from the one at t and
-                     x[t+1]; 0: none
-    latent_steps     how many places ahead it is rolled
-    embedding        weight of the prediction of a vector for each of the next tokens; 0: none
-    embedding_steps  how many next tokens
-    embedding_loss   cosine (distance) or infonce (contrast with the sequence's other tokens)
-    embedding_target which vectors: tokens (their embeddings) or average (the latents there of an
-                     averaged copy of the trunk and head 1)
-    embedding_decay  share of the average that stays at each step; for embedding_target=average
+    order             weight of token-order prediction, the ranking of tokens by how soon they come;
+                      0: none
+    order_window      how many places ahead it looks; 0: the context
+    bag               weight of the future summary, the set of the tokens x[t+2]..x[t+bag_window];
+                      0: none
+    bag_window        how many places ahead that set reaches
+    latent            weight of next-latent prediction, of the latent at t+1 from the one at t and
+                      x[t+1]; 0: none
+    latent_steps      how many places ahead it is rolled
+    embedding         weight of the prediction of a vector for each of the next tokens; 0: none
+    embedding_steps   how many next tokens
+    embedding_loss    cosine (distance) or infonce (contrast with the sequence's other tokens)
+    embedding_target  which vectors: tokens (their embeddings) or average (the latents there of an
+                      averaged copy of the trunk and head 1)
+    embedding_decay   share of the average that stays at each step; for embedding_target=average
     """
 
     weights: str = "equal"
