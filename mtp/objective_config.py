@@ -18,7 +18,8 @@ REACH = {
     "latent": ("latent_steps", 1),
     "embedding": ("embedding_steps", 1),
 }
-OPTIONS = {name: term for term, (name, _) in REACH.items()} | {"embedding_loss": "embedding"}
+OPTIONS = {name: term for term, (name, _) in REACH.items()}
+OPTIONS |= dict.fromkeys(("embedding_loss", "embedding_target", "embedding_decay"), "embedding")
 LARGEST = 1e6  # weight; far below what float32 holds, with the sums and products of weights
 SMALLEST = 1e-30  # other than 0
 MEASURE = 25  # steps between two measurements, for balances that need them
@@ -53,18 +54,21 @@ class ObjectiveConfig:
 
     Terms beside the heads' losses, which read the next-token head (mtp/objective/terms/):
 
-    order            weight of token-order prediction, the ranking of tokens by how soon they come;
-                     0: none
-    order_window     how many places ahead it looks; 0: the context
-    bag              weight of the future summary, the set of the tokens x[t+2]..x[t+bag_window];
-                     0: none
-    bag_window       how many places ahead that set reaches
-    latent           weight of next-latent prediction, of the latent at t+1 from the one at t and
-                     x[t+1]; 0: none
-    latent_steps     how many places ahead it is rolled
-    embedding        weight of the prediction of the embeddings of the next tokens; 0: none
-    embedding_steps  how many next tokens
-    embedding_loss   cosine (distance) or infonce (contrast with the sequence's other tokens)
+    order             weight of token-order prediction, the ranking of tokens by how soon they come;
+                      0: none
+    order_window      how many places ahead it looks; 0: the context
+    bag               weight of the future summary, the set of the tokens x[t+2]..x[t+bag_window];
+                      0: none
+    bag_window        how many places ahead that set reaches
+    latent            weight of next-latent prediction, of the latent at t+1 from the one at t and
+                      x[t+1]; 0: none
+    latent_steps      how many places ahead it is rolled
+    embedding         weight of the prediction of a vector for each of the next tokens; 0: none
+    embedding_steps   how many next tokens
+    embedding_loss    cosine (distance) or infonce (contrast with the sequence's other tokens)
+    embedding_target  which vectors: tokens (their embeddings) or average (the latents there of an
+                      averaged copy of the trunk and head 1)
+    embedding_decay   share of the average that stays at each step; for embedding_target=average
     """
 
     weights: str = "equal"
@@ -84,6 +88,8 @@ class ObjectiveConfig:
     embedding: float = 0.0
     embedding_steps: int = 4
     embedding_loss: Literal["cosine", "infonce"] = "cosine"
+    embedding_target: Literal["tokens", "average"] = "tokens"
+    embedding_decay: float = 0.999
 
     def __post_init__(self) -> None:
         parse_schedule(self.schedule)
@@ -128,11 +134,26 @@ class ObjectiveConfig:
                 raise BadInput(
                     f"objective.{name} is set, but objective.{term} is 0; set its weight above 0"
                 )
+        if not 0 <= self.embedding_decay <= 1:
+            raise BadInput(
+                f"objective.embedding_decay is {self.embedding_decay}; it must be from 0 to 1"
+            )
+        decays = self.embedding_decay != defaults["embedding_decay"]
+        if decays and self.embedding_target != "average":
+            raise BadInput(
+                "objective.embedding_decay is set, but objective.embedding_target is "
+                f"{self.embedding_target}; only embedding_target=average has an average"
+            )
 
     @property
     def terms(self) -> dict[str, float]:
         """The terms whose weight is above 0, and their weights."""
         return {term: getattr(self, term) for term in TERMS if getattr(self, term)}
+
+    @property
+    def averages(self) -> bool:
+        """Whether a term has an averaged copy of the model."""
+        return self.embedding > 0 and self.embedding_target == "average"
 
     @property
     def measured_every(self) -> int:

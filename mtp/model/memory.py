@@ -8,7 +8,7 @@ import dataclasses
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
-from mtp.model.sizes import auxiliary_counts, block, parameter_counts
+from mtp.model.sizes import auxiliary_counts, averaged_count, block, parameter_counts
 
 CHUNK_LOGITS = 2**24  # logits that the `fused` scheme has at a time
 TAUGHT = 3  # of a head that learns from head 1, whose logits are there too, 1 in so many of them
@@ -32,8 +32,8 @@ def training_bytes(
     precision  float32 | bf16 | autocast
     whole      gradients stay whole between accumulation steps (sharded runs)
 
-        weights      in the compute type and, if that is bf16, in float32; of a sharded run the
-                     shards, and what is gathered at a time
+        weights      in the compute type and, if that is bf16, in float32, also of an averaged copy;
+                     of a sharded run the shards, and what is gathered at a time
         gradients    in float32, and those of the compute type that are not added to them yet
         moments      AdamW's two
         activations  that the backward pass needs, of the sequences of a forward pass
@@ -46,6 +46,7 @@ def training_bytes(
     counts = parameter_counts(m)
     own = auxiliary_counts(m, config.objective)
     total, one_layer = counts["total"] + sum(own.values()), sum(block(m))
+    copy = averaged_count(m, config.objective)
     row = HEADS[m.head]
     layers = m.trunk_layers + row.layers(m.n)
     sequences = max(1, config.batch // world)
@@ -78,12 +79,12 @@ def training_bytes(
         logits = max(logits, taught * m.vocab * (28.0 if size == 4 else 26.0))
     piece, kept, matrices = term_numbers(config, tokens, device)
     activations += size * kept
-    logits = max(logits, layer if recomputed else 0, 4 * piece)
+    logits = max(logits, layer if recomputed or copy else 0, 4 * piece)
     logits += (4 if size == 4 else 6) * (counts["unembedding"] + matrices)
 
     if world == 1:
         shards, gathered = 1, 0.0
-        weights = total * (4.0 if size == 4 else 6.0)
+        weights = (total + copy) * (4.0 if size == 4 else 6.0)
         gradients = 4.0 * total
         if precision == "bf16":  # the last ones come when activations are gone
             gradients += max(0.0, 2 * total - activations - logits)
@@ -91,7 +92,8 @@ def training_bytes(
         shards = config.shard or world
         rest = total - layers * one_layer  # gathered from the first use to the last
         gathered = size * (rest + 3 * one_layer)  # one in use, one on its way, in two copies
-        weights = 4.0 * total / shards + gathered
+        gathered += size * counts["embedding"] if copy else 0  # that of the copy
+        weights = 4.0 * (total + copy) / shards + gathered
         gradients = 4.0 * total / shards + 4.0 * (total if whole else rest + one_layer)
     return {
         "weights": weights,
@@ -113,6 +115,8 @@ def term_numbers(config: TrainConfig, tokens: int, device: str) -> tuple[int, in
     piece = min(most * d * tokens, 5 * CHUNK_LOGITS)
     if objective.latent:
         piece += 5 * vocab * min(tokens, chunk_rows(vocab, device) // 4)
+    if objective.averages:
+        piece += d * tokens  # the targets
     # of the embedding: a piece's, the sum of pieces, and what it is added to
     shares = {"order": 1, "bag": 1, "latent": 3, "embedding": 0}
     matrices = sum(shares[term] for term in objective.terms) * vocab * d

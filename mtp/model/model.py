@@ -71,13 +71,19 @@ class MultiTokenTransformer(nn.Module):
     def materialise(self, device: str = "cpu") -> "MultiTokenTransformer":
         """Give a model `on_meta` memory for weights, which will be loaded or drawn; returns it."""
         self.to_empty(device=device)
-        self.rope = Rope(self.config).to(device)  # its table is not a parameter
+        for model in (self, *self.copies().values()):
+            model.rope = Rope(self.config).to(device)  # its table is not a parameter
         return self
 
     @classmethod
     def uninitialised(cls, config: ModelConfig, device: str = "cpu") -> "MultiTokenTransformer":
         """A model whose weights will be loaded."""
         return cls.on_meta(config).materialise(device)
+
+    def copies(self) -> dict[str, "MultiTokenTransformer"]:
+        """The averaged copies of the model that terms of the objective have, by their names."""
+        modules = self.auxiliary.named_modules(prefix=AUXILIARY.removesuffix("."))
+        return {name: m for name, m in modules if isinstance(m, MultiTokenTransformer)}
 
     # ----------------------------------------------------------------------------------------------
     # forward, in pieces that the objective and the decoder share
@@ -109,6 +115,11 @@ class MultiTokenTransformer(nn.Module):
         z, rope = self.run_trunk(tokens)
         text = tokens if ahead is None else torch.cat([tokens, ahead], 1)
         return self.head_latents(z, rope, self.config.n if k is None else k, detach, text)
+
+    def first_latent(self, tokens: Tensor) -> Tensor:
+        """The latents of head 1 after the final norm, (B, T, D), of tokens (B, T)."""
+        z, rope = self.run_trunk(tokens)
+        return self.normed(self.head_latents(z, rope, 1)[0])
 
     def latents_of_leaf(
         self, tokens: Tensor, k: int, ahead: Tensor | None = None

@@ -41,7 +41,7 @@ def flops_per_token(config: ModelConfig) -> float:
 
 
 def auxiliary_counts(model: ModelConfig, objective: ObjectiveConfig) -> dict[str, int]:
-    """Parameters of the objective's terms, which training adds to the model's own."""
+    """Parameters of the objective's terms, which training adds to the model's own and trains."""
     V, D = model.vocab, model.dim
     found = {
         "order": V * D,
@@ -50,6 +50,25 @@ def auxiliary_counts(model: ModelConfig, objective: ObjectiveConfig) -> dict[str
         "embedding": objective.embedding_steps * D * D,
     }
     return {term: found[term] for term in objective.terms}
+
+
+def averaged_count(model: ModelConfig, objective: ObjectiveConfig) -> int:
+    """Parameters of the averaged copy of embedding, trunk, head 1 and norm that a term has; 0 if
+    none has one."""
+    if not objective.averages:
+        return 0
+    row = HEADS[model.head]
+    modules = {min(i, row.modules(model.n)) for i in _path(model)}
+    own = sum(sum(head(model, i)) for i in modules)
+    return model.trunk_layers * sum(block(model)) + own + model.vocab * model.dim + model.dim
+
+
+def _path(model: ModelConfig) -> list[int]:
+    """Head 1 and the heads that it reads through."""
+    path = [1]
+    while above := HEADS[model.head].parent(path[-1], model.n):
+        path.append(above)
+    return path
 
 
 def term_flops_per_token(model: ModelConfig, objective: ObjectiveConfig) -> float:
@@ -66,6 +85,12 @@ def term_flops_per_token(model: ModelConfig, objective: ObjectiveConfig) -> floa
     }
     if objective.embedding_loss == "infonce":  # against all tokens of the sequence, and back
         found["embedding"] += steps * 2 * 2 * model.context * D
+    if objective.averages:  # forward alone
+        path = _path(model)
+        layers = model.trunk_layers + (len(path) if HEADS[model.head].is_layer else 0)
+        weights = model.trunk_layers * block(model)[0] + sum(head(model, i)[0] for i in path)
+        scores = layers * model.context * model.attn_heads * model.head_size
+        found["embedding"] += 2 * (weights + scores)
     return float(sum(found[term] for term in objective.terms))
 
 

@@ -111,19 +111,20 @@ def mesh_of(world: int, shards: int, device: str) -> DeviceMesh | None:
 
 
 def shard(model: MultiTokenTransformer, precision: str, mesh: DeviceMesh) -> None:
-    """Shard every layer, then the rest, with FSDP2; `latents` and the like count as
-    forward methods too."""
+    """Shard every layer, then the rest, with FSDP2, of averaged copies first; `latents` and the
+    like count as forward methods too."""
     dtype = None if precision == "float32" else torch.bfloat16
     # inputs have the right types already, and the rotary table stays in float32
     policy = MixedPrecisionPolicy(
         param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    for layer in (*model.trunk, *model.heads):
-        if any(True for _ in layer.parameters()):
-            fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
-    for method in ("latents", "latents_of_leaf"):
-        register_fsdp_forward_method(model, method)
+    for each in (*model.copies().values(), model):
+        for layer in (*each.trunk, *each.heads):
+            if any(True for _ in layer.parameters()):
+                fully_shard(layer, mesh=mesh, mp_policy=policy)
+        fully_shard(each, mesh=mesh, mp_policy=policy)
+        for method in ("latents", "latents_of_leaf", "first_latent"):
+            register_fsdp_forward_method(each, method)
 
 
 def reduce_next(model: torch.nn.Module, reduce: bool) -> None:

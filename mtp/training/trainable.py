@@ -19,6 +19,7 @@ from mtp.training.engine import Engine
 class Trainable:
     """A model set up for an engine, and the float32 weights that the optimizer updates. The weights
     are undefined until `draw`, or until they are read from a checkpoint and `update_model`.
+    Averaged copies of the model, which terms may have, are among its weights and are not trained.
 
     bf16       the model computes with bf16 weights, rounded from float32 master weights
     FSDP2      the weights are float32 shards, gathered layer by layer in the compute type
@@ -44,8 +45,15 @@ class Trainable:
         model = MultiTokenTransformer.on_meta(config)  # so that no rank ever holds a whole model
         model.auxiliary.update(auxiliary or {})
         for name, p in model.named_parameters():
-            p.requires_grad_(not freeze or is_extra(name))
-        self.freeze = freeze
+            if freeze and not is_extra(name):
+                p.requires_grad_(False)
+        copies = model.copies()
+        # the name of each weight of an averaged copy -> that of the weight that it averages
+        self.averaged = {
+            f"{copy}.{name}": name
+            for copy, module in copies.items()
+            for name, _ in module.named_parameters()
+        }
         if mesh is not None:
             distributed.shard(model, engine.precision, mesh)
         elif engine.precision == "bf16":
@@ -58,8 +66,9 @@ class Trainable:
         use_kernel(model, engine.attention, config.context, engine.device)
         recompute_layers((*model.trunk, *model.heads), recompute)
         if engine.compile:
-            for layer in (*model.trunk, *model.heads):
-                layer.compile(dynamic=False)
+            for each in (model, *copies.values()):
+                for layer in (*each.trunk, *each.heads):
+                    layer.compile(dynamic=False)
         self.model = model
 
     def weights(self) -> dict[str, Tensor]:
@@ -68,19 +77,36 @@ class Trainable:
 
     def trained(self) -> dict[str, Tensor]:
         """Those that training changes."""
-        found = self.weights()
-        return {n: w for n, w in found.items() if is_extra(n)} if self.freeze else found
+        trained = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        return {name: w for name, w in self.weights().items() if name in trained}
 
     @torch.no_grad()
     def draw(self, seed: int, prefix: str = "") -> None:
         """Draw the initial weights, one tensor at a time; every rank draws all of them and keeps
-        its shards. `prefix`: of the weights whose names begin with it."""
+        its shards. `prefix`: of the weights whose names begin with it. Averaged copies start as
+        what they average."""
         for name, weight in self.weights().items():
-            if not name.startswith(prefix):
+            if not name.startswith(prefix) or name in self.averaged:
                 continue
             whole = initial_weight(self.model.config, name, weight.shape, seed)
             sharded.copy_into(weight, whole)
+        self.start_averages()
         self.update_model()
+
+    @torch.no_grad()
+    def start_averages(self) -> None:
+        """Make the averaged copies equal to the weights."""
+        weights = self.weights()
+        for copy, name in self.averaged.items():
+            weights[copy].copy_(weights[name])
+
+    @torch.no_grad()
+    def update_averages(self, decay: float) -> None:
+        """After the weights have changed: move the averaged copies to decay * copy +
+        (1 - decay) * weights, in float32."""
+        weights = self.weights()
+        for copy, name in self.averaged.items():
+            weights[copy].lerp_(weights[name], 1 - decay)
 
     def collect_gradients(self) -> None:
         """After each backward pass: add the bf16 gradients to the masters' float32 gradients."""

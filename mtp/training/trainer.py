@@ -164,6 +164,7 @@ class Trainer:
         norm = clip_gradients(self.trainable.trained().values(), config.clip, weight)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.trainable.update_averages(config.objective.embedding_decay)
         self.trainable.update_model()
         self.step += 1
         return losses, norm, rate
@@ -265,6 +266,8 @@ class Trainer:
             self.trainable.draw(self.config.seed, AUXILIARY)
             weights = {n: w for n, w in weights.items() if not n.startswith(AUXILIARY)}
         saved.read_into({name: w.detach() for name, w in weights.items()}, moments)
+        if not saved.has_moments:
+            self.trainable.start_averages()
         self.trainable.update_model()
         if not saved.has_moments:
             return

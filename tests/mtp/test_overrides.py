@@ -54,6 +54,8 @@ CHANGES: dict[str, Any] = {
     "objective.embedding": 0.5,
     "objective.embedding_steps": 3,
     "objective.embedding_loss": "infonce",
+    "objective.embedding_target": "average",
+    "objective.embedding_decay": 0.99,
     "batch": 8,
     "micro": 4,
     "shard": 2,
@@ -121,6 +123,8 @@ DEFAULTS: dict[str, Any] = {
     "objective.embedding": 0.0,
     "objective.embedding_steps": 4,
     "objective.embedding_loss": "cosine",
+    "objective.embedding_target": "tokens",
+    "objective.embedding_decay": 0.999,
     "batch": 16,
     "epochs": 0.0,
     "lr": 0.0003,
@@ -146,6 +150,7 @@ def leaves(values: dict[str, Any], where: str = "") -> Iterator[str]:
 def changed(path: str, value: Any) -> TrainConfig:
     extra = {"epochs": ["tokens=0"], "freeze": ["init=runs/first", "model.n=2"]}
     extra |= {f"objective.{name}": [f"objective.{term}=1"] for name, term in OPTIONS.items()}
+    extra["objective.embedding_decay"].append("objective.embedding_target=average")
     return override(BASE, [f"{path}={value}", *extra.get(path, [])])
 
 

@@ -15,7 +15,8 @@ from mtp.errors import BadInput
 from mtp.head_types import HEADS
 from mtp.model import memory
 from mtp.model.model import MultiTokenTransformer, initial_weight
-from mtp.model.sizes import auxiliary_counts, term_flops_per_token
+from mtp.model.sizes import auxiliary_counts, averaged_count, term_flops_per_token
+from mtp.model.transformer import use_kernel
 from mtp.objective.cross_entropy import SCHEMES, Emphasis, plain
 from mtp.objective.objective import Objective
 from mtp.objective.terms import pieces
@@ -25,6 +26,7 @@ from mtp.objective_config import ObjectiveConfig
 
 EOS, VOCAB, T = 1, 19, 12
 MODEL = {"dim": 16, "layers": 5, "attn_heads": 2, "vocab": VOCAB, "context": T}
+AVERAGE = {"embedding": 0.5, "embedding_target": "average"}
 CASES: dict[str, dict[str, Any]] = {
     "order": {"order": 0.3},
     "order, near": {"order": 0.3, "order_window": 3},
@@ -34,6 +36,8 @@ CASES: dict[str, dict[str, Any]] = {
     "latent, 3 steps": {"latent": 0.7, "latent_steps": 3},
     "embedding": {"embedding": 0.5},
     "embedding, infonce": {"embedding": 0.5, "embedding_steps": 2, "embedding_loss": "infonce"},
+    "average": AVERAGE,
+    "average, infonce": AVERAGE | {"embedding_steps": 2, "embedding_loss": "infonce"},
     "all": {"order": 0.1, "bag": 0.02, "latent": 0.3, "latent_steps": 2, "embedding": 1.5},
 }
 
@@ -150,6 +154,8 @@ def reference_latent(
 def reference_embedding(
     h: Tensor, model: MultiTokenTransformer, window: Window, config: ObjectiveConfig
 ) -> Tensor:
+    if config.embedding_target == "average":
+        return reference_average(h, model, window, config)
     E, found = model.embedding.weight.detach(), []
     maps: Any = model.auxiliary.embedding.maps.weight.unflatten(0, (-1, 16))  # type: ignore[operator,union-attr]
     for b in range(len(h)):
@@ -168,6 +174,35 @@ def reference_embedding(
                 others = window.tokens[b, [s + i for s in keys if window.tokens[b, s + i] != token]]
                 scores = torch.stack([cos(token), *(cos(x) for x in others)]) / 0.1
                 found.append(-scores.log_softmax(0)[0])
+    return torch.stack(found).mean()
+
+
+def whole_copy(model: MultiTokenTransformer) -> MultiTokenTransformer:
+    """A model like this one, with the weights of its averaged copy where the copy has some."""
+    average: Any = model.auxiliary.embedding.average  # type: ignore[union-attr]
+    whole = MultiTokenTransformer(model.config).double()
+    found = whole.load_state_dict(average.state_dict(), strict=False)
+    assert not found.unexpected_keys
+    return whole.requires_grad_(False)
+
+
+def reference_average(
+    h: Tensor, model: MultiTokenTransformer, window: Window, config: ObjectiveConfig
+) -> Tensor:
+    copy, found = whole_copy(model), []
+    a = copy.normed(copy.latents(window.inputs, ahead=window.ahead)[0])  # (B, T, D)
+    maps: Any = model.auxiliary.embedding.maps.weight.unflatten(0, (-1, 16))  # type: ignore[operator,union-attr]
+    for b in range(len(h)):
+        for i in range(1, config.embedding_steps + 1):
+            keys = [s for s in range(T - i) if in_document(window, b, s, s + i)]
+            for t in keys:
+                v = maps[i - 1] @ h[b, t]
+                cos = {s: v @ a[b, s + i] / (v.norm() * a[b, s + i].norm()) for s in keys}
+                if config.embedding_loss == "cosine":
+                    found.append(1 - cos[t])
+                else:
+                    total = torch.stack([(c / 0.1).exp() for c in cos.values()]).sum()
+                    found.append(total.log() - cos[t] / 0.1)
     return torch.stack(found).mean()
 
 
@@ -201,6 +236,7 @@ def test_losses_and_gradients_equal_the_reference(case: str, head: str, scheme: 
     torch.stack([w * x for w, x in zip(weights.values(), losses, strict=True)]).sum().backward()
     torch.testing.assert_close(got, torch.stack(losses).detach(), rtol=1e-9, atol=0)
     torch.testing.assert_close(gradients(model), gradients(expected), rtol=1e-7, atol=1e-10)
+    assert all(p.grad is None for copy in model.copies().values() for p in copy.parameters())
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -281,28 +317,43 @@ def test_the_latents_that_are_targets_get_no_gradient() -> None:
 # sizes and costs
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "head"),
+    [(case, "parallel") for case in CASES]
+    + [("average", head) for head in HEADS if head != "parallel"],
+)
 def test_flops_and_parameters_are_those_of_the_modules(
-    case: str, monkeypatch: pytest.MonkeyPatch
+    case: str, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # torch counts no product that is written into a tensor
     monkeypatch.setattr(pieces, "set_product_", lambda total, a, b: total.copy_(a @ b))
     monkeypatch.setattr(pieces, "add_product_", lambda total, a, b: total.add_(a @ b))
-    config = config_of(**CASES[case])
+    config = config_of(head, **CASES[case])
     counted = []
     for terms in (True, False):
         model, objective = built(config)
         if not terms:
             objective.terms.by_name = {}
+        use_kernel(model, "matmul", T, "cpu")  # whose products the counter sees
         with FlopCounterMode(display=False) as counter:
             step(model, objective, window_of(), 4)
         counted.append(counter.get_total_flops() / (4 * T))
     expected = term_flops_per_token(config.model, config.objective)
+    if config.objective.averages:  # the counter sees whole squares of scores
+        path = config.model.n if head == "anticausal" else int(HEADS[head].is_layer)
+        expected += 2 * (config.model.trunk_layers + path) * T * config.model.dim
     assert counted[0] - counted[1] == pytest.approx(expected, rel=0.02)
     model, objective = built(config)
-    terms = objective.terms.by_name
-    found = {name: sum(p.numel() for p in term.parameters()) for name, term in terms.items()}
-    assert found == auxiliary_counts(config.model, config.objective)
+    found: dict[str, dict[bool, int]] = {}
+    for name, term in objective.terms.by_name.items():
+        found[name] = {True: 0, False: 0}
+        for p in term.parameters():
+            found[name][p.requires_grad] += p.numel()
+    trained = {name: sizes[True] for name, sizes in found.items()}
+    assert trained == auxiliary_counts(config.model, config.objective)
+    copied = sum(sizes[False] for sizes in found.values())
+    assert copied == averaged_count(config.model, config.objective)
+    assert (copied > 0) == ("average" in case)
 
 
 def test_the_table_has_a_weight_for_each_term() -> None:
@@ -321,6 +372,18 @@ def test_the_table_has_a_weight_for_each_term() -> None:
         ({"bag_window": 1}, "objective.bag_window is 1; it must be at least 2"),
         ({"latent_steps": 0}, "objective.latent_steps is 0; it must be at least 1"),
         ({"embedding_steps": 0}, "objective.embedding_steps is 0; it must be at least 1"),
+        (AVERAGE | {"embedding_decay": 1.5}, "objective.embedding_decay is 1.5; it must be from 0"),
+        (AVERAGE | {"embedding_decay": math.nan}, "objective.embedding_decay is nan; it must be"),
+        ({"embedding_target": "average"}, "objective.embedding_target is set, but objective.embed"),
+        ({"embedding_decay": 0.9}, "objective.embedding_decay is set, but objective.embedding is"),
+        (
+            {"embedding": 1.0, "embedding_decay": 0.9},
+            "objective.embedding_decay is set, but objective.embedding_target is tokens; only",
+        ),
+        (
+            AVERAGE | {"embedding_steps": T},
+            "objective.embedding_steps is 12; it must be less than the context 12",
+        ),
         (
             {"latent": 1.0, "latent_steps": T},
             "objective.latent_steps is 12; it must be less than the context 12",
@@ -350,7 +413,10 @@ def test_the_effective_rank_by_hand() -> None:
     assert two["variance"] == pytest.approx((1.5**2 + 0.5**2) / 2)
 
 
-@pytest.mark.parametrize("case", ["latent, 3 steps", "embedding", "embedding, infonce"])
+@pytest.mark.parametrize(
+    "case",
+    ["latent, 3 steps", "embedding", "embedding, infonce", "average", "average, infonce"],
+)
 def test_terms_of_vectors_say_whether_they_collapse(case: str) -> None:
     config = config_of(**CASES[case])
     model, objective = built(config)

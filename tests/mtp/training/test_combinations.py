@@ -54,6 +54,8 @@ AXES: dict[str, SearchStrategy[Any]] = {
     "objective.latent_steps": some(1, 2),
     "objective.embedding": weight,
     "objective.embedding_loss": some("cosine", "infonce"),
+    "objective.embedding_target": some("tokens", "average"),
+    "objective.embedding_decay": some(0.999, 0.5),
 }
 
 
@@ -73,6 +75,8 @@ def refused(v: Values) -> bool:
         or bool(o["order_window"] and not o["order"])
         or bool(o["latent_steps"] > 1 and not o["latent"])
         or bool(o["embedding_loss"] != "cosine" and not o["embedding"])
+        or bool(o["embedding_target"] == "average" and not o["embedding"])
+        or bool(o["embedding_decay"] != 0.999 and o["embedding_target"] != "average")
     )
 
 

@@ -45,6 +45,18 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "order": {"objective": ObjectiveConfig(order=0.1)},
     "latent, bf16": {"objective": ObjectiveConfig(latent=1.0), "precision": "bf16"},
+    "averaged targets": {"objective": ObjectiveConfig(embedding=1.0, embedding_target="average")},
+    "averaged targets, bf16, recompute all": {
+        "objective": ObjectiveConfig(embedding=1.0, embedding_target="average"),
+        "model": {"n": 3, "head": "anticausal"},
+        "precision": "bf16",
+        "recompute": 1,
+    },
+    "averaged targets, autocast, mlp": {
+        "objective": ObjectiveConfig(embedding=1.0, embedding_target="average"),
+        "model": {"n": 3, "head": "mlp"},
+        "precision": "autocast",
+    },
     "all terms": {"objective": ObjectiveConfig(order=0.1, bag=0.1, latent=1.0, embedding=1.0)},
 }
 
