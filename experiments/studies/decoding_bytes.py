@@ -135,6 +135,7 @@ STUDY = Study(
     name="decoding-bytes",
     artefact="Table S3",
     question="how far ahead can byte models draft for themselves?",
+    limits=LIMIT,
     runs=runs,
     evaluations={"speeds": speeds},
     figure=figure,
