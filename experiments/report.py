@@ -7,6 +7,7 @@ network. Figures are the files beside the rows, linked.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from experiments import provenance, results
 from experiments.artefacts import ARTEFACTS, EVALUATIONS, MINUTES, Evaluated
 from experiments.contrasts import sentences
 from experiments.report_curves import Scale, chart, has_curve, small
-from experiments.report_html import Html, box, cells, code, join, lines, table, tag
+from experiments.report_html import Html, box, cells, code, exact, join, lines, table, tag
 from experiments.study import STUDIES, Study, find
 from mtp.command_line import COMMITTED
 from mtp.files import write_atomically
@@ -68,7 +69,8 @@ class Page:
         rows = []
         for each in ARTEFACTS:
             name = tag("a", each.name, href=f"#{each.section}") if each.section else each.name
-            page = self.doc(each.page, each.page.rpartition("/")[2]) if each.page else "–"
+            short = each.page.removesuffix("/README").rpartition("/")[2]
+            page = self.doc(each.page, short) if each.page else "–"
             command = code(each.command) if each.command else "–"
             state = tag("span", each.state, class_=f"state {each.state}")
             rows.append([name, state, command, each.note or "–", page])
@@ -129,12 +131,14 @@ class Page:
     def evaluation(self, each: Evaluated) -> Html | None:
         """The section of an evaluation, None if it has no rows."""
         from evals.harness.rows import read
-        from experiments.evaluate import shown, skipped
+        from experiments.evaluate import shown, skipped, without_hash
 
         if not (file := self.rows_of(each)):
             return None
         rows = read(file)
+        names = list(dict.fromkeys(rows.checkpoint))
         points = shown(rows).sort_index()
+        points = points.assign(checkpoint=[without_hash(c, names) for c in points.checkpoint])
         found = scores(points)
         theirs = self.paper[self.paper.artefact.isin(each.paper)]
         parts = [
@@ -189,7 +193,7 @@ class Page:
                 f"{len(runs)} runs, {tokens / 1e6:.1f}M tokens, {flops:.1e} FLOPs in all"
             )
             if reasons:
-                facts["Execution"] = f"e.g. {reasons[0]}"
+                facts["Execution"] = f"e.g. {one_thread(reasons[0])}"
         terms = [
             part for name, text in facts.items() for part in (tag("dt", name), tag("dd", text))
         ]
@@ -210,13 +214,16 @@ class Page:
 
 
 def several(values: pd.Series[str]) -> str:
-    return "; ".join(filter(None, dict.fromkeys(map(str, values)))) or "not recorded"
+    text = "; ".join(filter(None, dict.fromkeys(map(str, values)))) or "not recorded"
+    return one_thread(text)
+
+
+def one_thread(text: str) -> str:
+    return re.sub(r"\b1 threads", "1 thread", text)
 
 
 def size_of(picture: Path) -> tuple[int, int]:
     """The width and height that an SVG file declares, for a page that does not jump."""
-    import re
-
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', picture.read_text()[:2000])
     return (round(float(found[1])), round(float(found[2]))) if found else (1000, 400)
 
@@ -232,7 +239,9 @@ def runs_table(study: Study, rows: pd.DataFrame, described: dict[str, Any]) -> H
     columns = [own[name].map(str).tolist() for name in arms]
     columns += [[run.rpartition("-")[2] for run in own.index]]
     columns += [own.seed.map(str).tolist()]
-    columns += [cells([values.get((run, name)) for run in own.index]) for name in metrics]
+    columns += [
+        cells([values.get((run, name)) for run in own.index], "(%)" in name) for name in metrics
+    ]
     head = [*(name.capitalize() for name in arms), "Run", "Seed", *metrics]
     curves = [described[run] for run in own.index if has_curve(described.get(run))]
     unsorted = ["Loss by tokens"]
@@ -259,7 +268,7 @@ def paper_table(artefact: str, rows: pd.DataFrame) -> Html:
     wide = rows.pivot_table("value", index, "metric", sort=False)
     names = [key if isinstance(key, tuple) else (key,) for key in wide.index]
     columns: list[list[str]] = [[str(value) for value in part] for part in zip(*names, strict=True)]
-    columns += [cells(wide[name].tolist()) for name in wide.columns]
+    columns += [exact(wide[name].tolist()) for name in wide.columns]
     basis = ", ".join(dict.fromkeys(rows.basis))
     basis = "printed in its tables" if basis == "table" else basis
     caption = f"The paper's {artefact}: {several(rows.model)}; {basis}"
@@ -286,8 +295,10 @@ def scores(points: pd.DataFrame) -> list[str]:
 
 def scores_table(points: pd.DataFrame) -> Html:
     words = ["benchmark", "variant", "checkpoint", "metric", "temperature"]
-    numbers = [cells((100 * points[name]).tolist()) for name in ("value", "low", "high")]
-    columns = [points[name].map(str).tolist() for name in words]
+    numbers = [
+        cells((100 * points[name]).tolist(), percent=True) for name in ("value", "low", "high")
+    ]
+    columns = [[str(value) or "–" for value in points[name]] for name in words]
     columns += [*numbers, points["count"].map(str).tolist()]
     head = [name.capitalize() for name in words] + ["Score (%)", "Low", "High", "Problems"]
     caption = "Scores with 90% intervals over problems"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED
-from experiments.report_html import Html, tag
+from experiments.report_html import Html, box, tag
 
 COLOURS = (BLACK, BLUE, ORANGE, GREEN, PURPLE, RED, "#56b4e9", GREY)
 WIDE, HIGH = 720, 300
@@ -26,6 +26,8 @@ class Scale:
     def __init__(self, runs: Sequence[Run]) -> None:
         self.tokens = max(run["curve"]["tokens"][-1] for run in runs)
         losses = [loss for run in runs for head in run["curve"]["loss"] for loss in head]
+        kinds = ["byte" if r["config"]["data"]["tokenizer"] == "bytes" else "token" for r in runs]
+        self.unit = kinds[0] if len(set(kinds)) == 1 else "token or byte"
         self.low, self.high = min(losses), max(losses)
 
     def line(self, run: Run, head: int, box: tuple[float, float, float, float]) -> str:
@@ -58,14 +60,14 @@ def chart(runs: Mapping[str, Run], arms: Mapping[str, str], scale: Scale) -> Htm
 
     runs, arms  by the run's name
     """
-    box = (LEFT, TOP, WIDE - LEFT - RIGHT, HIGH - TOP - BOTTOM)
+    place = (LEFT, TOP, WIDE - LEFT - RIGHT, HIGH - TOP - BOTTOM)
     names = list(dict.fromkeys(arms[run] for run in runs))
     colour = {arm: COLOURS[i % len(COLOURS)] for i, arm in enumerate(names)}
     dashes = {arm: "6 3" if i >= len(COLOURS) else None for i, arm in enumerate(names)}
-    parts = _axes(scale, box)
+    parts = _axes(scale, place)
     for name, run in runs.items():
         arm = arms[name]
-        line = scale.line(run, 0, box)
+        line = scale.line(run, 0, place)
         parts.append(tag("path", d=line, stroke=colour[arm], stroke_dasharray=dashes[arm]))
     ends = ", ".join(
         f"{arm} {sum(each) / len(each):.2f}"
@@ -77,11 +79,11 @@ def chart(runs: Mapping[str, Run], arms: Mapping[str, str], scale: Scale) -> Htm
         "svg", tag("title", label), *parts, viewBox=f"0 0 {WIDE} {HIGH}", role="img", class_="chart"
     )  # fmt: skip
     keys = [tag("li", tag("i", style=f"background:{colour[arm]}"), arm) for arm in names]
-    return tag("div", picture, tag("ul", *keys, class_="keys"), class_="card")
+    return tag("div", box("Loss curves", picture), tag("ul", *keys, class_="keys"), class_="card")
 
 
-def _axes(scale: Scale, box: tuple[float, float, float, float]) -> list[Html]:
-    left, top, width, height = box
+def _axes(scale: Scale, place: tuple[float, float, float, float]) -> list[Html]:
+    left, top, width, height = place
     parts = []
     for value in _ticks(scale.low, scale.high):
         y = top + height * (scale.high - value) / (scale.high - scale.low or 1)
@@ -97,8 +99,9 @@ def _axes(scale: Scale, box: tuple[float, float, float, float]) -> list[Html]:
             tag("text", text, x=f"{x:.1f}", y=top + height + 16, text_anchor=anchor)
         )  # fmt: skip
     end = {"x": left + width, "y": top + height + 34, "text_anchor": "end"}
-    parts.append(tag("text", "tokens or bytes seen", **end))
-    parts.append(tag("text", "nats", x=left + 6, y=top + 10))
+    seen = scale.unit.replace(" or", "s or") + "s seen in training"
+    parts.append(tag("text", seen, **end))
+    parts.append(tag("text", f"nats per {scale.unit}", **end | {"y": top + 10}))
     return parts
 
 

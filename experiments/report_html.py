@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+SHORT = 30  # characters of text that a cell does not break
+
 
 class Html(str):
     """Markup. Every other string is text, which `tag` escapes."""
@@ -53,22 +55,36 @@ def table(
 
     words  the first columns, which are text; the others are numbers, to the right
     """
-    kinds = [None if i < words else "number" for i in range(len(head))]
+
+    def kind(i: int, text: str = "") -> str | None:
+        if i >= words and head[i] not in unsorted:
+            return "number"
+        return "long" if not isinstance(text, Html) and len(text) > SHORT else None
+
     top = [
-        tag("th", each, scope="col", class_=kind, data_sort=None if each in unsorted else "")
-        for each, kind in zip(head, kinds, strict=True)
+        tag("th", each, scope="col", class_=kind(i), data_sort=None if each in unsorted else "")
+        for i, each in enumerate(head)
     ]
     body = [
-        tag("tr", *(tag("td", cell, class_=kind) for cell, kind in zip(row, kinds, strict=True)))
+        tag("tr", *(tag("td", cell, class_=kind(i, cell)) for i, cell in enumerate(row)))
         for row in rows
     ]
     inner = [tag("thead", tag("tr", *top)), Html("\n"), tag("tbody", lines(body))]
     return box(caption, tag("table", tag("caption", caption), *inner))
 
 
-def cells(values: Sequence[float | None]) -> list[str]:
+def cells(values: Sequence[float | None], percent: bool = False) -> list[str]:
     """A column of numbers with as many digits each; "–" for what was not measured."""
     known = [abs(value) for value in values if value is not None and value == value]
-    whole = all(value == int(value) for value in known)
-    digits = 0 if whole else 1 if max(known) >= 10 else 3
+    return _written(values, 1 if percent or max(known, default=0) >= 10 else 3)
+
+
+def exact(values: Sequence[float | None]) -> list[str]:
+    """Like `cells`, with the digits that numbers were given with, four at most."""
+    known = [value for value in values if value is not None and value == value]
+    digits = next((d for d in range(4) if all(round(v, d) == v for v in known)), 4)
+    return _written(values, digits)
+
+
+def _written(values: Sequence[float | None], digits: int) -> list[str]:
     return ["–" if v is None or v != v else f"{v:.{digits}f}" for v in values]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from fcntl import F_DUPFD, fcntl
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,13 @@ class Browser:
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM
-        asked, self.asking = os.pipe()
-        self.told, telling = os.pipe()
-        # Chromium reads requests from descriptor 3 and writes to 4; the shell puts ours there.
+        low, self.asking = os.pipe()
+        self.told, also_low = os.pipe()
+        # Chromium reads requests from descriptor 3 and writes to 4. The shell puts ours there; they
+        # must not be 3 or 4 already.
+        asked, telling = (fcntl(each, F_DUPFD, 10) for each in (low, also_low))
+        os.close(low)
+        os.close(also_low)
         begin = f'exec "$@" 3<&{asked} 4>&{telling} {asked}<&- {telling}>&-'
         flags = [*FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
         self.process = subprocess.Popen(
