@@ -16,21 +16,31 @@ from urllib.parse import quote
 from experiments import provenance, results
 from experiments.artefacts import ARTEFACTS, EVALUATIONS, MINUTES, Evaluated
 from experiments.contrasts import sentences
-from experiments.report_curves import Scale, chart, has_curve, small
-from experiments.report_html import Html, box, cells, code, exact, join, lines, table, tag
+from experiments.report_curves import Scale, chart, has_curve
+from experiments.report_html import Html, box, code, join, lines, table, tag
+from experiments.report_tables import (
+    one_thread,
+    paper_table,
+    runs_table,
+    scores,
+    scores_table,
+    several,
+)  # fmt: skip
 from experiments.study import STUDIES, Study, find
 from mtp.command_line import COMMITTED
+from mtp.errors import BadInput
 from mtp.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DOCS = Path("docs")
-FEW = 12  # rows of a table of the paper's numbers that is not folded
 
 
 def write(root: Path = COMMITTED, out: Path | None = None) -> Path:
     """Write the page of the rows under `root`, by default beside them. Returns its file."""
+    if not root.is_dir():
+        raise BadInput(f"no folder {root}")
     out = out or root / "index.html"
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, Page(root, out).text().encode())
@@ -87,7 +97,7 @@ class Page:
             parts = [tag("p", "No rows are committed yet.", class_="none")]
         limits = tag("p", study.limits) if study.limits else join()
         theirs = study.paper(self.paper)
-        none = tag("p", "The paper prints no numbers for this artefact, it draws them.")
+        none = tag("p", "The paper prints no numbers to compare with.")
         parts += [
             tag("h3", "What the rows cannot say"),
             *([limits] if limits else []),
@@ -118,9 +128,8 @@ class Page:
             self.figure(file, finding),
             runs_table(study, rows, runs),
         ]
-        if curves := {name: run for name, run in runs.items() if has_curve(run)}:
-            arms = dict(zip(rows.run_id, rows.arm, strict=True))
-            curves = {name: run for name, run in curves.items() if name in arms}
+        arms = dict(zip(rows.run_id, rows.arm, strict=True))
+        if curves := {name: runs[name] for name in arms if has_curve(runs.get(name))}:
             heading = tag("h4", "Training loss of head 1")
             parts += [heading, chart(curves, arms, Scale(list(curves.values())))]
         else:
@@ -140,7 +149,7 @@ class Page:
         points = shown(rows).sort_index()
         points = points.assign(checkpoint=[without_hash(c, names) for c in points.checkpoint])
         found = scores(points)
-        theirs = self.paper[self.paper.artefact.isin(each.paper)]
+        theirs = [(name, self.paper[self.paper.artefact == name]) for name in each.paper]
         parts = [
             tag("h3", "Rows"),
             tag("ul", *(tag("li", line) for line in found), class_="finding"),
@@ -152,7 +161,7 @@ class Page:
             tag("p", each.limits),
             tag("p", "Design and limits in full: ", self.doc(f"studies/{each.name}"), "."),
             tag("h3", "The paper's numbers"),
-            paper_table(", ".join(each.paper), theirs),
+            *(paper_table(name, own) for name, own in theirs),
             tag("h3", "Run it"),
             self.command(each.name, each.command),
         ]
@@ -213,93 +222,7 @@ class Page:
         return quote(os.path.relpath(file.resolve(), self.out.parent.resolve()))
 
 
-def several(values: pd.Series[str]) -> str:
-    text = "; ".join(filter(None, dict.fromkeys(map(str, values)))) or "not recorded"
-    return one_thread(text)
-
-
-def one_thread(text: str) -> str:
-    return re.sub(r"\b1 threads", "1 thread", text)
-
-
 def size_of(picture: Path) -> tuple[int, int]:
     """The width and height that an SVG file declares, for a page that does not jump."""
     found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', picture.read_text()[:2000])
     return (round(float(found[1])), round(float(found[2]))) if found else (1000, 400)
-
-
-def runs_table(study: Study, rows: pd.DataFrame, described: dict[str, Any]) -> Html:
-    """A line for each run: what tells it from the others, the study's main metrics at its last
-    step, and its curves."""
-    metrics = [name for name in study.table if (rows.metric == name).any()]
-    own = rows.drop_duplicates("run_id").set_index("run_id", drop=False)
-    arms = ["arm", *(c for c in ("size", "data") if own.groupby("arm")[c].nunique().max() > 1)]
-    last = rows[rows.step == rows.groupby(["run_id", "metric"]).step.transform("max")]
-    values = last.groupby(["run_id", "metric"]).value.mean()
-    columns = [own[name].map(str).tolist() for name in arms]
-    columns += [[run.rpartition("-")[2] for run in own.index]]
-    columns += [own.seed.map(str).tolist()]
-    columns += [
-        cells([values.get((run, name)) for run in own.index], "(%)" in name) for name in metrics
-    ]
-    head = [*(name.capitalize() for name in arms), "Run", "Seed", *metrics]
-    curves = [described[run] for run in own.index if has_curve(described.get(run))]
-    unsorted = ["Loss by tokens"]
-    if curves:
-        scale = Scale(curves)
-        head += unsorted
-        columns.append([
-            small(described[run], scale, f"{own.arm[run]}, seed {own.seed[run]}")
-            if has_curve(described.get(run)) else "no curve"
-            for run in own.index
-        ])  # fmt: skip
-    caption = f"Runs of {study.name}"
-    return table(caption, head, list(zip(*columns, strict=True)), len(arms) + 1, unsorted)
-
-
-def paper_table(artefact: str, rows: pd.DataFrame) -> Html:
-    """The paper's numbers with a column for each metric; folded if it is long."""
-    import pandas as pd
-
-    index = [c for c in ("artefact", "model", "n", "head", "unit", "data") if rows[c].nunique() > 1]
-    index = index or ["model"]
-    rows = rows.assign(n=[f"{n:g}" if pd.notna(n) else "" for n in rows.n])
-    rows = rows.fillna({name: "" for name in index if name != "n"})
-    wide = rows.pivot_table("value", index, "metric", sort=False)
-    names = [key if isinstance(key, tuple) else (key,) for key in wide.index]
-    columns: list[list[str]] = [[str(value) for value in part] for part in zip(*names, strict=True)]
-    columns += [exact(wide[name].tolist()) for name in wide.columns]
-    basis = ", ".join(dict.fromkeys(rows.basis))
-    basis = "printed in its tables" if basis == "table" else basis
-    caption = f"The paper's {artefact}: {several(rows.model)}; {basis}"
-    head = [name.capitalize() if name != "n" else name for name in index] + list(wide.columns)
-    found = table(caption, head, list(zip(*columns, strict=True)), len(index))
-    if len(wide) <= FEW:
-        return found
-    return tag("details", tag("summary", f"{len(wide)} rows"), found)
-
-
-def scores(points: pd.DataFrame) -> list[str]:
-    """A sentence for each benchmark: the first of its scores, by checkpoint."""
-    found = []
-    for (name, variant), own in points.groupby(["benchmark", "variant"], sort=False):
-        metric = own.metric.iloc[-1] if "ROUGE" in own.metric.iloc[0] else own.metric.iloc[0]
-        own = own[own.metric == metric]
-        each = "; ".join(
-            f"{row.checkpoint} {100 * row.value:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
-            for row in own.itertuples()
-        )
-        found.append(f"{name}, {variant}, {metric} in %: {each}")
-    return found
-
-
-def scores_table(points: pd.DataFrame) -> Html:
-    words = ["benchmark", "variant", "checkpoint", "metric", "temperature"]
-    numbers = [
-        cells((100 * points[name]).tolist(), percent=True) for name in ("value", "low", "high")
-    ]
-    columns = [[str(value) or "–" for value in points[name]] for name in words]
-    columns += [*numbers, points["count"].map(str).tolist()]
-    head = [name.capitalize() for name in words] + ["Score (%)", "Low", "High", "Problems"]
-    caption = "Scores with 90% intervals over problems"
-    return table(caption, head, list(zip(*columns, strict=True)), len(words))

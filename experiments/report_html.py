@@ -56,13 +56,19 @@ def table(
     words  the first columns, which are text; the others are numbers, to the right
     """
 
-    def kind(i: int, text: str = "") -> str | None:
-        if i >= words and head[i] not in unsorted:
-            return "number"
-        return "long" if not isinstance(text, Html) and len(text) > SHORT else None
+    def kind(i: int, text: str, limit: int = SHORT) -> str | None:
+        number = "number" if i >= words and head[i] not in unsorted else ""
+        long = "long" if not isinstance(text, Html) and len(text) > limit else ""
+        return " ".join(filter(None, (number, long))) or None
 
     top = [
-        tag("th", each, scope="col", class_=kind(i), data_sort=None if each in unsorted else "")
+        tag(
+            "th",
+            each,
+            scope="col",
+            class_=kind(i, each, 16),
+            data_sort=None if each in unsorted else "",
+        )
         for i, each in enumerate(head)
     ]
     body = [
