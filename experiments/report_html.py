@@ -66,7 +66,7 @@ def table(
             "th",
             each,
             scope="col",
-            class_=kind(i, each, 16),
+            class_=kind(i, each, 24),
             data_sort=None if each in unsorted else "",
         )
         for i, each in enumerate(head)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fcntl import F_DUPFD, fcntl
 from pathlib import Path
+from select import select
 from typing import Any
 
 import pytest
@@ -66,6 +67,8 @@ class Browser:
 
     def next(self) -> dict[str, Any]:
         while b"\0" not in self.rest:
+            ready, _, _ = select([self.told], [], [], 60)
+            assert ready, "the browser does not answer"
             part = os.read(self.told, 1 << 16)
             assert part, "the browser has ended"
             self.rest += part
