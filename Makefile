@@ -29,8 +29,8 @@ ifneq ($(filter command line,$(origin scale) $(origin args) $(origin arg) $(orig
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-gpu lint bench $(BENCHES) $(STUDIES) plan status figures evaluate \
-        evaluate-released clean distclean
+.PHONY: help setup test test-gpu lint bench $(BENCHES) $(STUDIES) plan status figures report \
+        evaluate evaluate-released clean distclean
 
 help:  ## this list
 	@echo "make STUDY [SCALE=smoke|cpu|gpu|paper] [LAUNCHER=local|debug|slurm] [ARGS='--set model.dim=256']"
@@ -91,6 +91,9 @@ status: setup  ## how far every study's runs are
 
 figures: setup  ## redraw every figure from its rows alone
 	@$(PY) -m experiments plot
+
+report: setup  ## results/index.html: every study, its figure, numbers and runs on one page
+	@$(PY) -m experiments report
 
 given-%:  # refuse before the environment is made
 	@test -n "$($*)" || { echo "error: $* is missing, e.g. make $(if $(filter %S,$*),evaluate-released CHECKPOINTS=FOLDER,evaluate CHECKPOINT=runs/first)" >&2; exit 2; }

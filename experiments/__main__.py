@@ -1,4 +1,4 @@
-"""The studies: list, plan, run, status, plot, compare.
+"""The studies: list, plan, run, status, plot, report, compare.
 
     python -m experiments list
     python -m experiments run sweep-n --scale smoke
@@ -30,6 +30,10 @@ def main() -> None:
         from experiments.compare import compare
 
         compare(args.names, args.runs, (MINE, COMMITTED), args.out)
+    elif args.command == "report":
+        from experiments.report import write
+
+        print(f"page: {write(args.results, args.out)}")
     elif args.command == "plot" and args.study is None:
         from experiments.plot import plot_all
 
@@ -174,6 +178,12 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument(
         "--out", type=Path, default=MINE / "compared", help="(results/mine/compared)"
     )  # fmt: skip
+    page = commands.add_parser(
+        "report", help="One page of all committed rows and figures.",
+        description="Write one static page of all rows and figures in a folder, with the paper's.",
+    )  # fmt: skip
+    page.add_argument("--results", type=Path, default=COMMITTED, help="where rows are (results)")
+    page.add_argument("--out", type=Path, help="the page (index.html beside the rows)")
     return parser
 
 

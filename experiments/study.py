@@ -85,6 +85,7 @@ class Study:
     arm            a config -> the name of its arm, the same for every seed
     contrasts      what is asked of the arms, with what was expected (experiments/contrasts.py)
     scales         those of SCALES that it has runs for
+    limits         what its rows cannot say, in a sentence or two
     """
 
     name: str
@@ -100,6 +101,7 @@ class Study:
     arm: Callable[[TrainConfig], str] = arm_of
     contrasts: tuple[Asked, ...] = ()
     scales: tuple[str, ...] = ("smoke", "cpu", "gpu", "paper")
+    limits: str = ""
 
     @property
     def records(self) -> list[str]:

@@ -278,6 +278,10 @@ STUDY = Study(
     name="decoding",
     artefact="Table S2, Figure S10 without latency",
     question="how much faster is an n=4 model as its own draft model?",
+    limits=(
+        "What four heads cost in likelihood is not measured here. Acceptance is along the "
+        "model's own greedy text, which repeats itself. Timings have no control."
+    ),
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,

@@ -135,6 +135,7 @@ STUDY = Study(
     name="decoding-bytes",
     artefact="Table S3",
     question="how far ahead can byte models draft for themselves?",
+    limits=f"One seed for each n. {LIMIT}",
     runs=runs,
     evaluations={"speeds": speeds},
     figure=figure,

@@ -134,6 +134,11 @@ STUDY = Study(
     name="grow-heads",
     artefact="Table S6",
     question="does a trained model gain from more heads?",
+    limits=(
+        "The two seeds see almost the same tokens and are no independent replicates, so their "
+        "spread is too small a measure of chance. 293 steps are short, and the base has seen "
+        "0.16 tokens per parameter."
+    ),
     runs=runs,
     evaluations={"likelihood": likelihood},
     figure=figure,

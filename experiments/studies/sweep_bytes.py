@@ -63,6 +63,7 @@ STUDY = Study(
     name="sweep-bytes",
     artefact="Table 1, 313B bytes",
     question="what does predicting n bytes at a time cost or gain, beside a token model?",
+    limits=LIMIT,
     runs=byte_sweep,
     evaluations=EVALUATIONS,
     figure=figure,

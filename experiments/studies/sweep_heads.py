@@ -89,6 +89,7 @@ STUDY = Study(
     name="sweep-heads",
     artefact="Table S4",
     question="does the shape of the heads matter?",
+    limits=LIMIT,
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,

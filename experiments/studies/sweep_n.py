@@ -64,6 +64,7 @@ STUDY = Study(
     name="sweep-n",
     artefact="Table 1, 200B tokens",
     question="what does n do to the next-token model and to decoding?",
+    limits=LIMIT,
     runs=runs,
     evaluations=EVALUATIONS,
     figure=figure,

@@ -116,6 +116,11 @@ STUDY = Study(
     name="synthetic-induction",
     artefact="Figure 7",
     question="does n = 2 help small models to form induction heads?",
+    limits=(
+        "Each run either comes to copy or does not, and two seeds cannot compare that. Roll "
+        "calls in random order leave head 2 nothing exact to copy, and n=2 has a layer less to "
+        "the next token."
+    ),
     runs=runs,
     evaluations={"names": names},
     figure=figure,

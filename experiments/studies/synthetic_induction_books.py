@@ -142,6 +142,10 @@ STUDY = Study(
     name="synthetic-induction-books",
     artefact="Figure S14",
     question="what do books among the stories do to induction?",
+    limits=(
+        "Two seeds. The mix halves the stories at an equal budget, so it does not separate "
+        "books from fewer stories; the paper mixes 9:1, here it is 1:1."
+    ),
     runs=runs,
     evaluations={"names": names},
     figure=figure,

@@ -101,6 +101,10 @@ STUDY = Study(
     name="synthetic-pauses",
     artefact="Figure S15",
     question="do pause tokens do what n > 1 does?",
+    limits=(
+        "One learning rate, three seeds. The rows do not tell pauses as computing time from "
+        "pauses that stand in the way of the other heads."
+    ),
     runs=runs,
     evaluations={"arithmetic": arithmetic},
     figure=figure,

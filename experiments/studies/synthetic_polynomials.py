@@ -109,6 +109,7 @@ STUDY = Study(
     name="synthetic-polynomials",
     artefact="Figure 8",
     question="does n > 1 help a model to learn polynomial arithmetic?",
+    limits=LIMIT,
     runs=runs,
     evaluations={"arithmetic": arithmetic},
     figure=figure,
