@@ -1,17 +1,17 @@
 """What the study of choices shares: evaluations, and the weight that rows give a choice.
 
-    steps to half     when the loss at the choices of a kind falls below ln(16) / 2, by arm and seed
-    B/A               B's steps over A's: how much sooner consequential choices are learned
-    measured weight   the weight w on A's choices with which n=1 has the same B/A, read off the
-                      arms with n=1 and explicit weights of the same seed
+steps to half     when the loss at the choices of a kind falls below ln(16) / 2, by arm and seed
+B/A               B's steps over A's: how much sooner consequential choices are learned
+measured weight   the weight w on A's choices with which n=1 has the same B/A, read off the
+                  arms with n=1 and explicit weights of the same seed
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.panels import metric
+from experiments.contrasts import Asked
 from experiments.results import Measure
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from evals.statistics.contrast import Contrast
     from mtp.data.corpus import Corpus
     from mtp.model.model import MultiTokenTransformer
 
@@ -27,6 +28,8 @@ LOSS = {kind: f"loss at the choices of kind {kind} (nats)" for kind in "AB"}
 KL = "KL from the process (nats per block)"
 VALID = {kind: f"valid blocks of kind {kind}, sampled (%)" for kind in "AB"}
 ALL_VALID = "valid blocks, sampled (%)"
+RATIO = "log2 of B/A"
+STEPS = {kind: f"log2 of steps to half, {kind}" for kind in "AB"}
 
 
 def progress(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
@@ -84,65 +87,87 @@ def informed(n: int, m: int, gap: int) -> float:
 # from rows to weights
 
 
-def steps_to_half(curve: pd.Series[float]) -> float:
-    """Where a loss, by step, first falls below HALF: on the line between two kept steps, the first
-    of which has ln 16. nan if it never does."""
-    before = (0.0, 2 * HALF)
-    for step, loss in curve.sort_index().items():
+def steps_to_half(steps: Sequence[float], losses: Sequence[float]) -> float:
+    """Where a loss first falls below HALF: on the line between two kept steps, which begins with
+    ln 16 at step 0. nan if it never does."""
+    before, there = 0.0, 2 * HALF
+    for step, loss in sorted(zip(steps, losses, strict=True)):
         if loss < HALF:
-            part = (before[1] - HALF) / (before[1] - loss)
-            return before[0] + part * (float(str(step)) - before[0])
-        before = (float(str(step)), loss)
+            return before + (step - before) * (there - HALF) / (there - loss)
+        before, there = step, loss
     return math.nan
 
 
 def onsets(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per run: size, n, head, seed, what its data and weights are (m, gap, weight), steps
-    to half (A, B) and their ratio B/A (`ratio`)."""
+    """One row per run: what it is (m, gap and weight among it), its steps to half (A, B; nan if
+    never) and their ratio B/A."""
     import pandas as pd
 
-    columns = ["run_id", "size", "n", "head", "seed", "data"]
-    found = []
-    for key, run in rows.groupby(columns, sort=False):
-        run_of = dict(zip(columns, key, strict=True)) if isinstance(key, tuple) else {}
-        at = {k: steps_to_half(metric(run, LOSS[k]).set_index("step").value) for k in "AB"}
-        found.append(run_of | at | {"ratio": at["B"] / at["A"]})
-    table = pd.DataFrame(found, columns=[*columns, "A", "B", "ratio"])
+    own = rows[rows.metric.isin([*LOSS.values()])]
+    columns = ["run_id", "arm", "n", "head", "seed", "data", "scale"]
+    table = own.drop_duplicates("run_id")[columns].reset_index(drop=True)
+    for kind, name in LOSS.items():
+        curves = own[own.metric == name].groupby("run_id")
+        at = {run: steps_to_half([*c.step], [*c.value]) for run, c in curves}
+        table[kind] = table.run_id.map(at)
     for name, default in (("m", 3), ("gap", 0)):
         table[name] = table.data.str.extract(rf"\b{name}=(\d+)")[0].fillna(default).astype(int)
-    weight = table["head"].str.extract(r"choice_A=([\d.]+)")[0]
-    return table.assign(weight=weight.fillna(1).astype(float))
+    weight = pd.to_numeric(table.arm.str.extract(r"weight ([\d.]+)")[0])
+    return table.assign(weight=weight.fillna(1.0), ratio=table.B / table.A)
+
+
+class AskedOfCurves(Asked):
+    """A contrast of what follows from whole curves: the metrics RATIO and STEPS."""
+
+    def of(self, rows: pd.DataFrame) -> Contrast | None:
+        return super().of(derived(rows))
+
+
+def derived(rows: pd.DataFrame) -> pd.DataFrame:
+    """What contrasts ask of a run's whole curve, as rows: logarithms of B/A and of the steps."""
+    import numpy as np
+    import pandas as pd
+
+    table = onsets(rows).assign(step=0)
+    made = [
+        table.assign(metric=name, value=np.log2(table[column]))
+        for name, column in ((RATIO, "ratio"), (STEPS["A"], "A"), (STEPS["B"], "B"))
+    ]
+    return pd.concat(made, ignore_index=True)
 
 
 def with_weights(table: pd.DataFrame) -> pd.DataFrame:
-    """`onsets` with the measured weight of each run as `measured`; nan where it, or runs that it
-    is compared with, have not learned both kinds."""
-    measured = [measured_weight(run, table) for _, run in table.iterrows()]
-    return table.assign(measured=measured)
+    """`onsets` with each run's measured weight as `measured`: the weight with which n=1 has its
+    B/A, both relative to n=1 without weights, so that luck of the seed's two tables cancels. The
+    scale is of the same seed and gap, and of the same m if there is one. nan where the run, or one
+    that it is compared with, has not learned both kinds."""
+    plain = dict[tuple[int, int, int], float]()
+    scales = dict[tuple[int, int], dict[int, dict[float, float]]]()
+    for run in table[table.n == 1].to_dict("records"):
+        seed, gap, m = run["seed"], run["gap"], run["m"]
+        if run["weight"] == 1:
+            plain[seed, gap, m] = run["ratio"]
+        else:
+            found = scales.setdefault((seed, gap), {}).setdefault(m, {})
+            found[run["weight"]] = run["ratio"]
 
+    def weight(run: dict[Any, Any]) -> float:
+        seed, gap, m = run["seed"], run["gap"], run["m"]
+        of_m = scales.get((seed, gap), {})
+        own = m if m in of_m else min(of_m, default=m)
+        scale, origin = sorted(of_m.get(own, {}).items()), plain.get((seed, gap, own), math.nan)
+        place = math.log(run["ratio"] / plain.get((seed, gap, m), math.nan))
+        places = [math.log(ratio / origin) for _, ratio in scale]
+        if not scale or math.isnan(place + sum(places)):
+            return math.nan
+        return read_off(place, places, [weight for weight, _ in scale])
 
-def measured_weight(run: pd.Series[float], table: pd.DataFrame) -> float:
-    """The weight with which n=1 has this run's B/A, both relative to n=1 without weights, so that
-    luck of the seed's two tables cancels. The scale is of the same seed and gap, and of the same m
-    if it has a scale. On the scale logarithms are joined by lines; beyond its last weight it ends.
-    """
-    alike = table[(table.seed == run.seed) & (table.gap == run.gap) & (table.n == 1)]
-    weighted = alike[alike.weight > 1]
-    m = run.m if run.m in set(weighted.m) else weighted.m.min()
-    plain, origin = (ratio_of(alike[(alike.m == each) & (alike.weight == 1)]) for each in (run.m, m))
-    scale = weighted[weighted.m == m].sort_values("weight")
-    places = [math.log(ratio / origin) for ratio in scale.ratio]
-    if math.isnan(run.ratio / plain * origin) or not places or any(map(math.isnan, places)):
-        return math.nan
-    return read_off(math.log(run.ratio / plain), places, [*scale.weight])
-
-
-def ratio_of(rows: pd.DataFrame) -> float:
-    return float(rows.ratio.iloc[0]) if len(rows) else math.nan
+    return table.assign(measured=[weight(run) for run in table.to_dict("records")])
 
 
 def read_off(place: float, places: Sequence[float], weights: Sequence[float]) -> float:
-    """The weight at a place of the scale from (0, weight 1) over (places, weights); since the kinds
+    """The weight at a place (log of B/A) of a scale that begins with weight 1 at place 0.
+    Logarithms of weights are joined by lines; the scale ends with its last weight. Since the kinds
     can be exchanged, -place has one over the weight. A place that is not above those of smaller
     weights is noise: it is taken as the highest of them.
 
@@ -154,3 +179,26 @@ def read_off(place: float, places: Sequence[float], weights: Sequence[float]) ->
     xs = np.maximum.accumulate([0.0, *places])
     found = np.interp(abs(place), xs, np.log([1.0, *weights]))
     return math.exp(math.copysign(found, place))
+
+
+def mean_and_interval(weights: Sequence[float]) -> tuple[float, float, float] | None:
+    """Geometric mean of weights over seeds and its 90% interval, Student's of their logarithms;
+    without an interval (nan) for one seed, None for none."""
+    from evals.statistics.intervals import student
+
+    logs = [math.log(weight) for weight in weights if not math.isnan(weight)]
+    if not logs:
+        return None
+    low, high = student(logs) or (math.nan, math.nan)
+    return math.exp(sum(logs) / len(logs)), math.exp(low), math.exp(high)
+
+
+def in_words(weights: Sequence[float], highest: float) -> str:
+    """E.g. "2.4 (1.9 to 3.0)"; "at least 8" where every seed is at the end of the scale."""
+    found = mean_and_interval(weights)
+    if found is None:
+        return "not learned"
+    if min(weights) > 0.999 * highest:
+        return f"at least {highest:g}"
+    mean, low, high = found
+    return f"{mean:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
