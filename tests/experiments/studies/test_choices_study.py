@@ -100,7 +100,7 @@ def test_the_papers_count_is_its_formula() -> None:
     for n in range(1, 10):
         assert counted(n, n - 1) == pytest.approx((n + 1) / 2) == counted(n, 50)
         assert counted(n, 0) == 1
-    terms = {}  # of n=4 heads, the places before the choice that predict it or a correlate of it
+    terms = dict[int, int]()  # of n=4 heads at places before the choice: it and its correlates
     for m in range(5):
         places = range(-4, 0)
         terms[m] = sum(0 <= place + i <= m for place in places for i in range(1, 5))
