@@ -36,9 +36,8 @@ def progress(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[M
     """At a kept step: head 1's loss at the choices of both kinds, over all questions."""
     from evals.probes import choices
 
-    times = 1 if scale == "smoke" else 2
-    losses = choices.choice_losses(model, corpus, times)
-    return [Measure(LOSS[kind], nats, 256 * times) for kind, nats in losses.items()]
+    losses = choices.choice_losses(model, corpus, times=1)
+    return [Measure(LOSS[kind], nats, 256) for kind, nats in losses.items()]
 
 
 def generation(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:

@@ -116,7 +116,8 @@ def config_of(arm: Arm, scale: str, seed: int) -> TrainConfig:
     dim, layers, heads, batch, steps = {"smoke": (32, 2, 2, 4, 10)}.get(scale, (64, 3, 4, 8, 900))
     if scale in ("gpu", "paper"):  # the paper has no such task
         dim, layers, heads, batch, steps = 256, 6, 8, 32, 2000
-    options = f"m={task.m},gap={task.gap},tables={seed},blocks={task.blocks}"
+    options = f"m={task.m}" + f",gap={task.gap}" * (task.gap > 0) + f",tables={seed}"
+    options += f",blocks={task.blocks}" * (task.blocks != Task.blocks)
     source = f"python:synthetic.choices?{options},count={batch * steps * 21 // 20 + 100}"
     extra = arm.n - 1 if arm.head in ("parallel", "causal") else 0
     objective = ObjectiveConfig()
