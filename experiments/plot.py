@@ -19,10 +19,7 @@ def plot(study: Study, file: Path, root: Path) -> None:
     rows = results.read(file)
     _, png = save(study.figure(rows, results.paper(root)), file.with_suffix(""))
     table, index = list(study.table), ["head", "n", "unit"]
-    if varies(rows, "arm", index):
-        index = ["arm"]
-    else:
-        index += [column for column in ("size", "data") if varies(rows, column, index)]
+    index += [column for column in ("size", "data") if varies(rows, column, index)]
     wide = shutil.get_terminal_size((80, 24)).columns or 80
     ours = results.table(rows, index, table, wide)
     changed = "".join(f", {text}" for text in rows.changed.unique() if text)
