@@ -193,11 +193,15 @@ def mean_and_interval(weights: Sequence[float]) -> tuple[float, float, float] | 
 
 
 def in_words(weights: Sequence[float], highest: float) -> str:
-    """E.g. "2.4 (1.9 to 3.0)"; "at least 8" where every seed is at the end of the scale."""
+    """E.g. "2.40 (1.90 to 3.00)", and how many seeds it is of if some have not learned both kinds;
+    "at least 6.10" if some are at the end of the scale, so that the mean is a bound."""
     found = mean_and_interval(weights)
     if found is None:
         return "not learned"
-    if min(weights) > 0.999 * highest:
-        return f"at least {highest:g}"
     mean, low, high = found
-    return f"{mean:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
+    learned = [weight for weight in weights if not math.isnan(weight)]
+    if max(learned) > 0.999 * highest:
+        text = f"at least {mean:.2f}"
+    else:
+        text = f"{mean:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
+    return text + f" in {len(learned)} of {len(weights)} seeds" * (len(learned) < len(weights))

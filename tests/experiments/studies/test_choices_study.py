@@ -9,7 +9,16 @@ import pytest
 from matplotlib import pyplot as plt
 
 from experiments import results
-from experiments.choices import HALF, LOSS, counted, informed, onsets, read_off, steps_to_half
+from experiments.choices import (
+    HALF,
+    LOSS,
+    counted,
+    in_words,
+    informed,
+    onsets,
+    read_off,
+    steps_to_half,
+)
 from experiments.contrasts import sentences
 from experiments.studies.synthetic_choices import ARMS, CONTRASTS, NIGHT, arm_of, finding, measured
 from experiments.study import find, plan, run_folder
@@ -38,11 +47,11 @@ def made_up(onset: Onset, scale: str = "cpu", seeds: int = 3) -> pd.DataFrame:
         }  # fmt: skip
         halves = {"A": a, "B": a * weight**SLOPE}
         for kind, half in halves.items():
-            for step in range(100, 901, 100):
+            for step in range(100, 801, 100):
                 loss = max(0.0, 2 * HALF - HALF * step / half)
                 rows.append(common | {"metric": LOSS[kind], "value": loss, "step": step})
         for metric in STUDY.table:
-            rows.append(common | {"metric": metric, "value": 90.0, "step": 900})
+            rows.append(common | {"metric": metric, "value": 90.0, "step": 800})
     return pd.DataFrame(rows, columns=results.COLUMNS)
 
 
@@ -73,7 +82,7 @@ def test_the_arms_are_named_apart_and_share_their_tables() -> None:
         given = task(options)
         assert given.tables == config.seed and given.context == config.model.context
         steps = config.tokens / config.batch / config.model.context
-        assert steps == 900 and given.count * 0.98 > config.batch * steps, "no block comes twice"
+        assert steps == 800 and given.count * 0.98 > config.batch * steps, "no block comes twice"
     assert {arm for asked in CONTRASTS for arm in asked.arms} <= set(names)
 
 
@@ -177,17 +186,38 @@ def test_the_finding_has_each_arms_weight_and_interval() -> None:
     def beyond(config: TrainConfig) -> tuple[float, float]:
         return 100.0, 20.0 if config.model.n > 1 else weight_in(config)
 
-    assert "n=4 linear, m=3: at least 8, counted 2.5" in finding(made_up(beyond))
+    assert "n=4 linear, m=3: at least 8.00, counted 2.5" in finding(made_up(beyond))
 
 
-def test_predictions_hold_and_fail_as_they_should() -> None:
-    said = sentences(CONTRASTS, made_up(as_counted))
-    outcome = {line.partition(",")[0]: "as predicted" in line for line in said}
-    assert outcome == {
-        "looking ahead": True, "no letters behind": True, "paper's count": True,
-        "informed count": False, "more heads": True, "heads with a layer": True, "the price": True,
-    }  # fmt: skip
-    assert "fails" in next(line for line in said if line.startswith("informed count"))
+def test_seeds_that_are_left_out_and_bounds_are_said() -> None:
+    nan = math.nan
+    assert in_words([2.0, 2.0, nan], 8) == "2.00 (2.00 to 2.00) in 2 of 3 seeds"
+    assert in_words([2.0, nan], 8) == "2.00 in 1 of 2 seeds" and in_words([nan], 8) == "not learned"
+    assert in_words([4.0, 2.0, 8.0], 8) == "at least 4.00", "a mean with the end of the scale in it"
+    low, high = (float(part) for part in in_words([2.0, 4.0], 8)[6:-1].split(" to "))
+    assert low < 2 and high > 4 and low * high == pytest.approx(8, rel=0.1)
+
+
+def as_informed(config: TrainConfig) -> tuple[float, float]:
+    a, weight = as_counted(config)
+    n, m = config.model.n, task(generator_options(config.data.source)[1]).m
+    return a, weight * (informed(n, m, 0) / counted(n, m) if config.model.head == "linear" else 1)
+
+
+def outcomes(rows: pd.DataFrame) -> dict[str, bool]:
+    """The contrasts that came out as predicted; the others fail."""
+    said = sentences(CONTRASTS, rows)
+    assert all("as predicted" in line or line.endswith("which fails") for line in said)
+    return {line.partition(",")[0]: "as predicted" in line for line in said}
+
+
+def test_all_predictions_hold_if_the_informed_count_is_right() -> None:
+    assert outcomes(made_up(as_informed)) == {asked.name: True for asked in CONTRASTS}
+
+
+def test_three_predictions_fail_if_the_papers_count_is_right() -> None:
+    failed = {name for name, holds in outcomes(made_up(as_counted)).items() if not holds}
+    assert failed == {"paper's count", "informed count", "more heads"}
 
 
 def test_the_figure_is_drawn_from_the_rows_alone() -> None:
