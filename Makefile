@@ -20,7 +20,7 @@ PY   = $(VENV)/bin/python
 
 STUDIES = sweep-n sweep-heads sweep-controls sweep-bytes grow-heads decoding decoding-bytes \
           synthetic-polynomials synthetic-pauses synthetic-induction synthetic-induction-books \
-          synthetic-induction-heads
+          synthetic-induction-heads synthetic-choices
 BENCHES = bench-train bench-heads bench-schemes bench-objectives bench-engine bench-decode bench-synthetic bench-sandbox bench-evals bench-corpus bench-cli
 
 # A typo that make would ignore, to run minutes of something else.
@@ -81,6 +81,9 @@ synthetic-induction-books: setup  ## Figure S14: the same with books among the s
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
 synthetic-induction-heads: setup  ## attention of that study's models: which heads copy
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+synthetic-choices: setup  ## section 5.1: choices with and without consequences, n = 1, 2, 4, 8
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
 plan: setup  ## what every study would run, and how long: ARGS='--device H100 --gpus 8'

@@ -12,8 +12,8 @@ from mtp.overrides import config_id, identity_fields
 SIZE = ("model.dim", "model.layers", "model.attn_heads", "model.kv_heads", "model.hidden")
 # What arms are usually told apart by, in this order; other fields only if these do not suffice.
 FIRST = (
-    *("model.n", "model.head", "model.extra_layers", "size", "data.tokenizer", "data.source"),
-    *("init", "seed"),
+    *("model.n", "model.head", "model.extra_layers", "objective.token_weights", "size"),
+    *("data.tokenizer", "data.source", "init", "seed"),
 )
 
 
@@ -76,6 +76,8 @@ def _part(name: str, value: Any) -> str:
         return short_name(str(value)) if name == "model.head" else str(value)
     if name == "init":
         return f"from {value}" if value else ""
+    if name == "objective.token_weights":
+        return str(value).removeprefix("labels:")
     text = f"{value:g}" if isinstance(value, float) else str(value)
     if name == "data.source":
         return text if "=" in text else f"source={text}" * bool(text)

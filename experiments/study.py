@@ -45,6 +45,7 @@ STUDIES = (  # experiments/studies/NAME.py, with _ for -
     "synthetic-induction",
     "synthetic-induction-books",
     "synthetic-induction-heads",
+    "synthetic-choices",
 )
 
 # f(model, corpus, scale); one with a parameter `keep` also gets a file for partial results

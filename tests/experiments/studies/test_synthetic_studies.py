@@ -24,6 +24,7 @@ from experiments.arithmetic import (
     option,
     with_pause,
 )
+from experiments.choices import ALL_VALID, KL, LOSS, VALID
 from experiments.name_copying import NAMES, chosen
 from experiments.panels import in_millions
 from experiments.plot import varies
@@ -41,6 +42,7 @@ STUDIES = {  # and the runs that each has, and trains where those before it are 
     "synthetic-induction": (2, 2),
     "synthetic-induction-books": (4, 2),
     "synthetic-induction-heads": (2, 0),
+    "synthetic-choices": (3, 3),
 }
 ARITHMETIC = {f"accuracy, m={m} (%)" for m in range(1, 5)}
 CONSTANT = {f"accuracy of the commonest answer, m={m} (%)" for m in range(1, 5)}
@@ -215,6 +217,21 @@ def test_induction_is_measured_at_the_end_and_over_training(made: tuple[Path, Ma
         assert values(mine, then[0])[-1] == values(mine, f"{NAMES}, last step")[0]
         assert all(0 < loss < 7.5 for loss in values(mine, then[1])), "a bit above ln 600 at most"
     assert len(set(values(rows, f"{NAMES}, n-grams of the training text"))) == 1
+
+
+def test_choices_are_measured_at_the_end_and_over_training(made: tuple[Path, Made]) -> None:
+    rows = rows_of(made[0], "synthetic-choices")
+    assert list(rows.arm.unique()) == ["n=1, m=3", "n=2 linear, m=3", "n=1, weight 2.5, m=3"]
+    for _, mine in rows.groupby("run_id"):
+        assert set(mine.metric) == {*LOSS.values(), KL, ALL_VALID, *VALID.values()}
+        for name in LOSS.values():
+            own = mine[mine.metric == name]
+            assert own.step.tolist() == [5, 10] and set(own["count"]) == {256}
+            assert own.value.between(2, 7).all(), "it cannot know a choice yet"
+        assert values(mine, KL)[0] > 2 and 0 <= values(mine, ALL_VALID)[0] < 50
+    summary = made[1]("plot", "synthetic-choices").out
+    assert "n=1, weight 2.5, m=3" in summary and "±" not in summary, "one row for each arm"
+    assert "n=2 linear, m=3: not learned" in summary
 
 
 def test_every_attention_head_has_a_score(made: tuple[Path, Made]) -> None:
