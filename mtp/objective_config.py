@@ -122,6 +122,8 @@ class ObjectiveConfig:
                 f"objective.token_weights is {self.token_weights!r}; it must be FILE.py:NAME or "
                 "MODULE:NAME"
             )
+        if self.token_weights.startswith("labels:"):
+            label_factors(self.token_weights)
         for term, (name, least) in REACH.items():
             _check_weights(f"objective.{term}", str(getattr(self, term)), [getattr(self, term)])
             if getattr(self, name) < least:
@@ -259,4 +261,24 @@ def _numbers(where: str, text: str, part: str, separator: str, count: int) -> li
         raise BadInput(
             f"{where} is {text!r}; it takes {count} number{'s' * (count != 1)} of at least 0"
         )
+    return found
+
+
+def label_factors(text: str) -> dict[str, float]:
+    """The factors by label.
+
+    >>> label_factors("labels:answer=4,other=0")
+    {'answer': 4.0, 'other': 0.0}
+    """
+    found: dict[str, float] = {}
+    for part in text.removeprefix("labels:").split(","):
+        label, equals, number = part.partition("=")
+        try:
+            factor = float(number) if equals and label else -1.0
+        except ValueError:
+            factor = -1.0
+        wrong = "" if 0 <= factor <= 1e6 else "is not LABEL=FACTOR with a factor from 0 to 1e6"
+        if wrong := wrong or "names a label for the second time" * (label in found):
+            raise BadInput(f"objective.token_weights is {text!r}: {part!r} {wrong}")
+        found[label] = factor
     return found

@@ -1,5 +1,7 @@
 """The bytes that each token stands for, so that labels of a text become labels of its tokens."""
 
+import json
+import re
 from collections.abc import Callable
 from functools import cache
 
@@ -10,28 +12,44 @@ from mtp.data.tokenizer import BPE, LlamaTokenizer, Tokenizer
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _OTHERS = [b for b in range(256) if b not in _PRINTABLE]
 BYTE_OF = {chr(b): b for b in _PRINTABLE} | {chr(256 + i): b for i, b in enumerate(_OTHERS)}
-_SPACE = "▁"  # SentencePiece's
 
 
 def bytes_of_tokens(tokenizer: Tokenizer) -> Callable[[int], bytes]:
     """A function from an id to its bytes; empty for bos, eos and ids without a text."""
+    piece, read = _pieces(tokenizer)
 
     @cache
     def of(token: int) -> bytes:
         if token in (tokenizer.bos, tokenizer.eos) or token >= tokenizer.vocab_size:
             return b""
-        if isinstance(tokenizer, BPE):
-            return _bytes(tokenizer.inner.id_to_token(token) or "")
-        if isinstance(tokenizer, LlamaTokenizer):
-            return _bytes(tokenizer.inner.id_to_piece(token))
-        return bytes([token])
+        return read(piece(token))
 
     return of
 
 
-def _bytes(piece: str) -> bytes:
-    if len(piece) == 6 and piece.startswith("<0x"):  # SentencePiece's byte
-        return bytes([int(piece[3:5], 16)])
-    if all(c in BYTE_OF for c in piece):
-        return bytes(BYTE_OF[c] for c in piece)
-    return piece.replace(_SPACE, " ").encode()
+def _pieces(tokenizer: Tokenizer) -> tuple[Callable[[int], str], Callable[[str], bytes]]:
+    """From an id to its piece, and from a piece to its bytes."""
+    if isinstance(tokenizer, LlamaTokenizer):
+        return tokenizer.inner.id_to_piece, _sentencepiece
+    if not isinstance(tokenizer, BPE):
+        return chr, lambda piece: bytes([ord(piece)])
+    inner, added = tokenizer.inner, tokenizer.inner.get_added_tokens_decoder()
+    state = json.loads(inner.to_str())
+    parts = json.dumps([state["pre_tokenizer"], state["decoder"]])
+    read = _byte_level if '"ByteLevel"' in parts else _sentencepiece
+    whole = {token.content for token in added.values()}  # in no alphabet but their own
+    return (
+        lambda token: inner.id_to_token(token) or "",
+        lambda piece: piece.encode() if piece in whole else read(piece),
+    )
+
+
+def _byte_level(piece: str) -> bytes:
+    return b"".join(bytes([BYTE_OF[c]]) if c in BYTE_OF else c.encode() for c in piece)
+
+
+def _sentencepiece(piece: str) -> bytes:
+    """<0x0A> is a byte that no piece has."""
+    if byte := re.fullmatch("<0x([0-9A-Fa-f]{2})>", piece):
+        return bytes([int(byte[1], 16)])
+    return piece.replace("▁", " ").encode()

@@ -145,6 +145,11 @@ class Objective:
         if self.token_weights is not None:
             self.token_weights.check()
 
+    @property
+    def may_train_nothing(self) -> Factors | None:
+        """Token weights that decide whether anything is trained."""
+        return None if self.terms.weights else self.token_weights
+
     # ----------------------------------------------------------------------------------------------
     # what is logged and saved
 

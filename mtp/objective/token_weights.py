@@ -29,6 +29,7 @@ from mtp.data.sources import generator_options
 from mtp.data.token_bytes import bytes_of_tokens
 from mtp.data.tokenizer import Tokenizer
 from mtp.errors import BadInput
+from mtp.objective_config import label_factors
 from mtp.plugins import load_file
 
 TokenWeights = Callable[[Tensor], Tensor]
@@ -38,7 +39,8 @@ OTHER = "other"
 
 class Factors:
     """The factors of a run's windows, checked. What a function returns is looked at on the device,
-    without waiting for it; `check` waits, and raises BadInput for what was found since."""
+    without waiting for it; `check` waits, and raises BadInput for what was found since. `total` is
+    the sum of all factors so far, on this rank."""
 
     def __init__(self, config: TrainConfig, tokenizer: Tokenizer | None, device: str) -> None:
         self.where = f"objective.token_weights={config.objective.token_weights}"
@@ -68,9 +70,11 @@ class Factors:
     def check(self) -> None:
         if bool(self.bad):
             raise BadInput(f"{self.where} gives factors that are not from 0 to 1e6")
-        if not float(self.total):
+
+    def check_total(self, total: float) -> None:
+        """Raise BadInput if all factors of all ranks, over many steps, add up to nothing."""
+        if not total:
             raise BadInput(f"{self.where} gives no token a factor above 0, so nothing is trained")
-        self.total.zero_()
 
 
 def load(config: TrainConfig, tokenizer: Tokenizer | None) -> TokenWeights:
@@ -80,7 +84,7 @@ def load(config: TrainConfig, tokenizer: Tokenizer | None) -> TokenWeights:
     if name.startswith("labels:"):
         if tokenizer is None:
             raise BadInput(f"objective.token_weights={name} needs the corpus's tokenizer")
-        return ByLabel(config.data.source, parse(name), tokenizer)
+        return ByLabel(config.data.source, label_factors(name), tokenizer)
     try:
         found = (
             load_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
@@ -94,28 +98,6 @@ def load(config: TrainConfig, tokenizer: Tokenizer | None) -> TokenWeights:
     return cast(TokenWeights, made)
 
 
-def parse(text: str) -> dict[str, float]:
-    """The factors by label.
-
-    >>> parse("labels:answer=4,other=0")
-    {'answer': 4.0, 'other': 0.0}
-    """
-    found: dict[str, float] = {}
-    for part in text.removeprefix("labels:").split(","):
-        label, equals, number = part.partition("=")
-        try:
-            factor = float(number) if equals and label and label not in found else -1.0
-        except ValueError:
-            factor = -1.0
-        if not 0 <= factor <= 1e6:
-            raise BadInput(
-                f"objective.token_weights is {text!r}: {part!r} is not LABEL=FACTOR with a factor "
-                "from 0 to 1e6, or names a label twice"
-            )
-        found[label] = factor
-    return found
-
-
 @dataclass
 class ByLabel:
     """Factors by the labels of a source's generator; `factors` are those of labels that are not
@@ -126,20 +108,25 @@ class ByLabel:
     tokenizer: Tokenizer
 
     def __post_init__(self) -> None:
-        where = "objective.token_weights=labels:"
+        given = ",".join(f"{label}={factor:g}" for label, factor in self.factors.items())
+        where = f"objective.token_weights=labels:{given}"
         if not self.source.startswith("python:"):
             raise BadInput(
-                f"{where} needs a generator, python:MODULE; data.source is {self.source}"
+                f"{where} takes the labels of a generator, python:MODULE; data.source is "
+                f"{self.source}"
             )
         module, _ = generator_options(self.source)
         generator = importlib.import_module(module)
         names, self.labels = getattr(generator, "LABELS", None), getattr(generator, "labels", None)
         if not names or not callable(self.labels):
-            raise BadInput(f"{where} {module} has no LABELS and no labels(text)")
+            raise BadInput(f"{where}: {module} has no LABELS and no labels(text)")
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise BadInput(f"{where}: LABELS of {module} must be a tuple of texts, not {names!r}")
+        self.names = {*names}
         for label in self.factors:
             if label not in (*names, OTHER):
                 raise BadInput(
-                    f"{where} {module} has no label {label!r}; choose from: "
+                    f"{where}: {module} has no label {label!r}; choose from: "
                     f"{', '.join((*names, OTHER))}"
                 )
         self.bytes = bytes_of_tokens(self.tokenizer)
@@ -164,6 +151,11 @@ class ByLabel:
         text = b"".join(pieces).decode(errors="surrogateescape")
         factors = [self.factors.get(OTHER, 1.0)] * len(text)
         for start, stop, label in cast(Callable[[str], Spans], self.labels)(text):
+            if not 0 <= start <= stop <= len(text) or label not in self.names:
+                raise ValueError(
+                    f"labels(text) gives the span ({start}, {stop}, {label!r}) in a text of "
+                    f"{len(text)} characters; LABELS are {', '.join(sorted(self.names))}"
+                )
             factors[start:stop] = [self.factors.get(label, 1.0)] * len(factors[start:stop])
         if not text.isascii():  # a factor for each byte
             sizes = (len(c.encode(errors="surrogateescape")) for c in text)

@@ -40,7 +40,8 @@ from mtp.training.stream import Stream
 from mtp.training.trainable import Trainable
 
 EVAL_TOKENS = 65_536  # of the validation split, for periodic validation
-CHECK_EVERY = 100  # steps, at most, between looks at whether the loss is a number
+CHECK_EVERY = 100  # steps, at most, between looks at whether the loss is a number; as many
+# without a factor above 0 are a mistake in token weights
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -124,6 +125,7 @@ class Trainer:
             self._restore(saved)
         else:
             self.trainable.draw(config.seed)
+        self.began = self.step
 
     def record_execution(self) -> None:
         """Write to RUN/engine.json how the steps that are left will be executed."""
@@ -194,6 +196,10 @@ class Trainer:
 
     def _check_finite(self) -> None:
         self.objective.check()
+        looked = self.step - self.began
+        factors = self.objective.may_train_nothing
+        if factors and (looked >= CHECK_EVERY or self.step == self.steps):
+            factors.check_total(float(distributed.sum_over_ranks(factors.total.clone())))
         if step := int(self.first_bad):
             raise BadInput(
                 f"the loss or its gradient is not finite at step {step}; choose a smaller lr than "

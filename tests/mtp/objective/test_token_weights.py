@@ -5,11 +5,12 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 
 from mtp.config import TrainConfig
 from mtp.data.token_bytes import bytes_of_tokens
-from mtp.data.tokenizer import BPE, ByteTokenizer, Tokenizer
+from mtp.data.tokenizer import BPE, ByteTokenizer, LlamaTokenizer, Tokenizer
 from mtp.errors import BadInput
 from mtp.objective.objective import Objective
 from mtp.objective.token_weights import ByLabel, Factors
@@ -78,23 +79,64 @@ def test_documents_of_a_row_are_labelled_apart_and_bytes_may_be_cut() -> None:
     assert bytes(b for b, f in zip(text[1:-1], factors, strict=True) if f == 9) == b"mo"
 
 
+TEXT = "Grüße, «Zega» 42 comió é ġ <0x1F> <0xzz>\n\tend"  # with letters of GPT-2's alphabet
+
+
 def test_bytes_of_tokens(bpe: BPE) -> None:
-    text = "Grüße, «Zega» 42\n\tend"
+    text = TEXT
     for tokenizer in (bpe, ByteTokenizer()):
         of = bytes_of_tokens(tokenizer)
         assert b"".join(map(of, tokenizer.encode(text))) == text.encode()
         assert of(tokenizer.bos) == of(tokenizer.eos) == b""
 
 
+def test_bytes_of_pieces_of_sentencepiece(llama_file: Path) -> None:
+    """A piece is its text, whatever GPT-2's alphabet makes of its letters."""
+    tokenizer = LlamaTokenizer(llama_file)
+    of = bytes_of_tokens(tokenizer)
+    assert b"".join(map(of, tokenizer.encode(TEXT))) == f" {TEXT}".encode()
+
+
+def test_bytes_of_a_tokenizer_file_in_sentencepieces_alphabet() -> None:
+    """With é and <0x1F> as whole tokens, of which only the second is a byte; and a special token
+    that is written with letters of other alphabets."""
+    bytewise = [f"<0x{byte:02X}>" for byte in range(256)]
+    pieces = ["<unk>", "<|bos|>", "<|eos|>", *bytewise, "▁", "é", "a", "▁a", "<0xzz>"]
+    model = tokenizers.models.BPE(
+        {piece: i for i, piece in enumerate(pieces)}, [("▁", "a")], byte_fallback=True
+    )
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="never")
+    inner.decoder = tokenizers.decoders.Metaspace(prepend_scheme="never")
+    inner.add_special_tokens(["<|bos|>", "<|eos|>", "<|ġ▁|>"])
+    tokenizer = BPE(inner)
+    of = bytes_of_tokens(tokenizer)
+    assert b"".join(map(of, tokenizer.encode("é aü"))) == "é aü".encode()
+    found = {piece: of(i) for i, piece in enumerate((*pieces, "<|ġ▁|>"))}
+    assert found["<0x1F>"] == b"\x1f" and found["<0xzz>"] == b"<0xzz>"
+    assert found["▁a"] == b" a" and found["<|ġ▁|>"] == "<|ġ▁|>".encode()
+
+
+def test_a_special_token_of_a_byte_level_tokenizer_is_its_text() -> None:
+    bpe = BPE.train(["abc"], 300)
+    bpe.inner.add_special_tokens(["<|ġé|>"])
+    bpe = BPE(bpe.inner)
+    assert bytes_of_tokens(bpe)(bpe.vocab_size - 1) == "<|ġé|>".encode()
+
+
 @pytest.mark.parametrize(
     ("weights", "source", "message"),
     [
         ("labels:answer=x", POLYNOMIALS, "'answer=x' is not LABEL=FACTOR"),
-        ("labels:answer=1,answer=2", POLYNOMIALS, "names a label twice"),
+        ("labels:answer=1,answer=2", POLYNOMIALS, "'answer=2' names a label for the second time"),
         ("labels:answer=-1", POLYNOMIALS, "with a factor from 0 to 1e6"),
         ("labels:", POLYNOMIALS, "is not LABEL=FACTOR"),
         ("labels:name=2", POLYNOMIALS, "no label 'name'; choose from: answer, other"),
-        ("labels:answer=2", "stdlib", "needs a generator, python:MODULE; data.source is stdlib"),
+        (
+            "labels:answer=2",
+            "stdlib",
+            "answer=2 takes the labels of a generator, python:MODULE; data",
+        ),
         ("labels:answer=2", "python:synthetic.story_parts", "has no LABELS"),
     ],
 )
@@ -137,6 +179,35 @@ def test_factors_that_cannot_be_are_refused(body: str, message: str, tmp_path: P
     with pytest.raises(BadInput, match=message):
         objective.derive(window_of(), 4)
         objective.check()
+        factors = objective.may_train_nothing
+        assert factors
+        factors.check_total(float(factors.total))
+
+
+def test_weights_of_nothing_are_no_mistake_where_a_term_trains(tmp_path: Path) -> None:
+    config = with_function("return 0 * tokens", tmp_path)
+    own = dataclasses.replace(config.objective, bag=1.0)
+    objective = Objective(dataclasses.replace(config, objective=own), "cpu")
+    objective.derive(window_of(), 4)
+    assert objective.may_train_nothing is None
+
+
+@pytest.mark.parametrize(
+    "span", [(-1, 2, "answer"), (3, 2, "answer"), (0, 99, "answer"), (0, 1, "anser")]
+)
+def test_spans_that_no_text_has_are_refused(
+    span: tuple[int, int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polynomials, "labels", lambda text: [span])
+    with pytest.raises(BadInput) as error:
+        labelled(ByteTokenizer(), "(1+2)=3", "labels:answer=2", POLYNOMIALS)
+    assert f"labels(text) gives the span {span} in a text of 7 characters" in str(error.value)
+
+
+def test_names_of_labels_are_no_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polynomials, "LABELS", "answer")
+    with pytest.raises(BadInput, match="must be a tuple of texts, not 'answer'"):
+        labelled(ByteTokenizer(), "(1+2)=3", "labels:answer=2", POLYNOMIALS)
 
 
 def test_later_factors_are_checked_too(tmp_path: Path) -> None:

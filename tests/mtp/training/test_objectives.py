@@ -18,6 +18,7 @@ from mtp.model.loading import load_model
 from mtp.objective.objective import Objective
 from mtp.overrides import config_id, from_dict
 from mtp.training import distributed
+from mtp.training import trainer as trainers
 from mtp.training.run import train
 from mtp.training.trainer import Trainer
 from tests.mtp.training.helpers import Make, assert_same_run, on_ranks, rows, train_in_parts
@@ -129,6 +130,30 @@ def test_the_objective_defines_the_run(make_config: Make) -> None:
     plain = config_with(make_config, {})
     older = {k: v for k, v in dataclasses.asdict(plain).items() if k != "objective"}
     assert config_id(from_dict(TrainConfig, older)) == config_id(plain)
+
+
+def test_steps_without_a_weighted_token_are_no_mistake(
+    make_config: Make, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a run looks; but that there is none in CHECK_EVERY steps, or at all, is one."""
+    for seldom, every in ((3, 100), (10**6, 4), (10**6, 100)):
+        own = tmp_path / f"own-{seldom}-{every}.py"
+        own.write_text(
+            "calls = [0]\n"
+            "def f(tokens):\n"
+            "    calls[0] += 1\n"
+            f"    return 0.0 * tokens + (calls[0] % {seldom} == 0)\n"
+        )
+        monkeypatch.setattr(trainers, "CHECK_EVERY", every)
+        config = config_with(make_config, {"token_weights": f"{own}:f"}, log_every=1)
+        folder = tmp_path / f"{seldom}-{every}"
+        if seldom == 3:
+            train(config, folder, data)
+            continue
+        with pytest.raises(BadInput, match=r"\.py:f gives no token a factor above 0"):
+            train(config, folder, data)
+        steps = rows(folder)[-1]["step"] if rows(folder) else 0
+        assert (steps < 5) == (every == 4)
 
 
 def test_a_run_whose_own_function_has_changed_is_not_continued(
