@@ -6,10 +6,9 @@ import math
 import sysconfig
 from pathlib import Path
 
-from experiments.arms import arm_names
 from experiments.launch.slurm_options import SlurmOptions
 from experiments.status import about, count_of, minutes
-from experiments.study import Study, run_folder, study_place
+from experiments.study import Study, run_folder, run_names, study_place
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data import installed
 from mtp.data.sources import open_source
@@ -52,7 +51,7 @@ def show_plan(
             if source not in {config.data.source for config in study.runs(scale)}:
                 raise  # a mistake in --set
             missing = f"run will refuse this: {error}"
-    names = arm_names(configs)
+    names = run_names(study, configs)
     ranks = gpus if scale == "paper" else 1  # smaller runs have a GPU each
     wide = min(34, max(8, *map(len, names)))
     if every:
@@ -103,7 +102,7 @@ def show_slurm(
         for config in configs
     ]
     print(describe(jobs, args.runs / "logs" / study.name, options))
-    for config, name in zip(configs, arm_names(configs), strict=True):
+    for config, name in zip(configs, run_names(study, configs), strict=True):
         try:
             check_divides(config.batch, options.world)
         except BadInput as error:

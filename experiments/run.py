@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments import index, results
-from experiments.arms import arm_names
 from experiments.launch.base import Job, make_job
 from experiments.launch.launchers import check_launcher, launch
 from experiments.launch.slurm_options import SlurmOptions, slurm_options
 from experiments.launch.squeue import Queue
 from experiments.status import count_of, minutes, state_of
-from experiments.study import Study, collect, missing_evaluations, run_folder, run_name, study_place
+from experiments.study import (
+    Study,
+    collect,
+    missing_evaluations,
+    run_folder,
+    run_name,
+    run_names,
+    study_place,
+)
 from mtp.config import TrainConfig
 from mtp.data.sources import SOURCES, open_source
 from mtp.errors import BadInput
@@ -50,7 +57,7 @@ def run(
             f"scale {args.scale} leaves the corpus to you; name one with "
             f"--set data.source=SOURCE, SOURCE one of: {', '.join(SOURCES)}"
         )
-    arms = {run_name(c): arm for c, arm in zip(configs, arm_names(configs), strict=True)}
+    arms = {run_name(c): arm for c, arm in zip(configs, run_names(study, configs), strict=True)}
     left = look(study, configs, args)
     for source in {config.data.source for config in left.todo}:
         open_source(source, args.data)  # refuses an unknown or missing one

@@ -4,10 +4,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-from experiments.arms import arm_names
 from experiments.launch.base import is_held
 from experiments.launch.squeue import Queue, pending
-from experiments.study import Study, missing_evaluations, run_folder
+from experiments.study import Study, missing_evaluations, run_folder, run_names
 from mtp.config import TrainConfig
 from mtp.training.progress import read_status
 
@@ -90,7 +89,7 @@ def show_status(
     print(f"{study.name} at scale {label}, {count_of(len(configs))}: {', '.join(parts)}")
     if not every:
         return
-    names = arm_names(configs)
+    names = run_names(study, configs)
     wide = min(34, max(map(len, names)))
     for config, name, (_, text) in zip(configs, names, states, strict=True):
         print(f"  {name:{wide}}  {text}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import provenance, results
-from experiments.arms import run_name, size_name
+from experiments.arms import arm_names, run_name, size_name
 from experiments.changes import NOTHING, Changes
 from experiments.contrasts import Asked
 from experiments.results import Measure
@@ -126,6 +126,15 @@ def find(name: str) -> Study:
             "and _, and be none of the suite's own"
         )
     return found
+
+
+def run_names(study: Study, configs: list[TrainConfig]) -> list[str]:
+    """A name for each run: its arm, where the study names arms itself, and its seed; else what
+    tells it from the others."""
+    own = [study.arm(config) for config in configs]
+    if len({config.seed for config in configs}) > 1:
+        own = [f"{arm} seed={c.seed}" for arm, c in zip(own, configs, strict=True)]
+    return own if len(set(own)) == len(own) and study.arm is not arm_of else arm_names(configs)
 
 
 def study_place(name: str) -> str:
