@@ -111,13 +111,17 @@ def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") ->
     return cls(**built)
 
 
-def override(config: T, assignments: list[str]) -> T:
+def override(config: T, assignments: list[str], **first: Any) -> T:
     """Apply "a.b=value" strings to a config, typed by its fields.
+
+    first  fields that get another value before; only the end result must be valid
 
     >>> override(TrainConfig(tokens=1e6), ["model.n=4", "lr=1e-3"]).model.n
     4
     """
     values = dataclasses.asdict(config)  # pyright: ignore[reportArgumentType]
+    for name, value in first.items():
+        values[name] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # pyright: ignore[reportArgumentType]
     for text in assignments:
         path, equals, value = text.partition("=")
         if not equals:

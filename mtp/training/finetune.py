@@ -78,18 +78,17 @@ def override_from_start(
         own = checkpoint.run_config(run)
         if own.init == init:
             data = dataclasses.replace(config.data, tokenizer=own.data.tokenizer)
-            return override(dataclasses.replace(config, model=own.model, data=data), assignments)
+            return override(config, assignments, model=own.model, data=data)
     folder = start_folder(init, run)
     start = checkpoint.run_config(folder).model
     freeze = assigned.get("freeze", config.freeze) == "trunk"
     values = dataclasses.asdict(Heads.of(start, freeze))
     values |= {key: assigned[f"model.{key}"] for key in values if f"model.{key}" in assigned}
     model = with_heads(start, from_dict(Heads, values, "model."))
-    config = dataclasses.replace(config, model=model)
+    data = config.data
     if tokenizer := load_if_any(folder):
-        data = dataclasses.replace(config.data, tokenizer=saved_name(tokenizer, folder))
-        config = dataclasses.replace(config, data=data)
-    return override(config, assignments)
+        data = dataclasses.replace(data, tokenizer=saved_name(tokenizer, folder))
+    return override(config, assignments, model=model, data=data)
 
 
 def start_folder(init: str, run: Path | None) -> Path:

@@ -25,6 +25,7 @@ from mtp.errors import BadInput
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads, dropped_config
+from mtp.objective_config import ObjectiveConfig
 from mtp.overrides import from_dict, identity, override, to_json
 from mtp.training.finetune import override_from_start, save_start_weights
 from mtp.training.run import train
@@ -86,6 +87,9 @@ def test_model_and_tokenizer_are_the_starts(tmp_path: Path) -> None:
     assert one.model.trunk_layers == model.config.trunk_layers == 2
     assert override_from_start(base, [init, "data.tokenizer=bytes"]).data.tokenizer == "bytes"
     assert override_from_start(base, ["model.n=2"]) == override(base, ["model.n=2"])
+    # a config that fits only together with what is assigned
+    listed = TrainConfig(epochs=1, objective=ObjectiveConfig(weights="2"))
+    assert override_from_start(listed, [init, "objective.weights=equal"]).model.n == 3
     # what the command wrote is read again as it is
     assert from_dict(TrainConfig, json.loads(to_json(one))) == one
     assert "init" not in identity(base)
