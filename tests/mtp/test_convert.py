@@ -340,6 +340,10 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
         ["grow", "run", "out", "--n", 2],
         ["n is 2", "the model's 3 heads; `drop`"],
     ),
+    "heads without end": (
+        ["grow", "run", "out", "--n", 10**12, "--head", "parallel"],
+        ["model.n is 1000000000000", "at most 1024"],
+    ),
     "other heads": (["grow", "run", "out", "--n", 4, "--head", "causal"], ["3 parallel heads"]),
     "fewer than none": (["drop", "run", "out", "--n", 0], ["0 heads", "has 3"]),
     "more than there are": (["drop", "run", "out", "--n", 4], ["4 heads", "has 3"]),
