@@ -15,7 +15,11 @@ from mtp.errors import BadInput, choose
 
 T = TypeVar("T")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-EXAMPLES = {"model": "model.n=3", "data": "data.source=files:texts"}
+EXAMPLES = {
+    "model": "model.n=3",
+    "data": "data.source=files:texts",
+    "objective": "objective.weights=sum1",
+}
 EXECUTION = tuple(f.name for f in dataclasses.fields(Execution))
 
 
@@ -129,13 +133,26 @@ def override(config: T, assignments: list[str], **first: Any) -> T:
         *parents, last = path.strip().split(".")
         inner = values
         for parent in parents:
-            choose(f"field in override {text!r}:", parent, inner)
+            _known(text, parent, inner, values)
             inner = inner[parent]
             if not isinstance(inner, dict):
                 raise BadInput(f"override {text!r}: {parent} has no fields of its own")
-        choose(f"field in override {text!r}:", last, inner)
+        _known(text, last, inner, values)
         inner[last] = value
     return from_dict(type(config), values)  # pyright: ignore[reportReturnType]
+
+
+def _known(text: str, name: str, inner: dict[str, Any], values: dict[str, Any]) -> None:
+    """Raise BadInput unless `inner` has the field; if its last name is one of another group, the
+    message says which."""
+    last = text.partition("=")[0].strip().rpartition(".")[2]
+    groups = {f"{group}.": each for group, each in values.items() if isinstance(each, dict)}
+    meant = [group + last for group, each in {"": values, **groups}.items() if last in each]
+    if name not in inner and meant:
+        raise BadInput(
+            f"unknown field in override {text!r}: {name!r}; did you mean {' or '.join(meant)}?"
+        )
+    choose(f"field in override {text!r}:", name, inner)
 
 
 @functools.cache
