@@ -376,7 +376,7 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
         "no start": (["init=nowhere"], "init: nowhere: no such folder"),
         "other heads": (
             ["model.head=causal"],
-            "model.head parallel -> causal: .*start has 3 parallel heads; .*mtp.convert drop .*start",
+            "head parallel -> causal: .*start has 3 parallel heads; .*mtp.convert drop .*start",
         ),
         "fewer and other heads": (["model.n=2", "model.head=causal"], "start has 3 parallel heads"),
         "a head in no file": (["model.head=no.py:x"], "model.head: no.py: no such file"),
