@@ -44,7 +44,17 @@ def _positive(config: object, where: str, *names: str) -> None:
             raise BadInput(f"{where}{name} is {getattr(config, name)}; it must be positive")
 
 
+def _within(config: object, where: str, **bounds: tuple[float, float]) -> None:
+    for name, (low, high) in bounds.items():
+        if not low <= getattr(config, name) <= high:
+            raise BadInput(
+                f"{where}{name} is {getattr(config, name)}; it must be from {low:g} to {high:g}"
+            )
+
+
 MAX_CONTEXT = 2**24  # beyond any model's; a table of positions is built before weights are read
+MAX_HEADS = 1024  # likewise; each head is built, or listed in an objective
+MAX_LAYERS = 16_384  # likewise
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,19 @@ class ModelConfig:
     rope_scaling: str = "none"
 
     def __post_init__(self) -> None:
-        HEADS[self.head]  # refused if it is not there
+        known_head_type(self.head)
         _at_least(self, "model.", 1, "dim", "layers", "attn_heads", "vocab", "n", "context")
-        _at_least(self, "model.", 0, "kv_heads", "extra_layers", "hidden", "norm_eps")
+        _at_least(self, "model.", 0, "kv_heads", "extra_layers", "hidden")
         _at_least(self, "model.", 0, "head_dim")
-        if self.context > MAX_CONTEXT:
-            raise BadInput(f"model.context is {self.context}; it must be at most {MAX_CONTEXT}")
-        _positive(self, "model.", "rope_base", "embedding_std")
+        for name, limit in (
+            ("context", MAX_CONTEXT), ("n", MAX_HEADS),
+            ("layers", MAX_LAYERS), ("extra_layers", MAX_LAYERS),
+        ):  # fmt: skip
+            if getattr(self, name) > limit:
+                raise BadInput(f"model.{name} is {getattr(self, name)}; it must be at most {limit}")
+        # far beyond what models have, and far within what float32 computes with
+        bounds = {"rope_base": (1, 1e12), "norm_eps": (0, 1), "embedding_std": (1e-6, 1e3)}
+        _within(self, "model.", **bounds)
         parse_rope_scaling(self.rope_scaling)
         if self.head_dim % 2:
             raise BadInput(f"model.head_dim is {self.head_dim}; it must be an even number")
@@ -135,6 +151,14 @@ class ModelConfig:
         return self.hidden or multiple * -(-8 * self.dim // (3 * multiple))
 
 
+def known_head_type(head: str) -> None:
+    """Raise BadInput that names the field unless the table has this head type."""
+    try:
+        HEADS[head]
+    except BadInput as error:
+        raise BadInput(f"model.head: {error}") from error
+
+
 ROPE_SCALINGS = {"none": 0, "linear": 1, "llama3": 4}  # kind -> how many numbers it takes
 
 
@@ -150,9 +174,12 @@ def parse_rope_scaling(text: str) -> tuple[str, list[float]]:
         numbers = [float(number) for number in rest.split(",")] if colon else []
     except ValueError:
         numbers = [math.nan]
+    allowed = f"{ROPE_SCALINGS[kind]} positive number{'s' * (ROPE_SCALINGS[kind] != 1)}"
     if len(numbers) != ROPE_SCALINGS[kind] or not all(0 < x < math.inf for x in numbers):
+        raise BadInput(f"rope_scaling is {text!r}; {kind} takes {allowed}")
+    if not all(1e-3 <= x <= MAX_CONTEXT for x in numbers):
         raise BadInput(
-            f"rope_scaling is {text!r}; {kind} takes {ROPE_SCALINGS[kind]} positive numbers"
+            f"rope_scaling is {text!r}; {kind} takes {allowed} from 0.001 to {MAX_CONTEXT}"
         )
     if kind == "llama3" and numbers[1] >= numbers[2]:
         raise BadInput(f"rope_scaling is {text!r}; LOW must be less than HIGH")
@@ -283,7 +310,8 @@ class TrainConfig(Execution):
             )
         _positive(self, "", "batch", "lr", "clip")
         _at_least(self, "", 0, "tokens", "epochs", "micro", "shard", "recompute")
-        _at_least(self, "", 0, "min_lr", "warmup", "weight_decay")
+        _at_least(self, "", 0, "warmup")
+        _within(self, "", min_lr=(0, 1), weight_decay=(0, 1000))
         _at_least(self, "", 0, "seed", "log_every", "eval_every", "save_every", "keep_every")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
@@ -318,6 +346,7 @@ class TrainConfig(Execution):
 
     def _check_freeze(self) -> None:
         n, head = self.model.n, self.model.head
+        others = "head 2" if n == 2 else f"heads 2..{n}"
         if terms := self.objective.terms:
             raise BadInput(
                 f"freeze=trunk leaves objective.{next(iter(terms))} nothing to train: terms are "
@@ -330,8 +359,8 @@ class TrainConfig(Execution):
             )
         if n > 1 and not any(most_weights(self.objective, n)[1:]):
             raise BadInput(
-                "freeze=trunk leaves nothing to train: objective.weights and schedule give heads "
-                f"2..{n} the weight 0 throughout"
+                "freeze=trunk leaves nothing to train: objective.weights and schedule give "
+                f"{others} the weight 0 throughout"
             )
         if not self.init:
             raise BadInput("freeze=trunk needs a trained trunk; set init to the run that has it")

@@ -5,6 +5,7 @@ Nothing here needs torch. mtp/objective/ computes what is written here.
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -176,33 +177,37 @@ def base_weights(text: str, n: int) -> list[float]:
         return [1.0 / n] * n
     kind, colon, ratio = text.partition(":")
     if kind == "geometric" and colon:
-        (r,) = _numbers("objective.weights", text, ratio, ":", 1)
-        found = [min(r, 2 * LARGEST) ** i for i in range(n)]
-        _check_weights("objective.weights", text, found)
-        return found
-    if text[:1].isalpha():
-        raise BadInput(
-            f"objective.weights is {text!r}; it must be equal, sum1, geometric:R, or {n} numbers "
-            "with commas"
-        )
-    found = _numbers("objective.weights", text, text, ",", n)
+        allowed = "geometric takes 1 number R of at least 0"
+        (r,) = _numbers("objective.weights", text, ratio, ":", 1, allowed)
+        # one by one: the first that is too large is refused before a power overflows
+        return _check_weights("objective.weights", text, (r**i for i in range(n)))
+    numbers = "1 number" if n == 1 else f"{n} numbers with commas, one for each head"
+    allowed = f"it must be equal, sum1, geometric:R, or {numbers}, of at least 0"
+    found = _numbers("objective.weights", text, text, ",", n, allowed)
     _check_weights("objective.weights", text, found)
     if not found[0]:
         raise BadInput(f"objective.weights is {text!r}; that of head 1 must be above 0")
     return found
 
 
-def _check_weights(where: str, text: str, weights: list[float]) -> None:
-    """Raise BadInput unless each is 0 or a number that float32 holds well."""
+def _check_weights(where: str, text: str, weights: Iterable[float]) -> list[float]:
+    """The weights. Raises BadInput unless each is 0 or a number that float32 holds well."""
+    found = []
     for weight in weights:
         if weight != 0 and not SMALLEST <= weight <= LARGEST:
             gives = "" if text == str(weight) else f", which gives a weight of {weight:g}"
             raise BadInput(
                 f"{where} is {text}{gives}; a weight must be 0, or from {SMALLEST:g} to {LARGEST:g}"
             )
+        found.append(weight)
+    return found
 
 
 SCHEDULES = {"constant": 0, "ramp": 2, "decay": 3, "forward": 0, "reverse": 0}  # and their numbers
+ALLOWED = {
+    "ramp": "ramp:A:B takes 2 numbers with 0 <= A <= B <= 1",
+    "decay": "decay:A:B:F takes 3 numbers with 0 <= A <= B <= 1 and F of at least 0",
+}
 
 
 def parse_schedule(text: str) -> tuple[str, list[float]]:
@@ -213,11 +218,13 @@ def parse_schedule(text: str) -> tuple[str, list[float]]:
     """
     kind, _, rest = text.partition(":")
     choose("objective.schedule", kind, SCHEDULES)
-    if not SCHEDULES[kind] and text != kind:
-        raise BadInput(f"objective.schedule is {text!r}; {kind} takes no numbers")
-    numbers = _numbers("objective.schedule", text, rest, ":", SCHEDULES[kind])
-    if numbers and not 0 <= numbers[0] <= numbers[1] <= 1:
-        raise BadInput(f"objective.schedule is {text!r}; it needs 0 <= A <= B <= 1")
+    if not SCHEDULES[kind]:
+        if text != kind:
+            raise BadInput(f"objective.schedule is {text!r}; {kind} takes no numbers")
+        return kind, []
+    numbers = _numbers("objective.schedule", text, rest, ":", SCHEDULES[kind], ALLOWED[kind])
+    if not 0 <= numbers[0] <= numbers[1] <= 1:
+        raise BadInput(f"objective.schedule is {text!r}; {ALLOWED[kind]}")
     _check_weights("objective.schedule", text, numbers[2:])
     return kind, numbers
 
@@ -250,17 +257,18 @@ def most_weights(config: ObjectiveConfig, n: int) -> list[float]:
     return [max(each) for each in zip(*found, strict=True)]
 
 
-def _numbers(where: str, text: str, part: str, separator: str, count: int) -> list[float]:
-    """`count` numbers of at least 0. Raises BadInput that shows the whole `text`."""
+def _numbers(
+    where: str, text: str, part: str, separator: str, count: int, allowed: str
+) -> list[float]:
+    """`count` numbers of at least 0. Raises BadInput that shows the whole `text` and what is
+    `allowed`."""
     pieces = part.split(separator) if part else []
     try:
         found = [float(piece) for piece in pieces]
     except ValueError:
         found = []
     if len(found) != count or len(pieces) != count or not all(0 <= x < math.inf for x in found):
-        raise BadInput(
-            f"{where} is {text!r}; it takes {count} number{'s' * (count != 1)} of at least 0"
-        )
+        raise BadInput(f"{where} is {text!r}; {allowed}")
     return found
 
 

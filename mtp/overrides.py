@@ -15,7 +15,11 @@ from mtp.errors import BadInput, choose
 
 T = TypeVar("T")
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-EXAMPLES = {"model": "model.n=3", "data": "data.source=files:texts"}
+EXAMPLES = {
+    "model": "model.n=3",
+    "data": "data.source=files:texts",
+    "objective": "objective.weights=sum1",
+}
 EXECUTION = tuple(f.name for f in dataclasses.fields(Execution))
 
 
@@ -111,13 +115,17 @@ def from_dict(cls: Callable[..., T], values: dict[str, Any], where: str = "") ->
     return cls(**built)
 
 
-def override(config: T, assignments: list[str]) -> T:
+def override(config: T, assignments: list[str], **first: Any) -> T:
     """Apply "a.b=value" strings to a config, typed by its fields.
+
+    first  fields that get another value before; only the end result must be valid
 
     >>> override(TrainConfig(tokens=1e6), ["model.n=4", "lr=1e-3"]).model.n
     4
     """
     values = dataclasses.asdict(config)  # pyright: ignore[reportArgumentType]
+    for name, value in first.items():
+        values[name] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # pyright: ignore[reportArgumentType]
     for text in assignments:
         path, equals, value = text.partition("=")
         if not equals:
@@ -125,13 +133,26 @@ def override(config: T, assignments: list[str]) -> T:
         *parents, last = path.strip().split(".")
         inner = values
         for parent in parents:
-            choose(f"field in override {text!r}:", parent, inner)
+            _known(text, parent, inner, values)
             inner = inner[parent]
             if not isinstance(inner, dict):
                 raise BadInput(f"override {text!r}: {parent} has no fields of its own")
-        choose(f"field in override {text!r}:", last, inner)
+        _known(text, last, inner, values)
         inner[last] = value
     return from_dict(type(config), values)  # pyright: ignore[reportReturnType]
+
+
+def _known(text: str, name: str, inner: dict[str, Any], values: dict[str, Any]) -> None:
+    """Raise BadInput unless `inner` has the field; if its last name is one of another group, the
+    message says which."""
+    last = text.partition("=")[0].strip().rpartition(".")[2]
+    groups = {f"{group}.": each for group, each in values.items() if isinstance(each, dict)}
+    meant = [group + last for group, each in {"": values, **groups}.items() if last in each]
+    if name not in inner and meant:
+        raise BadInput(
+            f"unknown field in override {text!r}: {name!r}; did you mean {' or '.join(meant)}?"
+        )
+    choose(f"field in override {text!r}:", name, inner)
 
 
 @functools.cache

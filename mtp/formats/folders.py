@@ -7,13 +7,14 @@ from pathlib import Path
 
 from mtp import checkpoint
 from mtp.checkpoint import Checkpoint, save_tensors
-from mtp.config import TrainConfig
+from mtp.config import ModelConfig, TrainConfig
 from mtp.data.tokenizer import Tokenizer, from_name, same_tokenizer, saved_name
 from mtp.errors import BadInput, choose
 from mtp.files import atomic_folder, must_be_writable, refuse_existing
 from mtp.formats import hf_heads, hugging_face, medusa, released, speculators
 from mtp.formats.weights import build_model, model_config, read_json, read_safetensors, write_json
 from mtp.model.model import MultiTokenTransformer
+from mtp.objective_config import ObjectiveConfig
 from mtp.overrides import differences, override, to_json
 
 ALL = "multi-token"  # model_type in the config.json of `all`
@@ -74,16 +75,15 @@ def save_run(
     assignments: list[str],
 ) -> Tokenizer | None:
     """Write a run's folder at step 0 and return its tokenizer. `config` gets the model's shape and
-    tokenizer, and then the assignments, which may change only the context of the model.
+    tokenizer, and then the assignments, which may change only the context of the model. The new
+    run has no `init` and no `freeze`: it has weights of its own, whatever the source began with.
 
     beside  the tokenizer that came with the weights; without one, the assignments must name the
             weights' tokenizer, or bpe to continue with a new one
     """
-    # the run has weights of its own, whatever the source's weights came from
-    config = dataclasses.replace(config, model=model.config, init="")
-    plain, config = config, override(config, assignments)
-    shape = dataclasses.replace(config.model, context=plain.model.context)
-    if changed := differences(plain.model, shape, "model."):
+    config = _new_config(model.config, config, assignments)
+    shape = dataclasses.replace(config.model, context=model.config.context)
+    if changed := differences(model.config, shape, "model."):
         raise BadInput(f"{changed[0]}: only the context of a checkpoint's model can be set")
     named = any(each.partition("=")[0].strip() == "data.tokenizer" for each in assignments)
     if not beside and not named:
@@ -112,3 +112,26 @@ def save_run(
             tokenizer.save(folder)
         checkpoint.save(folder / "checkpoint", Checkpoint(0, weights, {}, {"step": 0}))
     return tokenizer
+
+
+def _new_config(model: ModelConfig, old: TrainConfig, assignments: list[str]) -> TrainConfig:
+    """The config of a new run of this model, with the old run's data, objective and rates and then
+    the assignments. BadInput says which field to set if the objective does not fit the model."""
+
+    def with_assignments(given: list[str]) -> TrainConfig:
+        return override(old, given, model=model, init="", freeze="none")
+
+    try:
+        return with_assignments(assignments)
+    except BadInput as error:
+        try:
+            with_assignments([])
+        except BadInput as misfit:
+            name = str(misfit).removeprefix("objective.").partition(" ")[0].partition("=")[0]
+            default = getattr(ObjectiveConfig(), name, None)
+            if str(misfit) == str(error) and default is not None:
+                raise BadInput(
+                    f"{error}. The old run's objective does not fit the new heads; add --set "
+                    f"objective.{name}={str(default).lower()}, or another value"
+                ) from None
+        raise

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from mtp import checkpoint
 from mtp.checkpoint import Checkpoint
-from mtp.config import ModelConfig, TrainConfig
+from mtp.config import ModelConfig, TrainConfig, known_head_type
 from mtp.data.tokenizer import Tokenizer, follow_tokenizer, load_if_any, same_tokenizer, saved_name
 from mtp.errors import BadInput
 from mtp.files import write_atomically
@@ -51,6 +51,9 @@ class Heads:
     @classmethod
     def of(cls, model: ModelConfig, freeze: bool = False) -> "Heads":
         return cls(model.n, model.head, model.extra_layers, freeze)
+
+    def __post_init__(self) -> None:
+        known_head_type(self.head)
 
     def matched(self, start: ModelConfig) -> bool:
         """Whether new heads take their layers from the start's trunk ("+0" in Table S6)."""
@@ -78,18 +81,17 @@ def override_from_start(
         own = checkpoint.run_config(run)
         if own.init == init:
             data = dataclasses.replace(config.data, tokenizer=own.data.tokenizer)
-            return override(dataclasses.replace(config, model=own.model, data=data), assignments)
+            return override(config, assignments, model=own.model, data=data)
     folder = start_folder(init, run)
-    start = checkpoint.run_config(folder).model
+    start = _start_model(folder)
     freeze = assigned.get("freeze", config.freeze) == "trunk"
     values = dataclasses.asdict(Heads.of(start, freeze))
     values |= {key: assigned[f"model.{key}"] for key in values if f"model.{key}" in assigned}
     model = with_heads(start, from_dict(Heads, values, "model."))
-    config = dataclasses.replace(config, model=model)
+    data = config.data
     if tokenizer := load_if_any(folder):
-        data = dataclasses.replace(config.data, tokenizer=saved_name(tokenizer, folder))
-        config = dataclasses.replace(config, data=data)
-    return override(config, assignments)
+        data = dataclasses.replace(data, tokenizer=saved_name(tokenizer, folder))
+    return override(config, assignments, model=model, data=data)
 
 
 def start_folder(init: str, run: Path | None) -> Path:
@@ -107,6 +109,33 @@ def with_heads(start: ModelConfig, wanted: Heads) -> ModelConfig:
     if wanted.n < start.n:
         return dropped_config(start, wanted.n)
     return grown_config(start, wanted.n, wanted.head, wanted.matched(start))
+
+
+def _start_model(folder: Path) -> ModelConfig:
+    try:
+        return checkpoint.run_config(folder).model
+    except BadInput as error:
+        raise BadInput(f"init: {error}") from error
+
+
+def _why_not(field: str, start: Path, model: ModelConfig, wanted: Heads) -> str:
+    """Why a field of the start's model cannot be set, and what to do instead."""
+    grows = wanted.n > model.n
+    if field == "model.head" and not grows and model.n == 1:
+        return f"{start} has no other heads; set model.n above 1 for heads of that type"
+    if field == "model.head" and not grows:
+        return (
+            f"{start} has {model.n} {model.head} heads; to have others, drop these with "
+            f"`python -m mtp.convert drop {start} DEST`, and set init=DEST and model.n"
+        )
+    if field == "model.extra_layers" and not grows:
+        return f"only new heads add layers; set model.n above the {model.n} of {start}"
+    if field == "model.extra_layers":
+        return "new heads add their own layers alone; set the former value, or leave it out"
+    return (
+        f"the model is the one of {start}; only n, the context, and the type and layers of new "
+        "heads can be set"
+    )
 
 
 def save_start_weights(config: TrainConfig, tokenizer: Tokenizer, folder: Path) -> str:
@@ -127,15 +156,13 @@ def save_start_weights(config: TrainConfig, tokenizer: Tokenizer, folder: Path) 
         raise BadInput(f"{folder} has weights of its own; it cannot have init={start} too")
     if begun and not checkpoint.any_saved(start / "checkpoint"):
         return f"start: {start}, which is gone; the run continues from its own checkpoint"
-    start_model = checkpoint.run_config(start).model
+    start_model = _start_model(start)
     heads = Heads.of(config.model, config.freeze == "trunk")
     expected = with_heads(start_model, heads)
     expected = dataclasses.replace(expected, context=config.model.context)
     if changed := differences(expected, config.model, "model."):
-        raise BadInput(
-            f"{changed[0]}: the model is the one of {start}; only n, the context, and the type and "
-            "layers of new heads can be set"
-        )
+        why = _why_not(changed[0].split()[0], start, start_model, heads)
+        raise BadInput(f"{changed[0]}: {why}")
     start_tokenizer = load_if_any(start)
     if start_tokenizer and not same_tokenizer(start_tokenizer, tokenizer):
         raise BadInput(

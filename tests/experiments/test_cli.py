@@ -150,7 +150,7 @@ RUN = ("run", "sweep-n", "--scale", "smoke")
         (("plan", "sweep-n", "--scale", "huge"), ("unknown scale 'huge'", *SCALES)),
         ((*RUN, "--launcher", "ssh"), ("unknown launcher 'ssh'", "local, debug, slurm")),
         ((*RUN, "--set", "model.size=3"), ("size", "dim, layers, attn_heads")),
-        ((*RUN, "--set", "modle.dim=3"), ("modle", "model, data, ")),
+        ((*RUN, "--set", "modle.dim=3"), ("modle", "did you mean model.dim?")),
         ((*RUN, "--set", "model.dim"), ("model.dim", "field=value")),
         ((*RUN, "--set", "model.dim=wide"), ("model.dim is 'wide'; it must be a whole number",)),
         ((*RUN, "--set", "model.head=serial"), ("serial", "parallel, causal")),

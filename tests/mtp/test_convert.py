@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mtp import convert
-from mtp.checkpoint import Checkpoint, save
+from mtp.checkpoint import Checkpoint, run_config, save
 from mtp.config import CorpusConfig, TrainConfig
 from mtp.data.corpus import build
 from mtp.data.tokenizer import BPE, ByteTokenizer, Tokenizer, load, same_tokenizer
@@ -20,6 +20,7 @@ from mtp.formats.folders import read_model
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads
+from mtp.objective_config import ObjectiveConfig
 from mtp.overrides import from_dict, override, to_json
 from mtp.training.run import train
 from mtp.training.trainer import Trainer
@@ -176,6 +177,59 @@ def test_heads_are_grown_and_dropped(command: Command) -> None:
     assert_equal_models(load_model(Path("one")), drop_heads(more))
 
 
+LIVES: dict[str, tuple[dict[str, Any], list[Any], list[str], str]] = {
+    # a run's own fields, the command, what --set must repair, and the field it repairs
+    "a frozen trunk, one head": ({"init": "a", "freeze": "trunk"}, ["drop"], [], ""),
+    "a frozen trunk, two": ({"init": "a", "freeze": "trunk"}, ["drop", "--n", 2], [], ""),
+    "a frozen trunk, more": ({"init": "a", "freeze": "trunk"}, ["grow", "--n", 4], [], ""),
+    "listed weights, fewer": (
+        {"objective": {"weights": "1,0.3,0.1"}},
+        ["drop"],
+        ["objective.weights=equal"],
+        "weights",
+    ),
+    "listed weights, more": (
+        {"objective": {"weights": "1,0.3,0.1"}},
+        ["grow", "--n", 4],
+        ["objective.weights=1,1,1,1"],
+        "weights",
+    ),
+    "cut heads that head 1 reads": (
+        {"objective": {"detach": True}, "n": 1},
+        ["grow", "--n", 2, "--head", "anticausal"],
+        ["objective.detach=false"],
+        "detach",
+    ),
+    "a target that heads are told": (
+        {"objective": {"targets": "same"}, "n": 1},
+        ["grow", "--n", 2, "--head", "inject"],
+        ["objective.targets=ahead"],
+        "targets",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LIVES)
+def test_any_run_can_be_dropped_and_grown(case: str, command: Command) -> None:
+    """The new folder begins anew; what cannot be kept of the objective is named, to be set."""
+    own, (how, *args), repair, field = LIVES[case]
+    own = dict(own)
+    a_run(Path("run"), our_model("parallel", own.pop("n", 3), vocab=300), ByteTokenizer())
+    file = Path("run/config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    if repair:
+        error = command.fails(how, "run", "out", *args)
+        assert error.startswith(f"error: objective.{field}") and "does not fit" in error
+        default = str(getattr(ObjectiveConfig(), field)).lower()
+        assert f"--set objective.{field}={default}, or" in error and not Path("out").exists()
+        assert "does not fit" not in command.fails(how, "run", "out", *args, "--set", "lr=x")
+    command(how, "run", "out", *args, *(part for text in repair for part in ("--set", text)))
+    made = run_config(Path("out"))
+    assert made.model == load_model(Path("out")).config
+    assert (made.init, made.freeze, made.lr) == ("", "none", 1e-3)
+    assert made == override(made, repair)
+
+
 def test_training_continues_from_an_imported_model(
     command: Command, texts: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +339,10 @@ BAD: dict[str, tuple[list[Any], list[str]]] = {
     "heads it has": (
         ["grow", "run", "out", "--n", 2],
         ["n is 2", "the model's 3 heads; `drop`"],
+    ),
+    "heads without end": (
+        ["grow", "run", "out", "--n", 10**12, "--head", "parallel"],
+        ["model.n is 1000000000000", "at most 1024"],
     ),
     "other heads": (["grow", "run", "out", "--n", 4, "--head", "causal"], ["3 parallel heads"]),
     "fewer than none": (["drop", "run", "out", "--n", 0], ["0 heads", "has 3"]),

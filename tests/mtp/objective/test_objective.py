@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtp.config import ModelConfig, TrainConfig
+from mtp.config import MAX_HEADS, ModelConfig, TrainConfig
 from mtp.data.window import IGNORE, Window
 from mtp.errors import BadInput
 from mtp.head_types import HEADS
@@ -201,10 +201,10 @@ def test_schedules_by_hand(schedule: str, at: dict[float, list[float]]) -> None:
     ("own", "message"),
     [
         ({"weights": "half"}, "it must be equal, sum1, geometric:R, or 3 numbers with commas"),
-        ({"weights": "1,2"}, "objective.weights is '1,2'; it takes 3 numbers of at least 0"),
-        ({"weights": "1,-1,1"}, "it takes 3 numbers of at least 0"),
+        ({"weights": "1,2"}, "objective.weights is '1,2'; it must be equal, sum1, geometric:R, or"),
+        ({"weights": "1,-1,1"}, "or 3 numbers with commas, one for each head, of at least 0"),
         ({"weights": "0,1,1"}, "that of head 1 must be above 0"),
-        ({"weights": "geometric:1e300"}, "which gives a weight of 2e+06"),
+        ({"weights": "geometric:1e300"}, "which gives a weight of 1e+300"),
         ({"weights": "geometric:1e5"}, "a weight must be 0, or from 1e-30 to 1e+06"),
         ({"weights": "1,1e300,1"}, "which gives a weight of 1e+300"),
         ({"weights": "1e-300,0,0"}, "which gives a weight of 1e-300"),
@@ -219,10 +219,12 @@ def test_schedules_by_hand(schedule: str, at: dict[float, list[float]]) -> None:
         ({"schedule": "forward:"}, "forward takes no numbers"),
         ({"detach": True, "balance": "cosine"}, "with objective.detach=true they do nothing"),
         ({"weights": "geometric"}, "it must be equal, sum1, geometric:R"),
-        ({"weights": "geometric:nan"}, "it takes 1 number of at least 0"),
+        ({"weights": "geometric:nan"}, "geometric takes 1 number R of at least 0"),
         ({"schedule": "later"}, "objective.schedule 'later'"),
-        ({"schedule": "ramp:0.4"}, "objective.schedule is 'ramp:0.4'; it takes 2 numbers"),
-        ({"schedule": "ramp:0.4:0.2"}, "it needs 0 <= A <= B <= 1"),
+        ({"schedule": "ramp:0.4"}, "objective.schedule is 'ramp:0.4'; ramp:A:B takes 2 num"),
+        ({"schedule": "ramp:0.4:0.2"}, "takes 2 numbers with 0 <= A <= B <= 1"),
+        ({"schedule": "ramp:-1:2"}, "takes 2 numbers with 0 <= A <= B <= 1"),
+        ({"schedule": "decay:0:2:-1"}, "decay:A:B:F takes 3 numbers with 0 <= A <= B <= 1 and F"),
         ({"measure_every": -1}, "objective.measure_every is -1"),
         ({"token_weights": "numpy"}, "it must be FILE.py:NAME or MODULE:NAME"),
     ],
@@ -231,6 +233,12 @@ def test_nonsense_is_refused_in_a_line(own: dict[str, Any], message: str) -> Non
     with pytest.raises(BadInput) as error:
         config_of(**own)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ratio", ["1e7", "2", "1.1", "1e308"])
+def test_a_power_of_many_heads_is_refused_before_it_overflows(ratio: str) -> None:
+    with pytest.raises(BadInput, match=r"gives a weight of .*; a weight must be 0, or from"):
+        base_weights(f"geometric:{ratio}", MAX_HEADS)
 
 
 def test_the_effective_number_of_heads() -> None:

@@ -25,6 +25,7 @@ from mtp.errors import BadInput
 from mtp.model.loading import load_model
 from mtp.model.model import MultiTokenTransformer
 from mtp.model.surgery import drop_heads, dropped_config
+from mtp.objective_config import ObjectiveConfig
 from mtp.overrides import from_dict, identity, override, to_json
 from mtp.training.finetune import override_from_start, save_start_weights
 from mtp.training.run import train
@@ -86,6 +87,9 @@ def test_model_and_tokenizer_are_the_starts(tmp_path: Path) -> None:
     assert one.model.trunk_layers == model.config.trunk_layers == 2
     assert override_from_start(base, [init, "data.tokenizer=bytes"]).data.tokenizer == "bytes"
     assert override_from_start(base, ["model.n=2"]) == override(base, ["model.n=2"])
+    # a config that fits only together with what is assigned
+    listed = TrainConfig(epochs=1, objective=ObjectiveConfig(weights="2"))
+    assert override_from_start(listed, [init, "objective.weights=equal"]).model.n == 3
     # what the command wrote is read again as it is
     assert from_dict(TrainConfig, json.loads(to_json(one))) == one
     assert "init" not in identity(base)
@@ -369,7 +373,21 @@ def test_killed_before_its_first_checkpoint_it_begins_again(
         "layers": (["model.layers=9"], "model.layers 4 -> 9"),
         "rope": (["model.rope_base=5e5"], "model.rope_base 10000 -> 500000"),
         "tokenizer": (["data.tokenizer=bpe", "data.vocab=258"], "not the one that .*=bytes"),
-        "no start": (["init=nowhere"], "nowhere: no such folder"),
+        "no start": (["init=nowhere"], "init: nowhere: no such folder"),
+        "other heads": (
+            ["model.head=causal"],
+            "head parallel -> causal: .*start has 3 parallel heads; .*mtp.convert drop .*start",
+        ),
+        "fewer and other heads": (["model.n=2", "model.head=causal"], "start has 3 parallel heads"),
+        "a head in no file": (["model.head=no.py:x"], "model.head: no.py: no such file"),
+        "layers of no head": (
+            ["model.extra_layers=5"],
+            "model.extra_layers 0 -> 5: only new heads add layers; set model.n above the 3 of",
+        ),
+        "more layers than heads": (
+            ["freeze=trunk", "model.n=5", "model.extra_layers=5"],
+            "model.extra_layers 2 -> 5: new heads add their own layers alone; set the former",
+        ),
         "no pairs": (["data.source=pairs:none.jsonl"], "none.jsonl: no such file"),
         "a batch too large": (["batch=100"], "fewer than one batch of 100"),
     }.values(),
@@ -386,6 +404,17 @@ def test_bad_input(
 ) -> None:
     given = [f"init={start}", f"data.source=pairs:{questions}", "epochs=1", *QUICK, *overrides]
     assert re.search(message, command.fails(tmp_path / "run", data, *given))
+
+
+def test_other_heads_for_a_run_of_one_head_are_new_heads(
+    command: Command, questions: Path, data: Path, tmp_path: Path
+) -> None:
+    """The message says what to do, and that works."""
+    a_run(tmp_path / "one", n=1)
+    source = (f"init={tmp_path / 'one'}", f"data.source=pairs:{questions}", "tokens=400", *QUICK)
+    message = command.fails(tmp_path / "run", data, *source, "model.head=linear")
+    assert "one has no other heads; set model.n above 1 for heads of that type" in message
+    command(tmp_path / "new", data, *source, "model.head=linear", "model.n=2")
 
 
 def test_a_damaged_or_untrained_start_is_named(

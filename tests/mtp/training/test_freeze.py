@@ -108,6 +108,8 @@ def test_what_makes_no_sense_is_refused(
     for nothing in ("weights=1,0,0", "schedule=ramp:1:1", "schedule=decay:0:0:0"):
         with pytest.raises(BadInput, match=r"give heads 2\.\.3 the weight 0 throughout"):
             frozen("linear", f"objective.{nothing}")
+    with pytest.raises(BadInput, match="give head 2 the weight 0 throughout"):
+        frozen("linear", "model.n=2", "objective.weights=1,0")
     frozen("linear", "objective.schedule=ramp:0:1")
 
 
