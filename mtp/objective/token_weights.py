@@ -89,8 +89,8 @@ def load(config: TrainConfig, tokenizer: Tokenizer | None) -> TokenWeights:
         found = (
             load_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
         )
-    except BadInput:
-        raise
+    except BadInput as error:
+        raise BadInput(f"objective.token_weights={name}: {error}") from None
     except Exception as error:
         raise BadInput(f"objective.token_weights={name}: {error}") from error
     if not callable(made := getattr(found, function, None)):
