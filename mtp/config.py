@@ -95,6 +95,7 @@ class ModelConfig:
         if self.context > MAX_CONTEXT:
             raise BadInput(f"model.context is {self.context}; it must be at most {MAX_CONTEXT}")
         _positive(self, "model.", "rope_base", "embedding_std")
+        HEADS.check(self.head, self.n)
         parse_rope_scaling(self.rope_scaling)
         if self.head_dim % 2:
             raise BadInput(f"model.head_dim is {self.head_dim}; it must be an even number")
@@ -300,7 +301,7 @@ class TrainConfig(Execution):
             )
         n, head = self.model.n, self.model.head
         if self.objective.targets == "same" and any(
-            1 in HEADS[head].reads(i) for i in range(n + 1)
+            1 in HEADS[head].reads(i) for i in range(1, n + 1)
         ):
             raise BadInput(f"objective.targets=same asks for x[t+1], which {head} heads are told")
         for term, (name, _) in REACH.items():
