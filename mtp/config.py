@@ -111,6 +111,7 @@ class ModelConfig:
         # far beyond what models have, and far within what float32 computes with
         bounds = {"rope_base": (1, 1e12), "norm_eps": (0, 1), "embedding_std": (1e-6, 1e3)}
         _within(self, "model.", **bounds)
+        HEADS.check(self.head, self.n)
         parse_rope_scaling(self.rope_scaling)
         if self.head_dim % 2:
             raise BadInput(f"model.head_dim is {self.head_dim}; it must be an even number")
@@ -328,7 +329,7 @@ class TrainConfig(Execution):
             )
         n, head = self.model.n, self.model.head
         if self.objective.targets == "same" and any(
-            1 in HEADS[head].reads(i) for i in range(n + 1)
+            1 in HEADS[head].reads(i) for i in range(1, n + 1)
         ):
             raise BadInput(f"objective.targets=same asks for x[t+1], which {head} heads are told")
         for term, (name, _) in REACH.items():

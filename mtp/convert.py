@@ -99,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=FORMATS, default="hf", help="default: hf (head 1)")
     grow = command("grow", "RUN", "Make a run's folder of the model with more heads (Table S6).")
     grow.add_argument("--n", type=int, required=True, help="heads in all")
-    grow.add_argument("--head", help=f"{', '.join(HEADS)} or FILE.py:NAME (default: the run's)")
+    grow.add_argument(
+        "--head", help=f"{', '.join(HEADS.built_in)} or FILE.py:NAME (default: the run's)"
+    )
     grow.add_argument("--matched", action="store_true", help="keep the number of layers")
     fewer = "Make a run's folder of the model with fewer heads (section 3.6)."
     drop = command("drop", "RUN", fewer)

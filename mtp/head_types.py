@@ -24,10 +24,10 @@ the rows name are in mtp/model/heads.py. docs/extending.md explains how to add a
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args, get_type_hints
 
-from mtp.errors import BadInput
-from mtp.plugins import load_file
+from mtp.errors import BadInput, choose
+from mtp.plugins import Tables, file_of, what_failed
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,40 @@ class HeadType:
     reads: Callable[[int], tuple[int, ...]] = lambda i: ()
     shared_module: bool = False
 
-    def __post_init__(self) -> None:
-        for i in (1, 2, 3, 4):
-            path = [i]  # head i and those that it reads through
-            while path[-1] and len(path) <= 4:
-                path.append(self.parent(path[-1], 4))
-            if path[-1]:
-                raise BadInput(f"head {i} would not reach the trunk: it reads heads {path[1:]}, ..")
-            if any(not 1 <= j < i for above in path for j in self.reads(above)):
+    def check(self, n: int) -> None:
+        """Raise BadInput unless n heads can be arranged as the row says. Whatever its functions
+        raise is passed on."""
+        for field, kind in FIELDS.items():
+            if not isinstance(value := getattr(self, field), kind):
+                raise BadInput(f"{field} is {value!r}; it must be a {kind.__name__.lower()}")
+        choose("grown_from", self.grown_from, get_args(get_type_hints(HeadType)["grown_from"]))
+        parents, furthest = [0], [0]  # of each head; furthest: the last token that it reads
+        for i in range(1, n + 1):
+            above, told = self.parent(i, n), self.reads(i)
+            if type(above) is not int or not 0 <= above <= n:
+                raise BadInput(
+                    f"parent({i}, {n}) is {above!r}; it must be one of the heads 1..{n}, or 0 for "
+                    "the trunk"
+                )
+            if not isinstance(told, tuple) or any(type(j) is not int for j in told):
+                raise BadInput(f"reads({i}) is {told!r}; it must be a tuple of whole numbers")
+            if any(j < 1 for j in told):
+                raise BadInput(f"reads({i}) is {told}; x[t+1] is the first token to read, by 1")
+            parents.append(above)
+            furthest.append(max(told, default=0))
+        reached = [True] + [False] * n  # heads whose path ends at the trunk
+        for i in range(1, n + 1):
+            path = [i]  # head i and those that it reads through, up to one that is done
+            while not reached[path[-1]] and len(path) <= n:
+                path.append(parents[path[-1]])
+            if not reached[path[-1]]:
+                shown = ", ".join(map(str, path[1:5]))
+                raise BadInput(f"head {i} would not reach the trunk: it reads heads {shown}, ..")
+            for below in reversed(path[:-1]):
+                furthest[below] = max(furthest[below], furthest[parents[below]])
+                reached[below] = True
+        for i in range(1, n + 1):
+            if furthest[i] >= i:
                 raise BadInput(f"head {i} would read a token that it predicts, or one after it")
 
     def modules(self, n: int) -> int:
@@ -79,10 +105,9 @@ class HeadType:
         """How many layers n heads take from the trunk."""
         return self.modules(n) if self.is_layer else 0
 
-    @property
-    def reads_heads(self) -> bool:
-        """Whether any head reads another head's latent instead of the trunk's."""
-        return any(self.parent(i, 3) for i in (1, 2, 3))
+    def reads_heads(self, n: int) -> bool:
+        """Whether any head of n reads another head's latent instead of the trunk's."""
+        return any(self.parent(i, n) for i in range(1, n + 1))
 
     def first_is_alone(self, n: int) -> bool:
         """Whether head 1 of n reads no head but itself."""
@@ -92,6 +117,17 @@ class HeadType:
     def grows_layers(self) -> bool:
         """Whether a new head adds a layer to the model ("+3 layers" in Table S6)."""
         return self.is_layer and self.grown_from != "trunk"
+
+
+FIELDS: dict[str, Any] = {  # their types
+    "parent": Callable,
+    "module": str,
+    "is_layer": bool,
+    "shared_unembedding": bool,
+    "grown_from": str,
+    "reads": Callable,
+    "shared_module": bool,
+}
 
 
 def _trunk(i: int, n: int) -> int:
@@ -119,20 +155,53 @@ _SEQUENTIAL = HeadType(
 )
 
 
+NAME = "mtp.head_types.HEADS"
+TABLES = Tables()  # that a file with a head type adds rows to
+
+
 class HeadTypes(dict[str, HeadType]):
     """The table. FILE.py:NAME is a row that the user's own file adds as HEADS[NAME]; the file is
-    run at the first look-up. Any other unknown name raises BadInput."""
+    run at the first look-up, and its rows have no other name. Any other unknown name raises
+    BadInput."""
+
+    def __init__(self, rows: dict[str, HeadType]) -> None:
+        super().__init__(rows)
+        self.built_in = dict(rows)
+        self.of_files: dict[Path, dict[str, Any]] = {}
+        TABLES.guard(NAME, self)
+
+    def check(self, name: str, n: int) -> None:
+        """Raise BadInput, with the row's name, unless n heads can be of this type."""
+        row = self[name]
+        try:
+            if not isinstance(row, HeadType):
+                raise BadInput(f"the row is {row!r}; it must be a mtp.head_types.HeadType")
+            row.check(n)
+        except BadInput as error:
+            raise BadInput(f"model.head={name}: {error}") from None
+        except (Exception, SystemExit) as error:
+            raise BadInput(f"model.head={name}{what_failed(error, file_of(name))}") from error
 
     def __missing__(self, name: str) -> HeadType:
         file, _, row = name.rpartition(":")
         if not file.endswith(".py"):
             known = ", ".join(type_ for type_ in self if ":" not in type_)
             raise BadInput(f"unknown head type {name!r}; choose one of: {known}, FILE.py:NAME")
-        load_file(Path(file))
-        if row not in self:
-            raise BadInput(f"{file} adds no head type {row!r} to mtp.head_types.HEADS")
-        self[name] = self[row]
+        rows = self._rows_of(Path(file))
+        if row not in rows:
+            added = f"it adds {', '.join(map(str, rows))}" if rows else "it adds none"
+            raise BadInput(f"{file} adds no head type {row!r} to {NAME}; {added}")
+        self[name] = rows[row]
         return self[name]
+
+    def _rows_of(self, file: Path) -> dict[str, Any]:
+        path = file.resolve()
+        if path not in self.of_files:
+            rows = TABLES.run(file)[NAME]
+            for name in rows:
+                dict.pop(self, name, None)
+            self.of_files[path] = rows
+        return self.of_files[path]
 
 
 def short_name(head: str) -> str:

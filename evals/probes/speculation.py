@@ -208,7 +208,7 @@ def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
     """The same next-token model, whose draft i is made for the place after its own: it is what head
     i + 1 predicts, and what head 2 predicts in place of the last. Raises BadInput for fewer than
     three heads, and for heads that read one another."""
-    if model.config.n < 3 or HEADS[model.config.head].reads_heads:
+    if model.config.n < 3 or HEADS[model.config.head].reads_heads(model.config.n):
         raise BadInput(
             f"drafts of {model.config.n} {model.config.head} heads cannot be shifted; it "
             "takes three that do not read one another"
@@ -225,7 +225,7 @@ def shifted(model: MultiTokenTransformer) -> MultiTokenTransformer:
 def exchanged(model: MultiTokenTransformer) -> MultiTokenTransformer:
     """The same next-token model, whose drafts for a row of the batch are those made for the row
     before it. Raises BadInput for a single head, and for heads that read one another."""
-    if model.config.n < 2 or HEADS[model.config.head].reads_heads:
+    if model.config.n < 2 or HEADS[model.config.head].reads_heads(model.config.n):
         raise BadInput(
             f"drafts of {model.config.n} {model.config.head} heads cannot be exchanged; it "
             "takes two that do not read one another"

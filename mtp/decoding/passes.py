@@ -127,13 +127,16 @@ class CachedModel:
         """The latent of head i, (B, T, D), or (B, 1, D) at index `at` (B, 1) alone, from its
         parent's in `found` and the embeddings (B, T, D) of the tokens that it reads."""
         head, source = self.model.head(i), found[heads.parent(self.model.config, i)]
-        if isinstance(head, Block):
-            cache = self.caches[len(self.model.trunk) + i - 1]
-            return head.extend(source, cache, placement, at, *read)
         given = source, *read
-        if at is not None:
+        if at is not None and not isinstance(head, Block):
             given = tuple(x.take_along_dim(at[..., None], 1) for x in given)
-        return head(given[0], placement.rope, *given[1:])
+        try:
+            if isinstance(head, Block):
+                cache = self.caches[len(self.model.trunk) + i - 1]
+                return head.extend(source, cache, placement, at, *read)
+            return head(given[0], placement.rope, *given[1:])
+        except (Exception, SystemExit) as error:
+            raise heads.broken(self.model.config, f"head {i}", error) from error
 
     # The next three are different for heads that read tokens (mtp/decoding/readers.py).
 

@@ -56,6 +56,6 @@ def _fitting(n: int) -> list[str]:
     """The head types that the format can hold."""
     return [
         name
-        for name, row in HEADS.items()
-        if row.module in MODULES and row.first_is_alone(n) and ":" not in name
+        for name, row in HEADS.built_in.items()
+        if row.module in MODULES and row.first_is_alone(n)
     ]

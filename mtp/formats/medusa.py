@@ -34,7 +34,7 @@ def write_medusa(folder: Path, model: MultiTokenTransformer, tokenizer: Tokenize
     if c.n < 2:
         raise BadInput("the model has one head; Medusa needs heads that draft (n of 2 or more)")
     if row.module != "identity" or row.shared_unembedding:
-        fitting = [name for name, each in HEADS.items() if each.module == "identity"]
+        fitting = [name for name, each in HEADS.built_in.items() if each.module == "identity"]
         raise BadInput(
             f"{short_name(c.head)} heads cannot be exported as Medusa heads, which read the normed "
             f"state of the last layer; choose a model with {' or '.join(fitting)} heads, or "

@@ -60,7 +60,7 @@ def write_released(folder: Path, model: MultiTokenTransformer, tokenizer: Tokeni
     other than parallel ones, head_dim, or linear rope scaling.
     """
     c = model.config
-    if c.n > 1 and (HEADS[c.head].reads_heads or not HEADS[c.head].is_layer):
+    if c.n > 1 and (HEADS[c.head].reads_heads(c.n) or not HEADS[c.head].is_layer):
         raise BadInput(f"the released format has only parallel heads, not {c.head} ones; use all")
     if c.head_size * c.attn_heads != c.dim:
         raise BadInput("the released format cannot hold model.head_dim; use hf or all")

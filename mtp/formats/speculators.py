@@ -56,8 +56,8 @@ def write_speculators(
     c = model.config
     if c.n < 2:
         raise BadInput("the model has one head; a speculator needs heads that draft (n of 2 on)")
-    if not _fits(HEADS[c.head]):
-        fitting = [name for name, row in HEADS.items() if _fits(row) and ":" not in name]
+    if not _fits(HEADS[c.head], c.n):
+        fitting = [name for name, row in HEADS.built_in.items() if _fits(row, c.n)]
         raise BadInput(
             f"{short_name(c.head)} heads cannot be exported as a speculator, one layer that is "
             f"applied again and again; choose a model with {' or '.join(fitting)} heads, or "
@@ -73,9 +73,9 @@ def write_speculators(
     save_tensors(weights, own / "model.safetensors", {"format": "pt"})
 
 
-def _fits(row: HeadType) -> bool:
+def _fits(row: HeadType, n: int) -> bool:
     """Whether heads 2, 3, .. are one layer that reads the head and the token before its own."""
-    chained = all(row.parent(i, 4) == i - 1 and row.reads(i) == (i - 1,) for i in (2, 3, 4))
+    chained = all(row.parent(i, n) == i - 1 and row.reads(i) == (i - 1,) for i in range(2, n + 1))
     return row.module == "merging layer" and row.shared_module and chained
 
 

@@ -2,6 +2,7 @@
 mtp/head_types.py says which module a head type has."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 
 from mtp.config import ModelConfig
 from mtp.errors import BadInput
-from mtp.head_types import HEADS
+from mtp.head_types import HEADS, TABLES
 from mtp.model.transformer import Block
+from mtp.plugins import file_of, what_failed
 
 
 class Identity(nn.Module):
@@ -103,23 +105,94 @@ MODULES: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "injected": _first_is_z(Injected),
     "merging layer": lambda config, i: Block(config) if i == 1 else MergingLayer(config),
 }
+TABLES.guard("mtp.model.heads.MODULES", MODULES)
 
 
 def head_modules(config: ModelConfig) -> nn.ModuleList:
     """The modules of a model's heads, each once; `place` says which one is whose."""
-    row = HEADS[config.head]
-    if row.module not in MODULES:
+    count = HEADS[config.head].modules(config.n)
+    found = [new_module(config, i) for i in range(1, count + 1)]
+    if len({id(module) for module in found}) < count:
         raise BadInput(
-            f"head type {config.head} has the module {row.module!r}, which is not in "
-            f"mtp.model.heads.MODULES: {', '.join(MODULES)}"
-        )
-    found = [MODULES[row.module](config, i) for i in range(1, row.modules(config.n) + 1)]
-    if row.is_layer and not all(isinstance(module, Block) for module in found):
-        raise BadInput(
-            f"head type {config.head} has is_layer=True, but its module {row.module!r} is not a "
-            "mtp.model.transformer.Block"
+            f"model.head={config.head}: several heads get the same module; build one for each, or "
+            "set shared_module=True"
         )
     return nn.ModuleList(found)
+
+
+def new_module(config: ModelConfig, i: int) -> nn.Module:
+    """The module of head i. Raises BadInput if it is a user's own and cannot be trained."""
+    row, name = HEADS[config.head], f"model.head={config.head}"
+    if row.module not in MODULES:
+        raise BadInput(
+            f"{name} has the module {row.module!r}, which is not in "
+            f"mtp.model.heads.MODULES: {', '.join(MODULES)}"
+        )
+    try:
+        module: Any = MODULES[row.module](config, i)
+    except BadInput as error:
+        raise BadInput(f"{name}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise broken(config, f"the module of head {i} cannot be built", error) from error
+    if fault := _fault(module):
+        raise BadInput(f"{name}: the module of head {i} {fault}")
+    if row.is_layer and not isinstance(module, Block):
+        raise BadInput(
+            f"{name} has is_layer=True, but its module {row.module!r} is not a "
+            "mtp.model.transformer.Block"
+        )
+    return module
+
+
+def broken(config: ModelConfig, what: str, error: BaseException) -> BaseException:
+    """What to raise for an error in the code of a head type: BadInput if a user's file has it."""
+    if ":" not in config.head or isinstance(error, torch.OutOfMemoryError):
+        return error
+    return BadInput(f"model.head={config.head}: {what}{what_failed(error, file_of(config.head))}")
+
+
+def _fault(module: object) -> str:
+    """Why a module cannot be drawn, trained and saved as others are; "" if it can."""
+    if not isinstance(module, nn.Module):
+        return f"is {module!r}; it must be a torch.nn.Module"
+    for name, _ in module.named_buffers():
+        return f"has the buffer {name}; make it a parameter, or compute it in forward"
+    for name, p in module.named_parameters():
+        if nn.parameter.is_lazy(p):
+            return f"has the lazy parameter {name}; give its shape"
+        if p.dtype != torch.get_default_dtype():
+            wanted = str(torch.get_default_dtype()).removeprefix("torch.")
+            found = str(p.dtype).removeprefix("torch.")
+            return f"has {name} in {found}; its parameters must be {wanted}"
+    for path, part in module.named_modules():
+        if type(part).__module__.startswith("mtp.model."):
+            continue  # these hold tensors that they compute from their parameters
+        for name, value in vars(part).items():
+            if isinstance(value, Tensor):
+                return (
+                    f"has the tensor {f'{path}.{name}'.removeprefix('.')}, which is neither drawn "
+                    "nor saved; make it a torch.nn.Parameter"
+                )
+    return ""
+
+
+def wrong_latent(h: object, x: Tensor) -> str:
+    """What is wrong with what a head makes of a latent x (B, T, D); "" if it can be trained on."""
+    if not isinstance(h, Tensor):
+        return f"returned a {type(h).__name__}; it must be a tensor (B, T, D)"
+    if h.shape != x.shape:
+        return f"made {tuple(x.shape)} into {tuple(h.shape)}; the shape must stay (B, T, D)"
+    if h.device != x.device:
+        return f"made a latent on {x.device} into one on {h.device}"
+    if h.dtype != x.dtype:
+        kind, allowed = x.device.type, {x.dtype}
+        if torch.is_autocast_enabled(kind):  # operations choose the type
+            allowed |= {torch.float32, torch.get_autocast_dtype(kind)}
+        if h.dtype not in allowed:
+            return f"made {x.dtype} into {h.dtype}; the type must stay the same"
+    if torch.is_grad_enabled() and x.requires_grad and not h.requires_grad:
+        return "returned a latent without gradient; compute it from x with operations of torch"
+    return ""
 
 
 def place(config: ModelConfig, i: int) -> int:

@@ -58,14 +58,14 @@ def training_bytes(
     norm = (8 if size == 2 else 4) * m.dim if device == "cpu" else 0
     layer = tokens * (size * (4 * m.dim + 2 * q + 2 * kv + 4 * m.ffn) + 2 * norm)
     alive, heads = m.trunk_layers + (m.n if row.is_layer else 0), m.n
-    if config.scheme == "sequential" and not row.reads_heads:  # one head at a time
+    if config.scheme == "sequential" and not row.reads_heads(m.n):  # one head at a time
         alive, heads = min(layers, m.trunk_layers + 1), 1
     recomputed = alive // config.recompute if config.recompute else 0
     activations = (alive - recomputed) * layer + recomputed * tokens * size * m.dim
     # the trunk's z; for each head its latent, the norm of it, and its gradient
     activations += tokens * (size * m.dim * (1 + 3 * heads) + heads * norm)
     # what heads beyond the first keep on the way to their latent, and the tokens that they read
-    own = min(heads, m.n - 1) * KEPT.get(row.module, 0) + any(map(row.reads, range(m.n + 1)))
+    own = min(heads, m.n - 1) * KEPT.get(row.module, 0) + any(map(row.reads, range(1, m.n + 1)))
     activations += tokens * size * m.dim * own
 
     positions = min(chunk_rows(m.vocab, device), tokens)

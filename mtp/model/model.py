@@ -172,19 +172,12 @@ class MultiTokenTransformer(nn.Module):
             read = [embedded[:, j : j + T] for j in heads.reads(self.config, i)]
         try:
             h = self.head(i)(x, rope, *read)
-        except TypeError as error:
-            if ":" not in self.config.head:
-                raise
+        except (Exception, SystemExit) as error:
             called = ", ".join(("x", "rope", *("embedding" for _ in read)))
-            raise BadInput(
-                f"model.head={self.config.head}: {error}; a head's module is called as "
-                f"forward({called})"
-            ) from error
-        if h.shape != x.shape:
-            raise BadInput(
-                f"model.head={self.config.head}: head {i} made {tuple(x.shape)} into "
-                f"{tuple(h.shape)}; the shape must stay (B, T, D)"
-            )
+            what = f"head {i}, called as forward({called})"
+            raise heads.broken(self.config, what, error) from error
+        if fault := heads.wrong_latent(h, x):
+            raise BadInput(f"model.head={self.config.head}: head {i} {fault}")
         return h
 
     def head(self, i: int) -> nn.Module:
@@ -255,6 +248,8 @@ def initial_weight(config: ModelConfig, name: str, shape: torch.Size, seed: int)
     """The weight of this name and shape as training starts with it, in float32 on the CPU."""
     if name.endswith("scale"):
         return torch.full(shape, SCALE)
+    if name.endswith("bias"):
+        return torch.zeros(shape)  # of a user's own head; ours have none
     if len(shape) < 2:
         return torch.ones(shape)  # norm gains
     std = shape[1] ** -0.5

@@ -132,9 +132,9 @@ def _of_module(config: ModelConfig, i: int) -> tuple[int, int]:
     """The same, counted on the head's module, built without memory."""
     import torch
 
-    from mtp.model.heads import MODULES
+    from mtp.model.heads import new_module
 
     with torch.device("meta"):
-        module = MODULES[HEADS[config.head].module](config, i)
+        module = new_module(config, i)
     sizes = [(p.dim() == 2, p.numel()) for p in module.parameters()]
     return sum(n for matrix, n in sizes if matrix), sum(n for matrix, n in sizes if not matrix)

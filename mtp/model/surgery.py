@@ -10,7 +10,7 @@ from mtp.config import ModelConfig
 from mtp.errors import BadInput
 from mtp.head_types import DEFAULT, HEADS
 from mtp.model import heads
-from mtp.model.heads import MODULES, layer_names
+from mtp.model.heads import layer_names
 from mtp.model.loading import count_layers
 from mtp.model.model import MultiTokenTransformer
 
@@ -148,10 +148,13 @@ def weights_of_layer(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]
 def _weights_that_pass_on(config: ModelConfig, i: int, like: Tensor) -> dict[str, Tensor]:
     """The weights of head i with which its module returns its input unchanged, of the type and on
     the device of `like`."""
-    module = MODULES[HEADS[config.head].module](config, i)
+    module = heads.new_module(config, i)
     if not any(True for _ in module.parameters()):
         return {}
     if not isinstance(pass_on := getattr(module, "pass_on", None), Callable):
         raise BadInput(f"{config.head} heads cannot be grown: their module has no pass_on()")
-    pass_on()
+    try:
+        pass_on()
+    except (Exception, SystemExit) as error:
+        raise heads.broken(config, "pass_on()", error) from error
     return {f"heads.{i - 1}.{name}": w.to(like) for name, w in module.state_dict().items()}

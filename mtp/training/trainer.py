@@ -163,6 +163,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         weight = self.objective.total_weight
+        self._check_trained()
         norm = clip_gradients(self.trainable.trained().values(), config.clip, weight)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -170,6 +171,17 @@ class Trainer:
         self.trainable.update_model()
         self.step += 1
         return losses, norm, rate
+
+    def _check_trained(self) -> None:
+        """Refuse weights that no head's loss depends on. Only a user's own head types have them."""
+        if ":" not in (head := self.config.model.head):
+            return
+        for name, weight in self.trainable.trained().items():
+            if weight.grad is None and not self.optimizer.state.get(weight):
+                raise BadInput(
+                    f"model.head={head}: {name} gets no gradient; use it in forward, or set its "
+                    "requires_grad to False"
+                )
 
     def _measure(self, parts: list[Part], counts: Tensor) -> None:
         """Measure the heads' gradients at the latent, for the log and for a balance."""
