@@ -93,7 +93,7 @@ class Rule:
     broken: Callable[[Values], bool]
 
 
-# Of all fields that a rule reads. The first is the default, with which no rule is broken.
+# Of all fields that a rule reads. With the first value of each no rule is broken.
 FIELDS: dict[str, tuple[Any, ...]] = {
     "model.n": (2, 1, 3),
     "model.head": tuple(HEADS),
@@ -228,10 +228,15 @@ def broken(values: Values) -> list[Rule]:
 
 def random_values(rng: random.Random) -> Values:
     """Any value for the head type and n; each other field mostly at its default."""
-    return {
-        name: rng.choice(values) if len(values) > 5 or rng.random() < 0.2 else values[0]
+    found = {
+        name: rng.choice(values if rng.random() < 0.2 else values[:1])
         for name, values in FIELDS.items()
-    } | {"model.n": rng.choice((1, 2, 3)), "init": rng.choice(("", "START", "START"))}
+    }
+    return found | {
+        "model.n": rng.choice(FIELDS["model.n"]),
+        "model.head": rng.choice(FIELDS["model.head"]),
+        "init": rng.choice(FIELDS["init"]),
+    }
 
 
 # --------------------------------------------------------------------------------------------------
@@ -260,7 +265,7 @@ def pairs_of(combination: Combination) -> list[Pair]:
     return [(a, combination[a], b, combination[b]) for a, b in combinations(AXES, 2)]
 
 
-def cover(seed: int, candidates: int = 4) -> list[Combination]:
+def cover(seed: int, candidates: int = 16) -> list[Combination]:
     """Combinations without a refused pair in which each other pair occurs, drawn greedily:
     each has one pair that is missing, and then axis by axis the value with the most of them; of
     some such candidates the one with the most is taken."""

@@ -39,11 +39,13 @@ from tests.mtp.training.helpers import Make, assert_same_run, rows, train_in_par
 
 STEPS = 4
 CONTEXT = 32
-COVER = cover(seed=6)
-COMBINATIONS = COVER + with_one_head(COVER, 4)
+COVER = cover(seed=6)  # of several seeds the one with the fewest
+COMBINATIONS = COVER + with_one_head(COVER, 2)
 REFUSED = refused_pairs()
-# Relative, of losses and gradient norms in float32 after up to STEPS steps of Adam.
-TOLERANCE = 1e-4
+# Relative, of losses and gradient norms in float32. Heads that begin as copies of head 1 have s = p
+# where two tokens with the same past follow each other; the gradient of tv jumps there, so that
+# rounding decides.
+TOLERANCES = {"ce": 1e-5, "kl": 1e-5, "tv": 5e-3}
 
 
 def base(make_config: Make) -> TrainConfig:
@@ -97,7 +99,8 @@ def test_a_combination_trains_resumes_and_decodes(
     defined = override(config, ["scheme=plain", "micro=0", "recompute=0"])
     if defined != config:
         train(defined, reference, data)
-        torch.testing.assert_close(measured(whole), measured(reference), rtol=TOLERANCE, atol=0)
+        rtol = TOLERANCES[combination["loss"]]
+        torch.testing.assert_close(measured(whole), measured(reference), rtol=rtol, atol=0)
 
     model = load_model(whole).double()
     prompts = torch.randint(256, (2, 7), generator=torch.Generator().manual_seed(0)).tolist()
