@@ -54,7 +54,8 @@ def teacher_gradient(
     if kind == "kl":
         gradient = s - p
     else:
-        below = s * (s < p)  # where more of s makes the minimum larger
+        # s where more of it makes the minimum larger, half of it where s = p, as autograd has it
+        below = p.sub_(s).sign_().add_(1).mul_(s).div_(2)
         gradient = s * below.sum(1, keepdim=True) - below
     scale = scale[:, None] / count.to(s.dtype)
     return loss, (gradient * (scale * weight)).to(logits.dtype)

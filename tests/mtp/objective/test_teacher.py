@@ -10,6 +10,7 @@ from mtp.head_types import HEADS
 from mtp.model.model import MultiTokenTransformer
 from mtp.objective.cross_entropy import SCHEMES
 from mtp.objective.objective import Objective
+from mtp.objective.teacher import teacher_gradient, teacher_loss
 from tests.mtp.objective.test_objective import (
     N,
     config_of,
@@ -86,3 +87,13 @@ def test_gradients_that_are_not_its_own_are_not_measured() -> None:
 def test_other_targets_are_refused(targets: str) -> None:
     with pytest.raises(BadInput, match=f"objective.targets={targets} gives them another"):
         config_of(loss="kl", targets=targets)
+
+
+def test_where_s_equals_p_fused_has_the_gradient_of_autograd() -> None:
+    """A grown head begins so, where two tokens with the same past follow each other."""
+    s = torch.tensor([[0.0, 1.0, 2.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    p, own = s.detach()[:, [0, 1, 3, 2]], (torch.tensor([1]), torch.tensor(1))
+    teacher_loss(s, p, *own, None, "tv").backward()
+    _, gradient = teacher_gradient(s.detach(), p, *own, 1.0, None, "tv")
+    assert s.grad is not None
+    torch.testing.assert_close(gradient, s.grad, rtol=0, atol=1e-12)
