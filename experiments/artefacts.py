@@ -50,6 +50,11 @@ def _study(name: str, study: str, note: str = "", scale: str = "") -> Artefact:
     return Artefact(name, state, study, f"studies/{study}", command, note)
 
 
+def _planned(name: str, study: str) -> Artefact:
+    note = "with predictions; no rows yet"
+    return Artefact(name, "planned", study, f"studies/{study}", f"make {study}", note)
+
+
 def _harness(name: str, section: str, note: str = "", command: str = "make evaluate") -> Artefact:
     return Artefact(name, "harness", section, f"studies/{section}", command, note)
 
@@ -87,6 +92,7 @@ ARTEFACTS = (
     _study("Table S3: the same on bytes", "decoding-bytes", "one seed"),
     Artefact("Section 3.2: pretrained heads draft better than added ones", "open"),
     _study("Table S4: head types", "sweep-heads", PASS_AT_K),
+    _planned("Tables 1 and S4, controls: where the cost of n=4 comes from", "sweep-controls"),
     Artefact(
         "Table S5: training time against n=1", "rows", "", BENCH, "make bench-heads",
         "n = 2, 4, 8 at three small sizes, one device",
@@ -99,7 +105,7 @@ ARTEFACTS = (
     _harness("Table S12: the best temperatures", "evaluate", "chosen temperatures are in the rows"),
     _harness("Figure S13: GSM8K", "evaluate"),
     Artefact("Tables S13, S14: settings and sizes", "configs", "", "configuration"),
-    Artefact("Section 5.1, L.3: choice points", "open"),
+    _planned("Section 5.1, L.3: choice points", "synthetic-choices"),
     Artefact(
         "Section 5.2, L.2: information", "open",
         note="the loss of each head is in the rows of the sweeps",

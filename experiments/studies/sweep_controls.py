@@ -152,4 +152,5 @@ STUDY = Study(
     arm=arm_of,
     contrasts=CONTRASTS,
     scales=("smoke", "cpu", "night", "gpu"),
+    limits=LIMIT,
 )
