@@ -32,6 +32,8 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator, default_rng
 
+from synthetic.options import whole_numbers
+
 Array = np.ndarray
 WAYS = 16  # values of a digit, of a choice and of a letter
 KINDS, DIGITS, CHOICES, LETTERS = "AB", "0123456789abcdef", "ghijklmnopqrstuv", "GHIJKLMNOPQRSTUV"
@@ -159,14 +161,7 @@ LIMITS = {
 
 def task(options: Mapping[str, str]) -> Task:
     """The task of a source's options. Raises ValueError that names an unknown or bad option."""
-    numbers: dict[str, int] = {}
-    for name, text in options.items():
-        if name not in LIMITS:
-            raise ValueError(f"unknown option {name!r}; choose from: {', '.join(LIMITS)}")
-        low, high = LIMITS[name]
-        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-            raise ValueError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
-        numbers[name] = int(text)
+    numbers = whole_numbers(options, LIMITS)
     blocks = numbers.get("blocks", 16)
     if blocks & (blocks - 1):
         raise ValueError(f"blocks is {blocks}; it must be a power of two: 8, 16, 32 or 64")

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator, default_rng
 
+from synthetic.options import whole_numbers
+
 Array = np.ndarray
 TEST_SHARE = 8  # one question in so many is kept for testing
 PER_DOCUMENT = 16  # problems, a line each
@@ -194,14 +196,7 @@ LIMITS = {
 
 def task(options: Mapping[str, str]) -> Task:
     """The task of a source's options. Raises ValueError that names an unknown or bad option."""
-    numbers: dict[str, int] = {}
-    for name, text in options.items():
-        if name not in LIMITS:
-            raise ValueError(f"unknown option {name!r}; choose from: {', '.join(LIMITS)}")
-        low, high = LIMITS[name]
-        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-            raise ValueError(f"{name} is {text!r}; it must be a whole number from {low} to {high}")
-        numbers[name] = int(text)
+    numbers = whole_numbers(options, LIMITS)
     if (p := numbers.get("p", 7)) not in (2, 3, 5, 7):
         raise ValueError(f"p is {p}; it must be a prime: 2, 3, 5 or 7")
     ring = Ring(numbers.pop("p", 7), numbers.pop("d", 5))
