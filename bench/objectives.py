@@ -27,7 +27,9 @@ OBJECTIVES = {
     "uncertainty": ["objective.balance=uncertainty"],
     "measured": ["objective.measure_every=1"],
 }
-TERMS = ("order", "bag", "latent", "embedding")  # beside the loss of n=1
+TERMS = {name: [f"objective.{name}=1"] for name in ("order", "bag", "latent", "embedding")} | {
+    "embedding of the average": ["objective.embedding=1", "objective.embedding_target=average"]
+}  # beside the loss of n=1
 
 
 def plain(quick: bool) -> TrainConfig:
@@ -42,7 +44,7 @@ def cases_of(quick: bool) -> dict[str, TrainConfig]:
     four = {f"n=4, {head}": with_model(one, n=4, head=head) for head in HEADS}
     parallel = with_model(one, n=4)
     own = {f"n=4, {name}": override(parallel, each) for name, each in OBJECTIVES.items()}
-    terms = {f"n=1, {term}": override(one, [f"objective.{term}=1"]) for term in TERMS}
+    terms = {f"n=1, {term}": override(one, each) for term, each in TERMS.items()}
     return {"n=1": one} | four | own | terms
 
 
