@@ -1,7 +1,7 @@
 """Greedy decoding: ours against transformers' generate, and the price of self-speculation.
 
 n=1: our k=1, eager and compiled, against LlamaForCausalLM.generate with its cache (which is eager),
-with the same weights, at the shape of the cpu scale. All must give the same tokens.
+with the same weights, at the shape of bench/shapes.py. All must give the same tokens.
 
 n=4: 32 layers, like the paper's 7B, so that heads 2 to 4 are as small a part of the model. It is
 timed at the width of the cpu scale, where the weights stay in the processor's caches, and at d=768
@@ -24,6 +24,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bench import common
+from bench.shapes import bench_config
 from experiments.bases import base, with_model
 from mtp.command_line import out_of
 from mtp.config import ModelConfig
@@ -173,7 +174,7 @@ def main() -> None:
     transformers = common.transformers()
     transformers.logging.set_verbosity_error()
     report = common.Report("decode", out_of(args), f", transformers {transformers.__version__}")
-    model, batches, new = base("cpu").model, (1, 8, 32), 128
+    model, batches, new = bench_config().model, (1, 8, 32), 128
     if args.quick:
         model, batches, new = with_model(base("smoke"), layers=2).model, (1, 2), 4
     deep = dataclasses.replace(model, layers=5 if args.quick else 32, n=4)

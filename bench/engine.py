@@ -2,8 +2,8 @@
 experiments.launch.local.side_by_side.
 
 Engines: one n=1 optimizer step (Trainer.train_step on random tokens) by precision, attention kernel
-and compilation. The cases are timed in turn on all threads, at the shape of the cpu scale, and with
-contexts of 1024 in the precision that choose_engine picks. The choice of choose_engine is compared
+and compilation. The cases are timed in turn on all threads, at the shape of bench/shapes.py and
+with contexts of 1024, in the precision that choose_engine picks. The choice of choose_engine is compared
 with the fastest case. The first step of a compiled case, with nothing cached, says after how much
 training the compilation pays off.
 
@@ -23,6 +23,7 @@ import torch
 from torch._inductor.utils import fresh_cache
 
 from bench import common
+from bench.shapes import bench_config
 from bench.train import trainer
 from experiments.bases import base, with_model
 from mtp.command_line import out_of
@@ -44,7 +45,7 @@ CASES: list[Case] = [
 def shapes(quick: bool) -> dict[str, TrainConfig]:
     if quick:
         return {"smoke": base("smoke")}
-    small = base("cpu")
+    small = bench_config()
     long = dataclasses.replace(with_model(small, context=1024), batch=2)
     return {"cpu scale": small, "context 1024": long}
 

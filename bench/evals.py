@@ -1,7 +1,7 @@
 """Answers drawn per second, as a benchmark draws them: HumanEval's prompts, sampled at T=0.8 with
 top_p 0.95.
 
-The model has the shape of the cpu scale, n=1, and random weights, so that no answer ends early.
+The model has the shape of bench/shapes.py, n=1, and random weights, so that no answer ends early.
 Each problem gets SAMPLES answers; pass@k wants 200. Cases are batches of 32 different prompts on
 all threads, and what `python -m evals` does: more rows at once, the answers to one prompt side by
 side, so that they share its prefill, and the number of threads that a short test finds fastest,
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from bench import common
+from bench.shapes import bench_config
 from evals.benchmarks.humaneval import RAW, load
 from evals.harness.candidates import Options
 from evals.harness.drafting import on_threads, way
@@ -25,7 +26,7 @@ from evals.harness.journal import Journal
 from evals.harness.problems import Source
 from evals.harness.prompts import Prompt, prompts
 from evals.harness.protocol import Protocol
-from experiments.bases import base, with_model
+from experiments.bases import with_model
 from mtp.command_line import out_of
 from mtp.data.sources import open_source
 from mtp.data.tokenizer import BPE
@@ -63,7 +64,7 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = with_model(base("smoke" if args.quick else "cpu"), context=512).model
+        config = with_model(bench_config(args.quick), context=512).model
         sources = open_source("stdlib", folder).documents()
         texts = [document.content.decode(errors="replace") for document in sources]
         text = BPE.train(texts[:300], config.vocab)

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from bench import common
+from bench.shapes import bench_config
 from bench.train import trainer
 from experiments import results
-from experiments.bases import base, with_model
+from experiments.bases import with_model
 from mtp.command_line import out_of
 from mtp.config import TrainConfig, size
 from mtp.errors import exit_cleanly
@@ -31,7 +32,7 @@ N = (1, 2, 4, 8)
 
 def sizes(quick: bool) -> dict[str, TrainConfig]:
     """The n=1 configs."""
-    off = dataclasses.replace(base("smoke" if quick else "cpu"), compile="off")
+    off = dataclasses.replace(bench_config(quick), compile="off")
     if quick:
         return {"smoke": dataclasses.replace(off, precision="float32")}
     precision: Any = auto_precision(common.DEVICE)[0]  # on a CPU a measurement: once for all cases

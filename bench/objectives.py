@@ -11,8 +11,9 @@ is a step that measures; what it takes more, over 25 steps, is the cost of measu
 from functools import partial
 
 from bench import common
+from bench.shapes import bench_config
 from bench.train import trainer
-from experiments.bases import base, with_model
+from experiments.bases import with_model
 from mtp.command_line import out_of
 from mtp.config import TrainConfig
 from mtp.errors import exit_cleanly
@@ -33,7 +34,7 @@ TERMS = {name: [f"objective.{name}=1"] for name in ("order", "bag", "latent", "e
 
 
 def plain(quick: bool) -> TrainConfig:
-    config = override(base("smoke" if quick else "cpu"), ["compile=off", "precision=float32"])
+    config = override(bench_config(quick), ["compile=off", "precision=float32"])
     shape = {"dim": 64, "layers": 8, "vocab": 512, "context": 128}
     small = config if quick else override(config, ["batch=32"])
     return with_model(small, **({"layers": 8} if quick else shape))

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from bench import common
+from bench.shapes import bench_config
 from experiments.bases import base, with_model
 from mtp.command_line import out_of
 from mtp.config import TrainConfig
@@ -88,7 +89,7 @@ def shapes(quick: bool) -> dict[str, TrainConfig]:
     """The n=1 configs that are timed."""
     if quick:
         return {"smoke": dataclasses.replace(base("smoke"), compile="off")}
-    small = dataclasses.replace(base("cpu"), compile="on")
+    small = dataclasses.replace(bench_config(), compile="on")
     configs = {"cpu scale": small, "four times": with_model(small, dim=256, attn_heads=8)}
     for dim, layers in ((64, 6), (96, 8)):
         shape = {"dim": dim, "layers": layers, "vocab": 512, "context": 128}

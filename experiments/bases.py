@@ -15,9 +15,10 @@ def base(scale: str) -> TrainConfig:
         )  # fmt: skip
     if scale == "cpu":
         return TrainConfig(
-            model=ModelConfig(dim=128, layers=10, attn_heads=4, vocab=2048, context=256),
-            data=CorpusConfig(vocab=2048, validation=0.03),
-            batch=4, tokens=4e5, lr=4e-3, warmup=40, log_every=8, save_every=100,
+            model=ModelConfig(dim=48, layers=6, attn_heads=4, vocab=512, context=128),
+            data=CorpusConfig(source="installed", vocab=512, validation=0.045),
+            batch=16, tokens=1.5e6, lr=4e-3, lr_schedule="wsd:0.2", warmup=60, log_every=25,
+            save_every=300, keep_every=61,
         )  # fmt: skip
     if scale == "gpu":
         return TrainConfig(

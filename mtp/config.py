@@ -265,7 +265,9 @@ class TrainConfig(Execution):
     tokens      the budget in tokens (padding of pairs counts); set either this or epochs
     epochs      the budget in passes over the data
     lr          the highest learning rate, reached at the end of the warm-up
-    min_lr      the cosine decays to lr * min_lr ("decay ratio" in Table S13)
+    min_lr      the learning rate ends at lr * min_lr ("decay ratio" in Table S13)
+    lr_schedule  cosine, as in the paper, or wsd:SHARE: constant after the warm-up, then falling
+                on a line over the last SHARE of the run
     warmup      steps in which the learning rate rises linearly
     weight_decay  AdamW's, on matrices alone
     beta1       AdamW's decay of the mean gradient
@@ -288,6 +290,7 @@ class TrainConfig(Execution):
     epochs: float = 0.0
     lr: float = 3e-4
     min_lr: float = 0.03
+    lr_schedule: str = "cosine"
     warmup: int = 100
     weight_decay: float = 0.1
     beta1: float = 0.9
@@ -319,6 +322,7 @@ class TrainConfig(Execution):
                 raise BadInput(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
         if self.micro and self.batch % self.micro:
             raise BadInput(f"micro {self.micro} does not divide batch {self.batch}")
+        decay_share(self.lr_schedule)
         base_weights(self.objective.weights, self.model.n)
         if self.freeze == "trunk":
             self._check_freeze()
@@ -368,6 +372,29 @@ class TrainConfig(Execution):
         if n < 2 or not HEADS[head].first_is_alone(n):
             alone = "has no other heads" if n < 2 else f"reads through the other {head} heads"
             raise BadInput(f"freeze=trunk leaves nothing to train: head 1 {alone}")
+
+
+def decay_share(lr_schedule: str) -> float:
+    """The share of a run over which the learning rate falls: 1 for cosine. Raises BadInput if there
+    is no such schedule.
+
+    >>> decay_share("wsd:0.2")
+    0.2
+    """
+    kind, colon, text = lr_schedule.partition(":")
+    choose("lr_schedule", kind if colon else lr_schedule, ("cosine", "wsd"))
+    if kind == "cosine" and not colon:
+        return 1.0
+    try:
+        share = float(text) if kind == "wsd" else math.nan
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise BadInput(
+            f"lr_schedule is {lr_schedule!r}; it must be cosine, or wsd:SHARE with a share of the "
+            "run above 0 and up to 1"
+        )
+    return share
 
 
 # The fields whose type lists their values.

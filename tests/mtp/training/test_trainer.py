@@ -10,6 +10,7 @@ from torch import Tensor
 from mtp.errors import BadInput
 from mtp.hardware import has_compiler
 from mtp.overrides import config_id
+from mtp.training.optimizer import first_of_decay
 from mtp.training.run import train
 from mtp.training.trainer import Trainer, learning_rate, new_optimizer
 from tests.conftest import newest_step
@@ -41,6 +42,22 @@ def test_the_learning_rate_warms_up_and_decays_to_its_ratio(make_config: Make) -
     no_warmup = make_config(lr=1.0, warmup=0)
     assert learning_rate(no_warmup, 0, 1) == 1.0  # a run of one step trains at the peak
     assert all(math.isfinite(learning_rate(make_config(warmup=50), s, 20)) for s in range(20))
+
+
+def test_a_wsd_schedule_is_constant_before_its_last_share(make_config: Make) -> None:
+    """Runs of different budgets have the same rates until the shorter one decays, so that the
+    shorter run's beginning is the longer one's."""
+    config = make_config(lr=1.0, warmup=10, min_lr=0.1, lr_schedule="wsd:0.2")
+    long, short = ([learning_rate(config, s, steps) for s in range(steps)] for steps in (200, 100))
+    assert long[4] == pytest.approx(0.5) and set(long[10:160]) == {1.0}
+    assert long[160] < 1 and long[199] == pytest.approx(0.1) and long[179] == pytest.approx(0.55)
+    assert long[10:] == sorted(long[10:], reverse=True)
+    begin = first_of_decay(config, 100)
+    assert begin == 80 and short[:begin] == long[:begin] and short[begin] < long[begin]
+    for steps, warmup in ((1, 0), (20, 50), (60, 55)):  # no stable phase, or no warmed-up one
+        odd = make_config(lr=1.0, warmup=warmup, lr_schedule="wsd:0.2")
+        rates = [learning_rate(odd, step, steps) for step in range(steps)]
+        assert all(0 < rate <= 1 for rate in rates)
 
 
 def test_weight_decay_is_for_matrices_alone(make_config: Make, data: Path, tmp_path: Path) -> None:
