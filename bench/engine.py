@@ -3,9 +3,9 @@ experiments.launch.local.side_by_side.
 
 Engines: one n=1 optimizer step (Trainer.train_step on random tokens) by precision, attention kernel
 and compilation. The cases are timed in turn on all threads, at the shape of bench/shapes.py and
-with contexts of 1024, in the precision that choose_engine picks. The choice of choose_engine is compared
-with the fastest case. The first step of a compiled case, with nothing cached, says after how much
-training the compilation pays off.
+with contexts of 1024, in the precision that choose_engine picks. Its choice is compared with the
+fastest case. The first step of a compiled case, with nothing cached, says after how much training
+the compilation pays off.
 
 Threads: one run on all threads against a single-thread run for each core side by side, in turn, in
 tokens/s of all runs together.
