@@ -20,6 +20,9 @@ def base(scale: str) -> TrainConfig:
             batch=16, tokens=1.5e6, lr=4e-3, lr_schedule="wsd:0.2", warmup=60, log_every=25,
             save_every=300, keep_every=61,
         )  # fmt: skip
+    if scale == "night":
+        longer = dataclasses.replace(base("cpu"), tokens=5e6, keep_every=203)
+        return with_model(longer, dim=64)
     if scale == "gpu":
         return TrainConfig(
             model=size("100M", vocab=32_000, context=1024),

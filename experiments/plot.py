@@ -10,6 +10,7 @@ from experiments import results
 from experiments.contrasts import sentences
 from experiments.figures import save
 from experiments.study import STUDIES, Study, find
+from experiments.trials import SUFFIX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def varies(rows: pd.DataFrame, column: str, index: list[str]) -> bool:
 
 def plot_all(root: Path) -> None:
     """Redraw every figure under a folder of results, a line each."""
-    for name in STUDIES:
+    for name in (part for study in STUDIES for part in (study, study + SUFFIX)):
         for file in sorted((root / name).glob("*.csv")):
             figure = find(name).figure(results.read(file), results.paper(root))
             print(f"figure: {save(figure, file.with_suffix(''))[1]}")

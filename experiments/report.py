@@ -27,6 +27,7 @@ from experiments.report_tables import (
     several,
 )  # fmt: skip
 from experiments.study import STUDIES, Study, find
+from experiments.trials import SUFFIX
 from mtp.command_line import COMMITTED
 from mtp.errors import BadInput
 from mtp.files import write_atomically
@@ -95,6 +96,7 @@ class Page:
         parts = [part for file in files for part in self.rows(study, file)]
         if not files:
             parts = [tag("p", "No rows are committed yet.", class_="none")]
+        parts += self.trials(study)
         limits = tag("p", study.limits) if study.limits else join()
         theirs = study.paper(self.paper)
         none = tag("p", "The paper prints no numbers to compare with.")
@@ -136,6 +138,15 @@ class Page:
             missing = "No curves committed: there is no "
             parts.append(tag("p", missing, code(f"{file.stem}.json"), " beside these rows."))
         return [*parts, self.facts(file, rows, runs)]
+
+    def trials(self, study: Study) -> list[Html]:
+        """The trials of the study's learning rates, if there are any."""
+        parts = list[Html]()
+        for file in sorted((self.root / (study.name + SUFFIX)).glob("*.csv")):
+            finding = find(study.name + SUFFIX).finding(results.read(file))
+            heading = tag("h3", f"Learning rates, {file.stem} scale")
+            parts += [heading, tag("p", finding), self.figure(file, finding)]
+        return parts
 
     def evaluation(self, each: Evaluated) -> Html | None:
         """The section of an evaluation, None if it has no rows."""

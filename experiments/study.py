@@ -19,6 +19,7 @@ from experiments.arms import arm_names, run_name, size_name
 from experiments.changes import NOTHING, Changes
 from experiments.contrasts import Asked
 from experiments.results import Measure
+from experiments.trials import SUFFIX, trials
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import check_vocab, follow_tokenizer, from_name, names_a_path
 from mtp.errors import BadInput, choose
@@ -87,6 +88,8 @@ class Study:
     contrasts      what is asked of the arms, with what was expected (experiments/contrasts.py)
     scales         those of SCALES that it has runs for
     limits         what its rows cannot say, in a sentence or two
+    rates          learning rates at which every arm is tried (experiments/trials.py)
+    selects        the evaluation and its metric by which a rate is chosen; the lowest is best
     """
 
     name: str
@@ -103,6 +106,8 @@ class Study:
     contrasts: tuple[Asked, ...] = ()
     scales: tuple[str, ...] = ("smoke", "cpu", "gpu", "paper")
     limits: str = ""
+    rates: tuple[float, ...] = ()
+    selects: tuple[str, str] = ("likelihood", "bits per byte")
 
     @property
     def records(self) -> list[str]:
@@ -111,7 +116,10 @@ class Study:
 
 
 def find(name: str) -> Study:
-    """A study by its name in STUDIES, or from a file of the user's own that defines STUDY."""
+    """A study by its name in STUDIES, or from a file of the user's own that defines STUDY; with
+    "/trials" behind it, the study of its learning rates."""
+    if name.endswith(SUFFIX):
+        return trials(find(name.removesuffix(SUFFIX)))
     if not name.endswith(".py"):
         known = (*STUDIES, "FILE.py")
         if name not in STUDIES:
@@ -139,7 +147,8 @@ def run_names(study: Study, configs: list[TrainConfig]) -> list[str]:
 
 def study_place(name: str) -> str:
     """What a job finds a study by, which may work in another folder."""
-    return str(Path(name).resolve()) if name.endswith(".py") else name
+    file = name.removesuffix(SUFFIX)
+    return str(Path(file).resolve()) + name[len(file) :] if file.endswith(".py") else name
 
 
 def plan(study: Study, scale: str, changes: Changes = NOTHING) -> list[TrainConfig]:

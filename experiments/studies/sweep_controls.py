@@ -23,12 +23,12 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from experiments import figures
-from experiments.bases import base
+from experiments.bases import base, with_model
 from experiments.contrasts import Asked, sentence
 from experiments.evaluations import REFERENCES, likelihood, references
 from experiments.panels import arm_panel, caption, contrast_panel, metric
 from experiments.study import Study
-from mtp.config import CorpusConfig, ModelConfig, TrainConfig
+from mtp.config import TrainConfig
 from mtp.head_types import DEFAULT
 
 if TYPE_CHECKING:
@@ -63,24 +63,16 @@ CONTRASTS = (
 )
 LINES = tuple(f"{BITS}, {name}" for name in (*REFERENCES.values(), "xz"))
 TOKENS = {"smoke": 2_560, "cpu": 1.5e6, "night": 5e6, "gpu": 65e6}
+RATES = (4e-3, 8e-3, 16e-3)
 SEEDS = {"cpu": 3, "night": 5, "gpu": 2}
 LIMIT = "One size, one learning rate, which is tuned for no arm, and one budget."
 
 
 def start(scale: str) -> TrainConfig:
     """The n=1 run."""
-    if scale == "gpu":
-        return base(scale)
     if scale == "smoke":
-        small = base(scale)
-        return dataclasses.replace(small, model=dataclasses.replace(small.model, layers=6))
-    return TrainConfig(
-        model=ModelConfig(
-            dim=48 if scale == "cpu" else 64, layers=6, attn_heads=4, vocab=512, context=128
-        ),
-        data=CorpusConfig(source="installed", vocab=512, validation=0.045),
-        batch=16, tokens=TOKENS[scale], lr=4e-3, warmup=60, log_every=25, save_every=300,
-    )  # fmt: skip
+        return with_model(base(scale), layers=6)
+    return base(scale)
 
 
 def with_arm(config: TrainConfig, arm: str, seed: int) -> TrainConfig:
@@ -153,4 +145,5 @@ STUDY = Study(
     contrasts=CONTRASTS,
     scales=("smoke", "cpu", "night", "gpu"),
     limits=LIMIT,
+    rates=RATES,
 )
