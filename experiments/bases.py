@@ -15,14 +15,14 @@ def base(scale: str) -> TrainConfig:
         )  # fmt: skip
     if scale == "cpu":
         return TrainConfig(
-            model=ModelConfig(dim=48, layers=6, attn_heads=4, vocab=512, context=128),
+            model=ModelConfig(dim=48, layers=6, attn_heads=3, vocab=512, context=128),
             data=CorpusConfig(source="installed", vocab=512, validation=0.045),
-            batch=16, tokens=1.5e6, lr=4e-3, lr_schedule="wsd:0.2", warmup=60, log_every=25,
-            save_every=300, keep_every=61,
+            batch=16, tokens=1.4e6, lr=4e-3, lr_schedule="wsd:0.2", warmup=60, log_every=25,
+            save_every=300, keep_every=57,
         )  # fmt: skip
     if scale == "night":
         longer = dataclasses.replace(base("cpu"), tokens=5e6, keep_every=203)
-        return with_model(longer, dim=64)
+        return with_model(longer, dim=64, attn_heads=4)
     if scale == "gpu":
         return TrainConfig(
             model=size("100M", vocab=32_000, context=1024),

@@ -62,7 +62,7 @@ CONTRASTS = (
     Asked("information", BITS, INFORMATION, 0.05, "larger", BITS),
 )
 LINES = tuple(f"{BITS}, {name}" for name in (*REFERENCES.values(), "xz"))
-TOKENS = {"smoke": 2_560, "cpu": 1.5e6, "night": 5e6, "gpu": 65e6}
+TOKENS = {"smoke": 2_560, "cpu": 1.4e6, "night": 5e6, "gpu": 65e6}
 RATES = (4e-3, 8e-3, 16e-3)
 SEEDS = {"cpu": 3, "night": 5, "gpu": 2}
 LIMIT = "One size, one learning rate, which is tuned for no arm, and one budget."

@@ -12,7 +12,7 @@ import torch
 
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
-from mtp.hardware import default_device, device_name, expected_flops, has_compiler
+from mtp.hardware import core_flops, default_device, device_name, expected_flops, has_compiler
 from mtp.model.sizes import run_flops_per_token
 
 MATMUL_ATTENTION_UP_TO = 512  # positions, on a CPU; scores of longer texts outgrow its caches
@@ -114,5 +114,6 @@ def bf16_gain(size: int = 512) -> float:
 
 def _estimated_seconds(config: TrainConfig, device: str) -> float:
     """A rough guess of the training time, for deciding on compilation."""
-    rate = expected_flops()[0] if device == "cuda" else 1e11 * torch.get_num_threads()
+    on_cpu = core_flops(config.model.dim) * torch.get_num_threads()
+    rate = expected_flops()[0] if device == "cuda" else on_cpu
     return config.tokens * run_flops_per_token(config) / rate
