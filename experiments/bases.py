@@ -11,7 +11,7 @@ def base(scale: str) -> TrainConfig:
         return TrainConfig(
             model=ModelConfig(dim=32, layers=9, attn_heads=2, vocab=300, context=32),
             data=CorpusConfig(vocab=300, max_mb=0.3, validation=0.1),
-            batch=4, tokens=2_560, lr=3e-3, warmup=5, log_every=5,
+            batch=4, tokens=2_560, lr=3e-3, warmup=5, log_every=5, keep_every=10,
         )  # fmt: skip
     if scale == "cpu":
         return TrainConfig(
@@ -28,6 +28,7 @@ def base(scale: str) -> TrainConfig:
             model=size("100M", vocab=32_000, context=1024),
             data=CorpusConfig(source="pypi-v1", vocab=32_000),
             batch=64, tokens=65e6, lr=1e-3, warmup=100, log_every=20, save_every=200,
+            keep_every=248,
         )  # fmt: skip
     return TrainConfig(  # Tables S13 and S14, code 7B 200B; the corpus is the user's to name
         model=size("6.7B", vocab=32_000, context=4096),

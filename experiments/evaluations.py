@@ -58,6 +58,72 @@ def references(budget: Mapping[str, float]) -> Evaluation:
     return measure
 
 
+# What models write into functions (evals/probes/parses.py). FIRST is measured at each kept step.
+FIRST = "first statements that parse (%)"
+WHOLE = "whole bodies that parse (%)"
+PROGRESS_BITS = "bits per byte, first documents"
+PROMPTS = {"smoke": 8, "cpu": 192}  # by scale; elsewhere MANY_PROMPTS
+MANY_PROMPTS, PROGRESS_TOKENS = 512, 16_000
+
+
+def progress(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """At a kept step: likelihood of the first held-out documents, and the share of held-out
+    functions for which the model's first statement parses. No such row if no held-out document is
+    Python."""
+    from evals.probes import held_out, parses
+
+    limit = 2_000 if scale == "smoke" else PROGRESS_TOKENS
+    found = held_out.measure(model, corpus, limit=limit, heads=1)
+    rows = [Measure(PROGRESS_BITS, found.bits_per_byte, found.targets[0])]
+    if asked := parses.prompts(corpus, PROMPTS.get(scale, MANY_PROMPTS)):
+        answers = parses.written(model, asked, corpus, parses.STATEMENT)
+        first = parses.judge(asked, answers, corpus).first
+        rows.append(Measure(FIRST, 100 * first, len(asked)))
+    return rows
+
+
+def generation(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """At the end: whole bodies of the same functions, and how they vary."""
+    from evals.probes import parses
+
+    asked = parses.prompts(corpus, PROMPTS.get(scale, MANY_PROMPTS))
+    if not asked:
+        return []
+    found = parses.judge(asked, parses.written(model, asked, corpus, parses.BODY), corpus)
+    return [
+        Measure(WHOLE, 100 * found.whole, len(asked)),
+        Measure("statements before a mistake", found.statements, len(asked)),
+        Measure("distinct 4-grams (%)", 100 * found.distinct, len(asked)),
+    ]
+
+
+def floors(budget: Mapping[str, float]) -> Evaluation:
+    """The evaluation that says what becomes of the real text (the ceiling), of what a 5-gram table
+    of as many training tokens writes, and of one constant body; of n=1 models alone, as it does not
+    depend on the model."""
+
+    def measure(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+        from evals.probes import ngrams, parses
+
+        asked = parses.prompts(corpus, PROMPTS.get(scale, MANY_PROMPTS))
+        if model.config.n > 1 or not asked:
+            return []
+        train = corpus.train.read(0, min(corpus.train.tokens, round(budget[scale])))
+        table, rows = ngrams.Ngrams(train, 5, model.config.vocab), list[Measure]()
+        for metric, new in ((FIRST, parses.STATEMENT), (WHOLE, parses.BODY)):
+            for name, answers in (
+                ("real text", parses.real(asked, new)),
+                ("5-gram", parses.of_table(table, asked, corpus, new)),
+                ("constant", parses.constant(asked, corpus)),
+            ):
+                found = parses.judge(asked, answers, corpus)
+                share = found.first if metric == FIRST else found.whole
+                rows.append(Measure(f"{metric}, {name}", 100 * share, len(asked)))
+        return rows
+
+    return measure
+
+
 @timed
 def decoding(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """Greedy self-speculation with all n heads against the same model with k=1 (section 3.2)."""

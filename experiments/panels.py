@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from experiments import figures
@@ -67,6 +67,28 @@ def contrast_panel(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> No
     axes.set_yticks(range(len(asked)), [each.name for each in asked])
     axes.set_ylim(len(asked) - 0.5, -0.5)
     axes.set_xlabel(f"difference ({asked[0].unit})")
+
+
+def over_training_panel(
+    axes: Axes, table: pd.DataFrame, colours: Mapping[str, str], lines: Mapping[str, float]
+) -> None:
+    """A value against bits per byte at each kept step (equal_likelihood.curves): a line for the
+    mean over seeds of each arm that has a colour, from right to left in training, and the seeds'
+    last steps as points. lines: names of levels for comparison."""
+    for arm, colour in colours.items():
+        own = table[table.arm == arm]
+        if own.empty:
+            continue
+        mean = own.groupby("step")[["bits", "value"]].mean()
+        axes.plot(mean.bits, mean.value, color=colour, label=arm, zorder=2)
+        last = own[own.step == own.step.max()]
+        axes.scatter(last.bits, last.value, s=34, color=colour, edgecolor="white", zorder=3)
+    for (name, value), style in zip(lines.items(), (":", "--", "-."), strict=False):
+        axes.axhline(value, color=figures.GREY, linestyle=style, linewidth=1.4, label=name)
+    axes.invert_xaxis()
+    axes.set_xlabel("held-out bits per byte")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend()
 
 
 def arm_panel(axes: Axes, rows: pd.DataFrame, colour: str = figures.BLACK) -> None:

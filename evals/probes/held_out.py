@@ -62,6 +62,7 @@ def measure(
     batch: int = 0,
     limit: int | None = None,
     keep: Path | None = None,
+    heads: int = 0,
 ) -> HeldOut:
     """Score every token of the validation split once, each with up to `context` tokens before it:
     the split is cut into windows of that length. Of pairs (mtp/data/pairs.py), only completions are
@@ -72,6 +73,7 @@ def measure(
     limit  stop at the first end of a document (of pairs, of a record) at or after so many tokens
     keep   a file for the sums so far. If it holds those of a measurement of the same weights and
            text that was killed, this one goes on from there. It is removed at the end.
+    heads  score the first so many alone; 0: all
 
     Raises BadInput if the split is empty or the limit is not positive.
     """
@@ -84,12 +86,12 @@ def measure(
         raise BadInput(f"the limit is {limit} tokens; it must be at least 1")
     model.eval()
     config, split = model.config, corpus.validation
-    weight = model.embedding.weight
+    weight, heads = model.embedding.weight, heads or config.n
     tokens, text_bytes = extent(split, corpus.tokenizer, limit)
     rows = batch or max(16, 4096 // config.context)
     rows = max(1, min(rows, BATCH_TOKENS // config.context))
-    batches = evaluation_batches(split, rows, config.context, config.n, tokens)
-    sums, done, begin = torch.zeros(3, config.n, dtype=torch.float64), 0, time.monotonic()
+    batches = evaluation_batches(split, rows, config.context, heads, tokens)
+    sums, done, begin = torch.zeros(3, heads, dtype=torch.float64), 0, time.monotonic()
     partial = Partial(keep, f"{corpus.folder.name} {tokens} {rows} {config} {weight.dtype}")
     for number, window in enumerate(batches):
         if 0 < number < done:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import lzma
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,25 @@ class Ngrams:
             keys, counts.astype(float), contexts, totals.astype(float), followers.astype(float),
             discount,
         )  # fmt: skip
+
+    def following(self, tokens: Sequence[int]) -> Floats:
+        """The distribution (V,) of the token after a context of any length, all at once:
+        k-grams with one context stand side by side."""
+        found = np.full(self.vocab, 1 / self.vocab)
+        for k, level in enumerate(self.levels[: len(tokens) + 1], 1):
+            context = 0
+            for token in tokens[len(tokens) - k + 1 :]:
+                context = context * self.vocab + token
+            first, stop = np.searchsorted(
+                level.keys, (context * self.vocab, (context + 1) * self.vocab)
+            )
+            if first == stop:
+                break  # nor is a longer context known
+            counts = level.counts[first:stop]
+            total, kept = counts.sum(), np.maximum(counts - level.discount, 0)
+            found = found * (level.discount * (stop - first) / total)
+            found[level.keys[first:stop] - context * self.vocab] += kept / total
+        return found
 
     def probabilities(self, tokens: Ids) -> Floats:
         """Of each token of a stream (N,), given the order - 1 before it, or as many as there
