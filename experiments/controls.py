@@ -1,48 +1,57 @@
-"""The arms that `sweep-controls` trains, which other studies look at again. They differ in one
-thing each (docs/studies/sweep-controls.md).
+"""The arms of the sweeps over n and head types. They share one base and differ in one thing each,
+so that studies share runs too: `sweep-n`, `sweep-heads`, `sweep-controls` and those that look at
+their models again.
 
-    n=1, short            n=1 with 3 layers: the path to the next token that n=4 has
+    n=4                   parallel heads, which take a layer each from the trunk
+    n=1, short            n=1 with 3 layers less: the path to the next token that n=4 has
     n=4, +3 layers        n=4 with the path of n=1
     n=4, linear           heads without layers: the path of n=1, and 3 maps (d, d) more
     .., ramped            heads 2..4 join between 20 and 40% of the run
     .., same target       heads 2..4 predict x[t+1] too: parameters and losses, nothing ahead
     .., shuffled          heads 2..4 predict x[t+i] of another text: losses without information
+    .., 25%               a quarter of the budget
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from experiments.bases import base, with_model
+from experiments.bases import base
 from mtp.config import TrainConfig
-from mtp.head_types import DEFAULT
+from mtp.head_types import DEFAULT, short_name
 
 ONE, SHORT, FOUR, DEEP = "n=1", "n=1, short", "n=4", "n=4, +3 layers"
 LINEAR, RAMPED = "n=4, linear", "n=4, linear, ramped"
 SAME, SHUFFLED = "n=4, linear, same target", "n=4, linear, shuffled"
+CAUSAL, ANTICAUSAL, REPLICATED = "n=4, causal", "n=4, anticausal", "n=4, replicated"
 _HEADS: dict[str, Any] = {"n": 4, "head": "linear"}
 # arm -> what it changes of the model, and of the objective
 ARMS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     ONE: ({}, {}),
     SHORT: ({}, {}),  # and 3 layers fewer
+    "n=2": ({"n": 2}, {}),
     FOUR: ({"n": 4}, {}),
+    "n=6": ({"n": 6}, {}),
+    "n=8": ({"n": 8}, {}),
     DEEP: ({"n": 4, "extra_layers": 3}, {}),
+    CAUSAL: ({"n": 4, "head": "causal"}, {}),
+    ANTICAUSAL: ({"n": 4, "head": "anticausal"}, {}),
+    REPLICATED: ({"n": 4, "head": "replicated"}, {}),
+    "n=2, linear": ({"n": 2, "head": "linear"}, {}),
     LINEAR: (_HEADS, {}),
+    "n=8, linear": ({"n": 8, "head": "linear"}, {}),
     RAMPED: (_HEADS, {"schedule": "ramp:0.2:0.4"}),
     SAME: (_HEADS, {"targets": "same"}),
     SHUFFLED: (_HEADS, {"targets": "shuffled"}),
 }
-TOKENS = {"smoke": 2_560, "cpu": 1.4e6, "night": 5e6, "gpu": 65e6}
+CONTROLS = (ONE, SHORT, FOUR, DEEP, LINEAR, RAMPED, SAME, SHUFFLED)
+SCALES = ("smoke", "cpu", "night", "gpu", "paper")
+TOKENS = {scale: base(scale).tokens for scale in SCALES}
 RATES = (4e-3, 8e-3, 16e-3)  # tried for every arm (experiments/trials.py)
 SEEDS = {"cpu": 3, "night": 5, "gpu": 2}
-
-
-def start(scale: str) -> TrainConfig:
-    """The n=1 run."""
-    if scale == "smoke":
-        return with_model(base(scale), layers=6)
-    return base(scale)
+SHARES = (0.25, 0.5)  # of the budget, for arms that are trained for less too
 
 
 def with_arm(config: TrainConfig, arm: str, seed: int) -> TrainConfig:
@@ -57,10 +66,15 @@ def with_arm(config: TrainConfig, arm: str, seed: int) -> TrainConfig:
     )
 
 
-def runs(scale: str, arms: tuple[str, ...] = tuple(ARMS)) -> list[TrainConfig]:
-    """The arms of every seed; a study that asks for fewer shares their runs."""
-    own = start(scale)
+def runs_of(arms: Sequence[str], scale: str) -> list[TrainConfig]:
+    """The arms of every seed."""
+    own = base(scale)
     return [with_arm(own, arm, seed) for seed in range(SEEDS.get(scale, 1)) for arm in arms]
+
+
+def shorter(config: TrainConfig, share: float) -> TrainConfig:
+    """The run of an arm with a share of its budget."""
+    return dataclasses.replace(config, tokens=share * config.tokens)
 
 
 def arm_of(config: TrainConfig) -> str:
@@ -68,8 +82,10 @@ def arm_of(config: TrainConfig) -> str:
     m, objective = config.model, config.objective
     ends = {"ramp:0.2:0.4": ", ramped"}.get(objective.schedule, "")
     ends += {"same": ", same target", "shuffled": ", shuffled"}.get(objective.targets, "")
+    shares = {share * tokens: f", {share:.0%}" for tokens in TOKENS.values() for share in SHARES}
+    ends += shares.get(config.tokens, "")
     if m.n == 1:
-        short = {start(scale).model.layers - 3 for scale in TOKENS}
-        return SHORT if m.layers in short else ONE
-    head = f", {m.head}" * (m.head != DEFAULT)
+        short = {base(scale).model.layers - 3 for scale in TOKENS}
+        return (SHORT if m.layers in short else ONE) + ends
+    head = f", {short_name(m.head)}" * (m.head != DEFAULT)
     return f"n={m.n}{head}" + f", +{m.extra_layers} layers" * bool(m.extra_layers) + ends

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from experiments import figures
 
@@ -49,6 +49,19 @@ def paper_points(
     axes.margins(y=0.08)
     axes.set_ylim(bottom=0)
     axes.legend()
+
+
+LINES = {f"bits per byte, {name}": style for name, style in
+         (("bigram", "--"), ("5-gram", "-."), ("xz", ":"))}  # fmt: skip
+
+
+def reference_lines(axes: Axes, rows: pd.DataFrame, along: Literal["x", "y"] = "y") -> None:
+    """What n-gram tables and xz make of the same text, as grey lines at their bits per byte."""
+    for name, style in LINES.items():
+        if len(values := metric(rows, name).value):
+            draw = axes.axhline if along == "y" else axes.axvline
+            label = name.removeprefix("bits per byte, ")
+            draw(values.mean(), color=figures.GREY, linewidth=1.4, linestyle=style, label=label)
 
 
 def contrast_panel(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> None:

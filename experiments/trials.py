@@ -40,7 +40,10 @@ def trials(study: Study) -> Study:
     evaluation, selected = study.selects
 
     def runs(scale: str) -> list[TrainConfig]:
-        arms = {study.arm(config): config for config in study.runs(scale)}
+        planned = study.runs(scale)
+        most = max((config.tokens, config.epochs) for config in planned)  # not of shorter runs
+        whole = [config for config in planned if (config.tokens, config.epochs) == most]
+        arms = {study.arm(config): config for config in whole}
         return [
             dataclasses.replace(
                 config,
@@ -55,7 +58,9 @@ def trials(study: Study) -> Study:
         ]
 
     def arm(config: TrainConfig) -> str:
-        return f"{study.arm(config)}{MARK}{config.lr:g}"
+        tokens, epochs = config.tokens / SHARE, config.epochs / SHARE
+        whole = dataclasses.replace(config, tokens=tokens, epochs=epochs)
+        return f"{study.arm(whole)}{MARK}{config.lr:g}"
 
     def finding(rows: pd.DataFrame) -> str:
         return finding_of(metric(rows, selected), selected)

@@ -63,6 +63,7 @@ def measure(
     limit: int | None = None,
     keep: Path | None = None,
     heads: int = 0,
+    beginnings: int = 0,
 ) -> HeldOut:
     """Score every token of the validation split once, each with up to `context` tokens before it:
     the split is cut into windows of that length. Of pairs (mtp/data/pairs.py), only completions are
@@ -74,6 +75,7 @@ def measure(
     keep   a file for the sums so far. If it holds those of a measurement of the same weights and
            text that was killed, this one goes on from there. It is removed at the end.
     heads  score the first so many alone; 0: all
+    beginnings  score the first so many bytes of each document; 0: all
 
     Raises BadInput if the split is empty or the limit is not positive.
     """
@@ -85,7 +87,7 @@ def measure(
     if limit is not None and limit < 1:
         raise BadInput(f"the limit is {limit} tokens; it must be at least 1")
     model.eval()
-    config, split = model.config, corpus.validation
+    config, split = model.config, text_of(corpus, beginnings)
     weight, heads = model.embedding.weight, heads or config.n
     tokens, text_bytes = extent(split, corpus.tokenizer, limit)
     rows = batch or max(16, 4096 // config.context)
@@ -112,6 +114,14 @@ def measure(
         targets=[int(t) for t in targets],
         bits_per_byte=float(nats[0]) / math.log(2) / text_bytes,
     )
+
+
+def text_of(corpus: Corpus, beginnings: int = 0) -> Split:
+    """The held-out split, or the first so many bytes of each of its documents."""
+    from mtp.data.excerpt import Excerpt
+
+    split = corpus.validation
+    return Excerpt(split, corpus.tokenizer, beginnings) if beginnings else split
 
 
 def extent(split: Split, tokenizer: Tokenizer, limit: int | None) -> tuple[int, int]:

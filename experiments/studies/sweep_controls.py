@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from experiments import equal_likelihood, figures
 from experiments.contrasts import Asked, sentence
 from experiments.controls import (
+    CONTROLS,
     DEEP,
     FOUR,
     LINEAR,
@@ -35,7 +36,7 @@ from experiments.controls import (
     SHUFFLED,
     TOKENS,
     arm_of,
-    runs,
+    runs_of,
 )
 from experiments.equal_likelihood import AskedAtEqualLikelihood
 from experiments.evaluations import (
@@ -50,6 +51,7 @@ from experiments.evaluations import (
 )
 from experiments.panels import arm_panel, caption, contrast_panel, metric, over_training_panel
 from experiments.study import Study
+from mtp.config import TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +84,10 @@ COLOURS = {
     SHORT: figures.GREY,
 }
 LIMIT = "One size, one learning rate, which is tuned for no arm, and one budget."
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    return runs_of(CONTROLS, scale)
 
 
 def finding(rows: pd.DataFrame) -> str:

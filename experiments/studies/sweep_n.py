@@ -1,12 +1,17 @@
 """Table 1, 200B tokens: what does n do to the next-token model, and to decoding?
 
-Arms: n = 1, 2, 4, 6, 8 parallel heads at one size and one budget; n heads take their layers from
-the trunk. The paper scores pass@k on HumanEval and MBPP with 7B models. Models of our `cpu` scale
-solve none of those problems, so bits per byte of held-out code judge the next-token model.
+Arms: n parallel heads, which take their layers from the trunk as the paper's do, and at `cpu` scale
+linear heads too, which leave the trunk as it is. The paper scores pass@k of 7B models on HumanEval
+and MBPP. Models of our `cpu` scale solve none of those problems, so bits per byte of held-out code
+judge the next-token model, and functions that parse judge what it writes. n=1 and both kinds of
+n=4 are trained for a quarter and for half of the budget too, which says whether the cost shrinks.
 
-The paper finds that n > 1 loses pass@k below about 1B parameters (Table S7). Our rows measure
-another quantity, at `cpu` scale after 0.16 tokens per parameter, so they neither confirm nor
-contradict it (docs/studies/sweep-n.md).
+Written before the run, from models of another size: each larger n costs bits per byte, and linear
+heads cost as much as parallel ones. The cost is smaller at the full budget than at a quarter of it.
+n=4 accepts more drafts than n=2; n=8 hardly more than n=4.
+
+The paper finds that n > 1 loses pass@k below about 1B parameters, and gains above (Table S7). Bits
+per byte of models of 0.2M parameters neither confirm nor contradict that.
 """
 
 from __future__ import annotations
@@ -14,23 +19,65 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments import figures
-from experiments.bases import base, seeds, with_model
-from experiments.evaluations import EVALUATIONS, SWEEP_TABLE
+from experiments.contrasts import Asked, sentence
+from experiments.controls import (
+    FOUR,
+    LINEAR,
+    ONE,
+    RATES,
+    SHARES,
+    TOKENS,
+    arm_of,
+    runs_of,
+    shorter,
+)
+from experiments.evaluations import (
+    SWEEP_TABLE,
+    decoding,
+    floors,
+    generation,
+    likelihood,
+    references,
+)
 from experiments.findings import BITS, against
-from experiments.panels import caption, decoding_panel, metric, paper_points
+from experiments.panels import (
+    caption,
+    decoding_panel,
+    metric,
+    paper_points,
+    reference_lines,
+)
 from experiments.study import Study
 from mtp.config import TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-N = (1, 2, 4, 6, 8)
-LIMIT = "The rows are of one learning rate and one budget (cpu: 0.16 tokens per parameter)."
+PARALLEL = (ONE, "n=2", FOUR, "n=6", "n=8")  # the paper's
+SMALL = (ONE, "n=2", FOUR, "n=2, linear", LINEAR, "n=8, linear")  # six layers hold no 8 heads
+BUDGETS = {ONE: figures.BLACK, FOUR: figures.BLUE, LINEAR: figures.GREEN}
+QUARTER = f", {SHARES[0]:.0%}"
+LIMIT = "One size. Bits per byte are no pass@k."
+PER_BYTE, FORWARD = "bits per byte", "tokens per forward"
+SHRINKS = {LINEAR: 1, ONE: -1, LINEAR + QUARTER: -1, ONE + QUARTER: 1}
+CONTRASTS = (
+    Asked("n=2", PER_BYTE, {"n=2": 1, ONE: -1}, 0.02, "larger", PER_BYTE),
+    Asked("n=4", PER_BYTE, {FOUR: 1, ONE: -1}, 0.1, "larger", PER_BYTE),
+    Asked("linear or parallel", PER_BYTE, {LINEAR: 1, FOUR: -1}, 0.02, "equal", PER_BYTE),
+    Asked("n=8 or 4", PER_BYTE, {"n=8, linear": 1, LINEAR: -1}, 0.02, "larger", PER_BYTE),
+    Asked("budget", PER_BYTE, SHRINKS, 0.02, "smaller", PER_BYTE),
+    Asked("drafts of n=4", FORWARD, {FOUR: 1, "n=2": -1}, 0.1, "larger", FORWARD),
+    Asked("drafts of n=8", FORWARD, {"n=8, linear": 1, LINEAR: -1}, 0.1, "equal", FORWARD),
+)
 
 
 def runs(scale: str) -> list[TrainConfig]:
-    return [with_model(base(scale), seed, n=n) for seed in seeds(scale) for n in N]
+    if scale in ("gpu", "paper"):
+        return runs_of(PARALLEL, scale)
+    less = [shorter(config, share) for share in SHARES for config in runs_of(tuple(BUDGETS), scale)]
+    return [*less, *runs_of(SMALL, scale)]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -41,23 +88,62 @@ def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[(paper.artefact == "Table 1") & paper.data.str.startswith("200B")]
 
 
+def full(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of arms with the whole budget."""
+    return rows[~rows.arm.str.contains("%", regex=False)]
+
+
 def finding(rows: pd.DataFrame) -> str:
-    bits = metric(rows, "bits per byte")
-    bits = bits.assign(arm="n=" + bits.n.astype(str))
-    return against(bits, "arm", "n=1", BITS, lower=True)
+    found = [(each, each.of(rows)) for each in CONTRASTS[:2]]
+    said = [sentence(each, contrast) for each, contrast in found if contrast]
+    return "; ".join(said) + "." if said else against(
+        metric(full(rows), PER_BYTE), "arm", ONE, BITS, lower=True
+    )  # fmt: skip
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    picture, (left, middle, right) = figures.panels(3)
-    figures.spread(left, metric(rows, "bits per byte"), "n", figures.BLACK, "bits per byte")
-    left.set_title("Next-token model: lower is better")
-    left.set_ylabel("held-out bits per byte, head 1")
-    decoding_panel(middle, rows, "n")
-    paper_points(right, paper_rows(paper), "n", "Paper, 7B on 200B tokens")
-    for axes in (left, middle, right):
-        axes.set_xlabel("n, future tokens predicted")
-    what = caption(rows, "parallel heads, equal parameters", limit=LIMIT)
+    picture, ((by_n, budgets), (decode, theirs)) = figures.grid(2, 2, width=5.6)
+    own = full(rows)
+    kinds = (("parallel", figures.BLUE, "o"), ("linear", figures.GREEN, "s"))
+    bits = metric(own, PER_BYTE)
+    for name, colour, marker in kinds:
+        values = bits[(bits["head"] == name) | (bits.n == 1)]
+        if values.n.max() > 1:
+            figures.spread(by_n, values, "n", colour, f"{name} heads", marker)
+    reference_lines(by_n, rows)
+    by_n.set_title("Next-token model: lower is better")
+    by_n.set_ylabel("held-out bits per byte, head 1")
+    by_n.set_xlabel("n, future tokens predicted")
+    by_n.legend()
+    budget_panel(budgets, metric(rows, PER_BYTE))
+    decoding_panel(decode, own[own["head"] != "linear"], "n")
+    linear = metric(own[(own["head"] == "linear")], FORWARD)
+    figures.spread(decode, linear, "n", figures.GREEN, "tokens per forward, linear", "s")
+    ticks = figures.places(sorted(own.n.unique()))
+    decode.set_xticks(list(ticks.values()), [f"{n:g}" for n in ticks])
+    decode.set_xlabel("n = k, heads in use")
+    decode.legend()
+    paper_points(theirs, paper_rows(paper), "n", "Paper, 7B on 200B tokens")
+    theirs.set_xlabel("n, future tokens predicted")
+    what = caption(rows, "grey lines: n-gram tables of the same text and xz", limit=LIMIT)
     return figures.finish(picture, what, finding(rows))
+
+
+def budget_panel(axes: Axes, bits: pd.DataFrame) -> None:
+    """Bits per byte of three arms by budget, a point for each seed."""
+    shares = {1.0: "", **{share: f", {share:.0%}" for share in SHARES}}
+    names = {f"{arm}{end}": (arm, share) for arm in BUDGETS for share, end in shares.items()}
+    own = bits[bits.arm.isin(list(names))]
+    pairs = [names[arm] for arm in own.arm]
+    own = own.assign(arm=[arm for arm, _ in pairs], share=[100 * share for _, share in pairs])
+    for arm, colour in BUDGETS.items():
+        if len(values := own[own.arm == arm]):
+            figures.spread(axes, values, "share", colour, arm)
+    axes.set_title("By budget")
+    axes.set_xlabel("% of the training tokens")
+    axes.set_ylabel("held-out bits per byte, head 1")
+    if len(own):
+        axes.legend()
 
 
 STUDY = Study(
@@ -66,9 +152,19 @@ STUDY = Study(
     question="what does n do to the next-token model and to decoding?",
     limits=LIMIT,
     runs=runs,
-    evaluations=EVALUATIONS,
+    evaluations={
+        "likelihood": likelihood,
+        "references": references(TOKENS),
+        "generation": generation,
+        "floors": floors(TOKENS),
+        "decoding": decoding,
+    },
     figure=figure,
     finding=finding,
     paper=paper_rows,
     table=SWEEP_TABLE,
+    arm=arm_of,
+    contrasts=CONTRASTS,
+    scales=("smoke", "cpu", "night", "gpu", "paper"),
+    rates=RATES,
 )

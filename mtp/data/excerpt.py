@@ -10,16 +10,20 @@ from mtp.data.tokenizer import Tokenizer
 
 
 class Excerpt(Split):
-    """At most `most` first tokens of each document of a split, in memory. A document that is cut
-    has no end-of-text token. `bytes` counts what the tokens that are left stand for."""
+    """Of each document of a split the first tokens, as many as stand for at most `most` bytes; in
+    memory. Whatever the tokenizer, it is the same text, but for the bytes of one token in each
+    document. A document that is cut has no end-of-text token."""
 
     def __init__(self, split: Split, tokenizer: Tokenizer, most: int) -> None:
-        parts = [document[:most] for document in split.documents()]
         of = bytes_of_tokens(tokenizer)
-        text_bytes = sum(len(of(token)) for part in parts for token in part.tolist())
-        super().__init__([], split.eos, text_bytes)
-        self._parts = parts
-        self._tokens = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        super().__init__([], split.eos, 0)
+        self._parts = list[np.ndarray]()
+        for document in split.documents():
+            ends = np.cumsum([len(of(token)) for token in document.tolist()])
+            count = int(np.searchsorted(ends, most, side="right"))
+            self._parts.append(document[:count])
+            self.bytes += int(ends[count - 1]) if count else 0
+        self._tokens = np.concatenate([np.empty(0, np.int64), *self._parts])
         self.tokens = len(self._tokens)
 
     def read(self, start: int, stop: int) -> np.ndarray:
