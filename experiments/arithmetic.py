@@ -225,7 +225,8 @@ def floors(axes: Axes, rows: pd.DataFrame, name: str, level: bool = False) -> No
     kind = exact if name == SCORE else likely
     for who, style in ((COMMONEST, "--"), (ONE_OPERAND, ":")):
         if len(own := metric(rows, kind("m=1", who))):
-            draw(own.value.mean(), color=figures.GREY, linestyle=style, linewidth=1.4, label=who)
+            draw(own.value.mean(), color=figures.GREY, linestyle=style, linewidth=1.4,
+                 label=who.removeprefix("the "))  # fmt: skip
 
 
 def by_length(rows: pd.DataFrame, who: str = "") -> pd.DataFrame:

@@ -176,7 +176,7 @@ def dose_panel(axes: Axes, rows: pd.DataFrame) -> None:
         if len(other):
             axes.scatter(
                 other.pause + 0.15, other.value, s=40, marker=marker, facecolor="none",
-                edgecolor=colour, label=f"n={n}, random",
+                edgecolor=colour, label="random" if n == 4 else None,
             )  # fmt: skip
     axes.set_xticks(doses)
     axes.set_xlabel("pauses before the equality sign")

@@ -297,7 +297,7 @@ def test_figures_are_drawn_with_all_of_the_runs_and_with_some(which: Study, scal
     rows = made_up(which, ahead_helps, scale)
     before = rows.copy()
     runs = list(rows.run_id.unique())
-    for some in (runs, runs[:1], runs[1:3], runs[-1:]):
+    for some in (runs, runs[:1] if scale == "cpu" else runs[-2:]):
         own = rows[rows.run_id.isin(some)]
         figure = which.figure(own, results.paper())
         figure.canvas.draw()
@@ -355,9 +355,10 @@ def test_options_are_read_from_the_data() -> None:
 def test_both_studies_run_and_share_what_has_no_pause(cli: Cli, tmp_path: Path, data: Path) -> None:
     places = ("--runs", str(tmp_path / "runs"), "--results", str(tmp_path), "--data", str(data))
     fast = ("--scale", "smoke", "--launcher", "debug", *places)
-    rows = {}
+    rows, said = dict[str, pd.DataFrame](), ""
     for which in BOTH:
         result = cli("run", which.name, *fast)
+        said = result.out
         assert result.code == 0, result.err
         rows[which.name] = own = results.read(tmp_path / which.name / "smoke.csv")
         planned = plan(which, "smoke")
@@ -371,8 +372,8 @@ def test_both_studies_run_and_share_what_has_no_pause(cli: Cli, tmp_path: Path, 
             assert last == kept.value.tolist()[-1:]
         for each in which.contrasts:
             if found := each.of(own):
-                assert f"{each.name}, {each.formula}: {found.mean:+.3f}"[:-2] in result.out
-    assert "4 runs, 2 finished" in result.out
+                assert f"{each.name}, {each.formula}: {found.mean:+.3f}"[:-2] in said
+    assert "4 runs, 2 finished" in said
     theirs, ours = (rows[which.name].drop(columns="study") for which in BOTH)
     theirs, ours = theirs[theirs.arm.isin(["n=1", "n=4"])], ours[pauses.pause_of(ours) == 0]
     assert ours.reset_index(drop=True).equals(theirs.reset_index(drop=True))
