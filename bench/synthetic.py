@@ -38,7 +38,8 @@ from synthetic import polynomials, stories
 def shapes(quick: bool) -> dict[str, TrainConfig]:
     scale = "smoke" if quick else "cpu"
     small, *larger = name_copying.base(scale)
-    configs = {"polynomials": arithmetic.base(scale)[-1], "stories, small": small}
+    equations = arithmetic.base("smoke" if quick else "night")[-1]
+    configs = {"polynomials": equations, "stories, small": small}
     return configs | {"stories, large": larger[-1]} if larger else configs
 
 

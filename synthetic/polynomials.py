@@ -13,7 +13,8 @@ operands and operators are uniform. It leaves open, and we decide:
     composition   depends on the representative where b has a constant: ours have degree below d,
                   and the result is cut at X^d
     answers       constant first, so that the first coefficient of a product is the easiest one
-    pauses        a constant "." repeated between question and equality sign (Figure S15)
+    pauses        a constant "." repeated between question and equality sign (Figure S15), or
+                  letters at random
     the loss      is on every token; the question's operands cannot be guessed by any model
     test set      the problems whose question hashes into one share in eight; training never shows
                   them, though it may show a + b where b + a is asked. In small rings the same
@@ -34,6 +35,7 @@ Array = np.ndarray
 TEST_SHARE = 8  # one question in so many is kept for testing
 PER_DOCUMENT = 16  # problems, a line each
 CHUNK = 65_536  # problems made at once
+LISTED = 2**17  # pairs of elements; of a larger ring, pairs are drawn
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,27 @@ class Ring:
             result[:, 0] += a[:, i]
         return result % self.p
 
+    def apply(self, sign: str, a: Array, *b: Array) -> Array:
+        """The value of an operation, by its sign in the text."""
+        if sign == "-":
+            return self.negate(a)
+        return {"+": self.add, "*": self.multiply, "o": self.compose}[sign](a, *b)
+
 
 BINARY = "+*o"
 
 
 @dataclass(frozen=True)
 class Task:
-    """ops: operations of a training problem, uniform from 1 on; pause: tokens before the "="."""
+    """ops: operations of a training problem, uniform from 1 on; pause: tokens before the "=";
+    fillers: how many different ones there are, drawn uniformly; 1: a constant."""
 
     ring: Ring = Ring()
     ops: int = 5
     pause: int = 0
     seed: int = 0
     count: int = 100_000
+    fillers: int = 1
 
     def problems(self, m: int, count: int) -> list[tuple[str, str]]:
         """`count` test problems of m operations, (question with its "=", answer): the same ones
@@ -89,23 +99,59 @@ class Task:
             if not found:
                 raise ValueError(f"no question of {m} operations is for testing in {self.ring}")
         order = rng.permutation(len(found))[:count]
-        end = b"." * self.pause + b"="
-        return [((found[i][0] + end).decode(), found[i][1].decode()) for i in order]
+        return self._asked([found[i] for i in order], m)
+
+    def exam(self, sign: str, most: int) -> list[tuple[str, str]]:
+        """The test problems of one operation, no question twice: all that the ring has, or `most`
+        of them. The same ones whatever ops and the training seed are."""
+        a, *b = self.operands(sign, 2 * TEST_SHARE * most)
+        values = self.ring.apply(sign, a, *b)
+        parts = ["(-", _digits(a)] if not b else ["(", _digits(a), sign, _digits(b[0])]
+        text = _write(*parts, ")")
+        mine = is_test(text)
+        pairs = zip(_strings(text[mine]), _strings(_digits(values[mine])), strict=True)
+        found = list(dict.fromkeys(pairs))
+        order = default_rng([2, ord(sign)]).permutation(len(found))[:most]
+        return self._asked([found[i] for i in order], ord(sign))
+
+    def operands(self, sign: str, most: int) -> list[Array]:
+        """Operands of an operation, one or two arrays (N, d): every one that the ring has or, if
+        there are more than LISTED, `most` that are drawn."""
+        ring, count = self.ring, 1 if sign == "-" else 2
+        if (kinds := ring.p ** (ring.d * count)) <= LISTED:
+            digits = np.indices((ring.p,) * (ring.d * count)).reshape(-1, kinds).T
+        else:
+            digits = default_rng([3, ord(sign)]).integers(ring.p, size=(most, ring.d * count))
+        return np.split(digits, count, axis=1)
+
+    def _asked(self, found: list[tuple[bytes, bytes]], salt: int) -> list[tuple[str, str]]:
+        """Expressions and values as questions and answers."""
+        ends = _strings(self._ends(default_rng([4, salt]), len(found)))
+        pairs = zip(found, ends, strict=True)
+        return [((text + end).decode(), value.decode()) for (text, value), end in pairs]
+
+    def _ends(self, rng: Generator, count: int) -> Array:
+        """What stands between `count` expressions and their values, (count, pause + 1)."""
+        if self.fillers == 1:
+            pauses = np.full((count, self.pause), ord("."), np.uint8)
+        else:
+            drawn = rng.integers(self.fillers, size=(count, self.pause))
+            pauses = (drawn + ord("a")).astype(np.uint8)
+        return np.hstack([pauses, np.full((count, 1), ord("="), np.uint8)])
 
     def documents(self) -> Iterator[str]:
         """`count` training problems, PER_DOCUMENT to a document."""
-        end = np.frombuffer(b"." * self.pause + b"=", np.uint8)
         left, chunk = self.count, 0
         while left > 0:
-            rng = default_rng([0, self.seed, chunk])
+            rng, filler = default_rng([0, self.seed, chunk]), default_rng([5, self.seed, chunk])
             lines: list[bytes] = []
             sizes = np.bincount(rng.integers(self.ops, size=CHUNK), minlength=self.ops)
             for m, size in enumerate(sizes, 1):
                 for text, values in self._grow(rng, int(size), m):
                     kept = ~is_test(text)
                     text, values = text[kept], values[kept]
-                    equals = np.broadcast_to(end, (len(text), len(end)))
-                    lines += _strings(np.hstack([text, equals, _digits(values)]))
+                    ends = self._ends(filler, len(text))
+                    lines += _strings(np.hstack([text, ends, _digits(values)]))
             order = rng.permutation(len(lines))[:left]
             for i in range(0, len(order), PER_DOCUMENT):
                 yield b"\n".join([lines[j] for j in order[i : i + PER_DOCUMENT]]).decode()
@@ -141,10 +187,10 @@ class Task:
         """Each pair of expressions under an operator of its own."""
         which = rng.integers(len(BINARY), size=len(a))
         values = np.empty_like(a)
-        for i, apply in enumerate((self.ring.add, self.ring.multiply, self.ring.compose)):
+        for i, sign in enumerate(BINARY):
             rows = which == i
             if rows.any():
-                values[rows] = apply(a[rows], b[rows])
+                values[rows] = self.ring.apply(sign, a[rows], b[rows])
         signs = np.frombuffer(BINARY.encode(), np.uint8)[which][:, None]
         return _write("(", left, signs, right, ")"), values
 
@@ -182,13 +228,15 @@ def _strings(characters: Array) -> list[bytes]:
 
 
 # --------------------------------------------------------------------------------------------------
-# as a source of documents: python:synthetic.polynomials?p=7,d=5,ops=5,pause=0,seed=0,count=1000000
+# as a source of documents: python:synthetic.polynomials?p=7,d=5,ops=5,pause=0,fillers=1,seed=0,
+# count=1000000
 
 LIMITS = {
     "p": (2, 7),  # a prime of one digit
     "d": (1, 20),
     "ops": (1, 20),
     "pause": (0, 100),
+    "fillers": (1, 26),
     "seed": (0, 2**31),
     "count": (1, 10**10),
 }

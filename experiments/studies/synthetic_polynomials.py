@@ -1,119 +1,259 @@
-"""Figure 8: does n > 1 help a model to learn polynomial arithmetic?
+"""Figure 8: does predicting n > 1 tokens help a model to learn polynomial arithmetic, and why?
 
-Arms: n = 1, 2, 4, trained from scratch on expressions of a few operations and tested on those and
-on longer ones. In the paper n = 2 and 4 are ahead of n = 1 at every length. At `cpu` scale the ring
-is F_7[X]/(X^2) instead of F_7[X]/(X^5), and up to 3 operations are trained instead of 5.
+In the paper n = 2 and 4 are ahead of n = 1 at every number of operations. Here each other reason
+for that than looking ahead has an arm (of 6 layers at `cpu`):
 
-No arm has n = 1 with the shorter next-token path of n = 4, or with heavier answers, so a gain need
-not come from predicting ahead.
+    n=1, short           n=1 with 3 layers: the path to the next token that n=4 has
+    n=1, answers 2.5     n=1 whose answers weigh (n+1)/2 = 2.5 times as much as other text
+    n=4, +3 layers       n=4 with the path of n=1
+    n=4, linear          heads without layers: the path of n=1 and, but for 3 maps (d, d), its size
+    n=4, same target     all four heads predict x[t+1]: parameters and losses, nothing ahead
+
+Two outcomes of the same answers at m=1: nats per digit and exact answers (experiments/arithmetic.py
+says of which questions); and when additions appear.
+
+Written before the run (CONTRASTS, ONSETS; margins 0.05 nats per digit and 2 points). Known was a
+comparison of n = 1, 2, 4 at d=96 with three operations, two rates and another score, in which n=4
+had more exact answers in each of three seeds; none of the controls had been run.
+
+    gain            n=4 is better than n=1, in both outcomes
+    path            the shorter path is not why: n=1 with it is level with n=1
+    lookahead       looking ahead is: n=4 is better than n=4 with the same target
+    depth           three layers more change n=4 little
+    weight          n=1 gains from heavier answers
+    beyond weight   n=4 gains more than that
+    linear          linear heads gain too, with the path of n=1
+
+At `night` all arms have four learning rates at d=96, and n = 1, 2, 4 two sizes, for Figure S16.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
 
 from experiments import figures
 from experiments.arithmetic import (
-    OPERATORS,
+    NATS,
+    NLL,
+    POINTS,
+    SCORE,
+    SEEDS,
     STYLES,
-    accuracy_panel,
     arithmetic,
+    asked,
     base,
-    mark_domain,
+    floors,
+    largest,
+    length_panel,
+    onset_panel,
+    onset_sentence,
+    progress,
     task_caption,
 )
-from experiments.bases import with_model
-from experiments.findings import against
-from experiments.panels import in_millions, metric
+from experiments.contrasts import sentence
+from experiments.panels import arm_panel, contrast_panel, in_millions, metric
 from experiments.study import Study
 from mtp.config import TrainConfig
+from mtp.head_types import DEFAULT
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-N = (1, 2, 4)
-LIMIT = "Not separated: looking ahead, the shorter next-token path of n > 1, and the learning rate."
+SHORT, WEIGHTED, SAME = "n=1, short", "n=1, answers 2.5", "n=4, same target"
+LONG, LINEAR = "n=4, +3 layers", "n=4, linear"
+ANSWERS = "labels:answer=2.5"
+# arm -> what it changes of the model, and of the objective
+ARMS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "n=1": ({}, {}),
+    SHORT: ({}, {}),  # and 3 layers fewer
+    WEIGHTED: ({}, {"token_weights": ANSWERS}),
+    "n=2": ({"n": 2}, {}),
+    "n=4": ({"n": 4}, {}),
+    LONG: ({"n": 4, "extra_layers": 3}, {}),
+    LINEAR: ({"n": 4, "head": "linear"}, {}),
+    SAME: ({"n": 4}, {"targets": "same"}),
+}
+PLAIN = ("n=1", "n=2", "n=4")  # the paper's
+CPU = [arm for arm in ARMS if arm != "n=2"]
+RATES = (5e-4, 1e-3, 4e-3)  # besides the scale's own, at night
+RATE_SEEDS = 3
+
+
+def apart(ours: str, theirs: str) -> dict[str, float]:
+    return {ours: 1.0, theirs: -1.0}
+
+
+CONTRASTS = (
+    asked("gain", apart("n=4", "n=1"), "smaller"),
+    asked("path", apart(SHORT, "n=1"), "equal"),
+    asked("lookahead", apart("n=4", SAME), "smaller"),
+    asked("depth", apart(LONG, "n=4"), "equal"),
+    asked("weight", apart(WEIGHTED, "n=1"), "smaller"),
+    asked("beyond weight", apart("n=4", WEIGHTED), "smaller"),
+    asked("linear", apart(LINEAR, "n=1"), "smaller"),
+    asked("gain, exact", apart("n=4", "n=1"), "larger", POINTS),
+    asked("lookahead, exact", apart("n=4", SAME), "larger", POINTS),
+    asked("beyond weight, exact", apart("n=4", WEIGHTED), "larger", POINTS),
+)
+ONSETS = (("n=4", "n=1"), ("n=4", SAME))  # the first is predicted to be earlier
+SAID = ("gain, exact", "lookahead", "linear")
+LIMIT = (
+    "One ring, whose single operations are tables with 1 pair in 8 held out; at cpu one size and "
+    "one learning rate, tuned for no arm."
+)
+
+
+def with_arm(config: TrainConfig, arm: str, seed: int, lr: float = 0.0) -> TrainConfig:
+    model, objective = ARMS[arm]
+    if arm == SHORT:
+        model = {"layers": config.model.layers - 3}
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, **model),
+        objective=dataclasses.replace(config.objective, **objective),  # pyright: ignore
+        seed=seed,
+        lr=lr or config.lr,
+    )
 
 
 def runs(scale: str) -> list[TrainConfig]:
-    seeds = range(1 if scale == "smoke" else 3)
-    return [with_model(each, seed, n=n) for seed in seeds for each in base(scale) for n in N]
+    """Of each seed every arm; but plain ones alone at the paper's scale and in smaller models."""
+    *smaller, own = base(scale)
+    arms = {"paper": PLAIN, "night": ARMS, "gpu": ARMS}.get(scale, CPU)
+    configs = list[TrainConfig]()
+    for seed in range(SEEDS.get(scale, 3)):
+        configs += [with_arm(own, arm, seed) for arm in arms]
+        configs += [with_arm(config, arm, seed) for config in smaller for arm in PLAIN]
+        if scale == "night" and seed < RATE_SEEDS:
+            configs += [with_arm(own, arm, seed, lr) for lr in RATES for arm in arms]
+    return configs
+
+
+def arm_of(config: TrainConfig) -> str:
+    """The arm of a config of any scale, whatever --set has changed of all arms. Arms of a smaller
+    size or of another rate than their scale's own say so."""
+    m, objective = config.model, config.objective
+    own = [base(scale) for scale in ("smoke", "cpu", "night", "gpu", "paper")]
+    if m.n == 1:
+        short = {start.model.layers - 3 for starts in own for start in starts}
+        name = SHORT if m.layers in short else "n=1"
+        name = WEIGHTED if objective.token_weights == ANSWERS else name
+    else:
+        head = f", {m.head}" * (m.head != DEFAULT)
+        name = f"n={m.n}{head}" + f", +{m.extra_layers} layers" * bool(m.extra_layers)
+        name += ", same target" * (objective.targets == "same")
+    for *smaller, largest_one in own:
+        if config.data.source == largest_one.data.source:
+            name += f", d={m.dim}" * (m.dim in {start.model.dim for start in smaller})
+    rates = config.data.source == base("night")[-1].data.source and config.lr in RATES
+    return name + f", lr={config.lr:g}" * rates
 
 
 # --------------------------------------------------------------------------------------------------
 # the figure
 
 
-def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
-    return paper[paper.artefact == "Figure 8"]
+def main_arms(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of the largest size at the scale's own rate; all if there are no others."""
+    rows = largest(rows)
+    rated = rows.arm.str.contains(", lr=")
+    return rows[~rated] if (~rated).any() else rows
 
 
 def finding(rows: pd.DataFrame) -> str:
-    rows = rows[rows["size"] == max(rows["size"], key=in_millions)]
-    right = metric(rows, "accuracy, m=1 (%)")
-    right = right.assign(arm="n=" + right.n.astype(str))
-    what = "Exact answers to one operation (%)"
-    return against(right, "arm", "n=1", what, lower=False, digits=1)
+    """The contrasts that matter most, and whether additions come sooner."""
+    own = main_arms(rows)
+    said = {each.name: each for each in CONTRASTS if each.name in SAID}
+    found = [(said[name], said[name].of(own)) for name in SAID]
+    parts = [sentence(each, contrast) for each, contrast in found if contrast]
+    if not parts:
+        return "No contrast has all of its arms."
+    return " ".join(filter(None, ("; ".join(parts) + ".", onset_sentence(own, ONSETS))))
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    picture, (left, middle, right) = figures.panels(3)
-    rows = rows[rows["size"] == max(rows["size"], key=in_millions)]
-    for n, (colour, marker) in STYLES.items():
-        accuracy_panel(left, rows[rows.n == n], colour, marker, f"n={n}")
-    mark_domain(left, rows)
-    left.set_title("Accuracy by operations")
-    left.legend()
-    operators(middle, rows)
-    paper_panel(right, paper_rows(paper))
-    return figures.finish(picture, task_caption(rows, limit=LIMIT), finding(rows))
+    own, more = main_arms(rows), []
+    if rows.arm.str.contains(", lr=").any():
+        more.append(rate_panel)
+    if rows.arm.str.contains(r", d=\d+").any():
+        more.append(size_panel)
+    count = math.ceil((4 + len(more)) / 2)
+    picture, axes = figures.pyplot().subplots(count, 2, figsize=(13, 4.6 * count))
+    score, contrasts, onset, length, *others = axes.flat
+    arm_panel(score, metric(own, SCORE))
+    floors(score, own, SCORE)
+    score.set_title("Exact answers to one operation")
+    score.set_xlabel("exact answers (%), by seed")
+    score.set_xlim(left=0)
+    score.legend()
+    contrast_panel(contrasts, [each for each in CONTRASTS if each.unit == NATS], own)
+    contrasts.set_title("Answers' NLL: 90% intervals, grey margins")
+    onset_panel(onset, own)
+    onset.set_title("When additions appear")
+    length_panel(length, own, PLAIN)
+    length.set_title("By number of operations")
+    for draw, panel in zip(more, others, strict=False):
+        draw(panel, rows)
+    for panel in others[len(more) :]:
+        panel.remove()
+    return figures.finish(picture, task_caption(rows, LIMIT), finding(rows))
 
 
-def operators(axes: Axes, rows: pd.DataFrame) -> None:
-    """Accuracy on single operations."""
-    names = list(OPERATORS.values())
-    for i, (n, (colour, marker)) in enumerate(STYLES.items()):
-        for j, name in enumerate(names):
-            values = rows[(rows.n == n) & (rows.metric == f"accuracy, one {name} (%)")].value
-            at = j + 0.26 * (i - 1)
-            axes.bar(at, values.mean(), 0.24, color=colour, alpha=0.55, label=f"n={n}" * (not j))
-            axes.scatter([at] * len(values), values, s=22, marker=marker, color=colour, zorder=3)
-    axes.set_xticks(range(len(names)), [f"{name[:5]}." for name in names])
-    axes.set_title("One operation, by kind")
-    axes.set_ylabel("exact answers (%)")
-    axes.set_ylim(bottom=0)
+def rate_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    """NLL against the learning rate, a line for each arm."""
+    points = metric(largest(rows), NLL)
+    rate = points.arm.str.extract(r", lr=([\d.e-]+)$")[0].fillna(base("night")[-1].lr).astype(float)
+    points = points.assign(rate=rate, arm=points.arm.str.replace(r", lr=.*", "", regex=True))
+    styles = ("-", "--", ":")
+    for i, (arm, run) in enumerate(points.groupby("arm", sort=False)):
+        mean, colour = run.groupby("rate").value.mean(), STYLES[int(run.n.iloc[0])][0]
+        colour = colour if i < 3 or arm in PLAIN else (figures.RED, figures.PURPLE)[i % 2]
+        axes.plot(mean.index, mean, color=colour, linestyle=styles[i % 3], marker="o", label=arm)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted(rate.unique()), [f"{lr:g}" for lr in sorted(rate.unique())])
+    axes.set_title("Learning rates, means over seeds")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("answers' NLL (nats per digit)")
     axes.legend()
 
 
-def paper_panel(axes: Axes, paper: pd.DataFrame) -> None:
-    import pandas as pd
+def size_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    """NLL against n, a line for each size: Figure S16."""
+    own = rows[~rows.arm.str.contains(", lr=")]
+    own = metric(own[own.arm.str.match(r"n=\d+(, d=\d+)?$")], NLL)
+    sizes = sorted(own["size"].unique(), key=in_millions)
+    for i, size in enumerate(sizes):
+        colour, marker = [*STYLES.values()][i % 3]
+        shift = 0.02 * (i - (len(sizes) - 1) / 2)
+        figures.spread(axes, own[own["size"] == size], "n", colour, size, marker, shift=shift)
+    axes.set_title("Two sizes (Figure S16)")
+    axes.set_xlabel("n")
+    axes.set_ylabel("answers' NLL (nats per digit)")
+    if sizes:
+        axes.legend()
 
-    figures.paper_panel(axes, "Paper, 100M, F_7[X]/(X^5)")
-    points = paper.assign(m=pd.to_numeric(paper.data.str.extract(r"^(\d+) operations")[0]))
-    for n, (colour, marker) in STYLES.items():
-        own = points[points.n == n].sort_values("m")
-        mean = own[own.metric.str.contains("mean")]
-        single = own[~own.metric.str.contains("mean")]
-        axes.plot(mean.m, mean.value, color=colour, label=f"n={n}")
-        axes.scatter(single.m, single.value, s=22, marker=marker, color=colour, linewidth=0)
-    axes.axvline(5.5, color=figures.GREY, linewidth=1, linestyle=":")
-    axes.set_xlabel("m, operations")
-    axes.set_ylabel("exact answers (%), 2 runs")
-    axes.set_ylim(bottom=0)
-    axes.legend()
+
+def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
+    return paper[paper.artefact == "Figure 8"]
 
 
 STUDY = Study(
     name="synthetic-polynomials",
     artefact="Figure 8",
-    question="does n > 1 help a model to learn polynomial arithmetic?",
+    question="does n > 1 help a model to learn polynomial arithmetic, and why?",
     limits=LIMIT,
     runs=runs,
     evaluations={"arithmetic": arithmetic},
+    over_training={"progress": progress},
     figure=figure,
     finding=finding,
     paper=paper_rows,
-    table=("accuracy, m=1 (%)", "accuracy, m=2 (%)", "accuracy, m=3 (%)", "accuracy, m=4 (%)"),
+    table=(SCORE, NLL, "exact answers, m=2 (%)", "exact answers, m=3 (%)"),
+    arm=arm_of,
+    contrasts=CONTRASTS,
+    scales=("smoke", "cpu", "night", "gpu", "paper"),
 )

@@ -2,18 +2,20 @@
 training never shows, and exact answers counted."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 from evals.probes import polynomials as evaluation
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig
 from mtp.data.corpus import Corpus, build
+from mtp.decoding.generate import generate
 from mtp.errors import BadInput
 from mtp.model.model import MultiTokenTransformer
 from synthetic import polynomials
@@ -280,7 +282,8 @@ def test_options_make_the_task() -> None:
     [
         ("q", "3"), ("", "3"), ("p", "1"), ("p", "11"), ("p", "seven"), ("p", ""), ("d", "0"),
         ("d", "21"), ("d", "2.0"), ("ops", "0"), ("ops", "21"), ("pause", "-1"), ("pause", "101"),
-        ("seed", "-3"), ("seed", "1e3"), ("count", "0"), ("count", "100000000000"),
+        ("fillers", "0"), ("fillers", "27"), ("seed", "-3"), ("seed", "1e3"), ("count", "0"),
+        ("count", "100000000000"),
     ],
 )  # fmt: skip
 def test_bad_options_are_named_at_once(name: str, text: str) -> None:
@@ -306,45 +309,71 @@ def corpus(data: Path) -> Corpus:
     return build(CorpusConfig(source, "bytes", validation=0.1), data, progress=False)
 
 
-def model(context: int = 64) -> MultiTokenTransformer:
+def model(context: int = 64, n: int = 1) -> MultiTokenTransformer:
     return MultiTokenTransformer(
-        ModelConfig(dim=16, layers=2, attn_heads=2, vocab=258, context=context)
+        ModelConfig(dim=16, layers=3, attn_heads=2, vocab=258, context=context, n=n)
     )
 
 
-@pytest.mark.parametrize("wrong", [0, 1, 13, 40])
-def test_answers_are_right_where_every_coefficient_is(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, wrong: int
-) -> None:
-    left, asked, batches = wrong, list[str](), list[int]()
-
-    def generate(_: object, prompts: list[list[int]], max_new: int) -> SimpleNamespace:
-        nonlocal left
-        tokens = list[list[int]]()
-        for bos, *question in prompts:
-            assert bos == corpus.tokenizer.bos and max_new == 2
-            asked.append(bytes(question).decode())
-            right = value(parse(asked[-1][:-2]), SMALL)
-            if left:
-                right[left % 2] = (right[left % 2] + 1) % 5  # one coefficient is off
-                left -= 1
-            tokens.append([48 + c for c in right])
-        batches.append(len(prompts))
-        return SimpleNamespace(tokens=tokens)
-
-    monkeypatch.setattr(evaluation, "generate", generate)
-    monkeypatch.setattr(evaluation, "BATCH", 12)
-    found = evaluation.right_answers(model(), corpus, 3, 40)
-    assert [question for question, _ in found] == asked and batches == [12, 12, 12, 4]
-    assert sorted(asked) == sorted(q for q, _ in evaluation.task_of(corpus).problems(3, 40))
-    assert [right for _, right in found] == [False] * wrong + [True] * (40 - wrong)
+def slow(
+    asked: MultiTokenTransformer, corpus: Corpus, problems: list[tuple[str, str]]
+) -> tuple[float, float]:
+    """Share of exact answers as greedy decoding writes them, and nats per digit, a digit at a
+    time."""
+    text, right, nats = corpus.tokenizer, 0, list[float]()
+    for question, stated in problems:
+        prompt = [text.bos, *text.encode(question)]
+        right += text.decode(generate(asked, [prompt], len(stated)).tokens[0]) == stated
+        for digit in text.encode(stated):
+            with torch.no_grad():
+                logits = asked(torch.tensor([prompt]), 1)[0][0, -1].double()
+            nats.append(float(logits.logsumexp(0) - logits[digit]))
+            prompt.append(digit)
+    return right / len(problems), sum(nats) / len(nats)
 
 
-def test_an_untrained_model_is_asked_for_real(corpus: Corpus) -> None:
-    found = evaluation.right_answers(model(), corpus, 2, 20)
-    assert len(found) == 20 and sum(right for _, right in found) < 10
-    with pytest.raises(BadInput):
-        evaluation.right_answers(model(context=8), corpus, 2, 20)
+def test_marks_are_those_of_decoding_and_of_one_digit_at_a_time(corpus: Corpus) -> None:
+    torch.manual_seed(1)
+    asked = model(n=2)
+    with torch.no_grad():  # so that 0 or 1 is what it writes
+        weight = asked.get_parameter("unembeddings.0.weight")
+        others = [i for i in range(258) if i not in (48, 49)]
+        weight[others] = 0
+        weight[49] = -weight[48]
+    problems = [*evaluation.task_of(corpus).problems(2, 30), ("(1o2).=", "00"), ("(1*2).=", "11")]
+    problems += [(question, written(asked, corpus, question)) for question, _ in problems[:5]]
+    share, nats = slow(asked, corpus, problems)
+    found = evaluation.marks(asked, corpus, problems)
+    assert found.exact == pytest.approx(share) and 5 / 37 <= share < 1
+    assert found.nats == pytest.approx(nats, rel=1e-4) and found.count == 37
+
+
+def written(asked: MultiTokenTransformer, corpus: Corpus, question: str) -> str:
+    text = corpus.tokenizer
+    return text.decode(generate(asked, [[text.bos, *text.encode(question)]], 2).tokens[0])
+
+
+def test_batches_change_no_mark(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = evaluation.task_of(corpus).problems(3, 40)
+    asked = model()
+    whole = evaluation.marks(asked, corpus, problems)
+    monkeypatch.setattr(evaluation, "BATCH", 7)
+    parts = evaluation.marks(asked, corpus, problems[::-1])
+    assert parts.nats == pytest.approx(whole.nats, rel=1e-5) and parts.exact == whole.exact
+    assert whole.count == parts.count == 40
+
+
+def test_questions_that_do_not_fit_and_no_questions(corpus: Corpus) -> None:
+    problems = evaluation.task_of(corpus).problems(2, 20)
+    with pytest.raises(BadInput, match="do not fit the context of 8"):
+        evaluation.marks(model(context=8), corpus, problems)
+    none = evaluation.marks(model(), corpus, [])
+    assert none.count == 0 and math.isnan(none.exact) and math.isnan(none.nats)
+
+
+def test_the_macro_average_counts_each_alike() -> None:
+    found = evaluation.mean([evaluation.Marks(0.5, 1.0, 10), evaluation.Marks(0.0, 2.0, 90)])
+    assert found == evaluation.Marks(0.25, 1.5, 100)
 
 
 def test_the_task_is_the_corpuss(
@@ -356,12 +385,69 @@ def test_the_task_is_the_corpuss(
         evaluation.task_of(other)
 
 
-def test_the_commonest_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = Task(Ring(2, 1))
-    for m in range(1, 5):
-        share = evaluation.commonest_answer(tiny, m, 300)
-        ones = sum(a == "1" for _, a in tiny.problems(m, 300)) / 300
-        assert share == pytest.approx(max(ones, 1 - ones)) and share >= 1 / 2
-        assert 1 / 25 <= evaluation.commonest_answer(Task(SMALL), m, 300) < 1
-    monkeypatch.setattr(Task, "problems", lambda *_: [("a", "1"), ("b", "2"), ("c", "1")])
-    assert evaluation.commonest_answer(tiny, 1, 3) == pytest.approx(2 / 3)
+def test_the_commonest_answer() -> None:
+    assert evaluation.commonest_answer([("a", "1"), ("b", "2"), ("c", "1")]) == 2 / 3
+    problems = Task(SMALL).problems(2, 300)
+    counts = Counter(stated for _, stated in problems)
+    assert evaluation.commonest_answer(problems) == max(counts.values()) / 300
+
+
+@pytest.mark.parametrize("sign", "+*o")
+def test_one_operand_alone_gives_its_likeliest_answer(sign: str) -> None:
+    every = [f"{a}{b}" for a in range(5) for b in range(5)]
+    law = {"left": dict[str, Counter[str]](), "right": dict[str, Counter[str]]()}
+    for a in every:
+        for b in every:
+            stated = answer(f"({a}{sign}{b})", SMALL)
+            law["left"].setdefault(a, Counter())[stated] += 1
+            law["right"].setdefault(b, Counter())[stated] += 1
+    asked = [(f"({a}{sign}{b})=", answer(f"({a}{sign}{b})", SMALL)) for a in every for b in every]
+    shares, nats = list[float](), list[float]()
+    for i, side in enumerate(law.values()):
+        shares.append(sum(max(c.values()) for c in side.values()) / 625)
+        given = [side[q[1:-2].split(sign)[i]][stated] / 25 for q, stated in asked]
+        nats.append(-sum(map(math.log, given)) / 625 / 2)
+    found = evaluation.one_operand(Task(SMALL), sign, asked)
+    assert found and found.count == 625 and found.exact == pytest.approx(max(shares))
+    assert any(found.nats == pytest.approx(each) for each in nats)
+    assert evaluation.one_operand(Task(PAPERS), sign, asked[:2]) is None
+
+
+# --------------------------------------------------------------------------------------------------
+# all questions of one operation
+
+
+@pytest.mark.parametrize("sign", "-+*o")
+def test_an_exam_has_every_test_question_once(sign: str) -> None:
+    made = Task(SMALL, pause=2)
+    every = [f"{a}{b}" for a in range(5) for b in range(5)]
+    bare = [f"(-{a})" for a in every]
+    if sign != "-":
+        bare = [f"({a}{sign}{b})" for a in every for b in every]
+    test = {q for q in bare if is_test(np.frombuffer(q.encode(), np.uint8)[None])[0]}
+    found = made.exam(sign, 1000)
+    assert {q[:-3] for q, _ in found} == test and len(found) == len(test)
+    assert all(q.endswith(")..=") and answer(q, SMALL) == stated for q, stated in found)
+    assert made.exam(sign, 3) == found[:3]
+    assert Task(SMALL, ops=9, pause=2, seed=4).exam(sign, 1000) == found
+    assert [q for q, _ in found] != sorted(q for q, _ in found), "in a random order"
+
+
+def test_an_exam_of_a_large_ring_is_drawn() -> None:
+    found = Task(PAPERS).exam("o", 200)
+    assert len(set(found)) == len(found) == 200 == len({q for q, _ in found})
+    for question, stated in found[:20]:
+        text = question[:-1].encode()
+        assert (
+            is_test(np.frombuffer(text, np.uint8)[None])[0] and answer(question, PAPERS) == stated
+        )
+
+
+def test_random_pauses_change_nothing_but_their_letters(chunks: None) -> None:
+    plain, random = (Task(SMALL, pause=3, count=1500, fillers=f) for f in (1, 20))
+    assert [re.sub(r"[a-t]{3}=", "...=", line) for line in lines(random)] == lines(plain)
+    drawn = [line[line.index("=") - 3 : line.index("=")] for line in lines(random)]
+    even(Counter(letter for letters in drawn for letter in letters), 20)
+    asked = [(re.sub(r"[a-t]{3}=", "...=", q), stated) for q, stated in random.problems(3, 30)]
+    assert asked == plain.problems(3, 30) and random.exam("+", 9) != plain.exam("+", 9)
+    assert random.exam("+", 9) == random.exam("+", 9)

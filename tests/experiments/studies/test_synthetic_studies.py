@@ -1,52 +1,32 @@
-"""The studies of section 4 at smoke scale, for real, through the command line; and their parts.
+"""The studies of stories and choices at smoke scale, for real, through the command line; and their
+parts.
 
 One folder of runs and results for all tests of this file, made by the first.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from evals.probes import polynomials as asking
 from experiments import results
-from experiments.arithmetic import (
-    OPERATORS,
-    arithmetic,
-    base,
-    by_length,
-    effective,
-    option,
-    with_pause,
-)
 from experiments.choices import ALL_VALID, KL, LOSS, VALID
 from experiments.name_copying import NAMES, chosen
 from experiments.panels import in_millions
 from experiments.plot import varies
-from experiments.studies.synthetic_pauses import PAUSES, PROBLEM, pause_of, paused
 from experiments.study import find, plan, run_folder
-from mtp.data.corpus import Corpus
-from mtp.model.model import MultiTokenTransformer
-from synthetic import polynomials
 from tests.conftest import Cli, Result
 
 Made = Callable[..., Result]
 STUDIES = {  # and the runs that each has, and trains where those before it are there
-    "synthetic-polynomials": (3, 3),
-    "synthetic-pauses": (9, 6),
     "synthetic-induction": (2, 2),
     "synthetic-induction-books": (4, 2),
     "synthetic-induction-heads": (2, 0),
     "synthetic-choices": (3, 3),
 }
-ARITHMETIC = {f"accuracy, m={m} (%)" for m in range(1, 5)}
-CONSTANT = {f"accuracy of the commonest answer, m={m} (%)" for m in range(1, 5)}
-SINGLE = {f"accuracy, one {name} (%)": sign for sign, name in OPERATORS.items()}
 
 
 @pytest.fixture
@@ -113,15 +93,6 @@ def test_runs_are_shared(made: tuple[Path, Made], study: str) -> None:
             assert f"{study} at scale smoke: {count} runs, {done} finished" in result
 
 
-def test_runs_without_pauses_are_those_of_polynomials(made: tuple[Path, Made]) -> None:
-    ours, theirs = (
-        rows_of(made[0], f"synthetic-{name}").drop(columns="study")
-        for name in ("pauses", "polynomials")
-    )
-    shared = ours[pause_of(ours) == 0].reset_index(drop=True)
-    assert shared.equals(theirs) and len(ours) == 3 * len(theirs)
-
-
 def test_heads_are_those_of_the_induction_study(made: tuple[Path, Made]) -> None:
     ours, theirs = (rows_of(made[0], f"synthetic-induction{name}") for name in ("-heads", ""))
     assert list(ours.run_id.unique()) == list(theirs.run_id.unique())
@@ -132,64 +103,6 @@ def test_runs_without_books_are_those_of_the_induction_study(made: tuple[Path, M
     alone = ours[~ours.data.str.startswith("mix:9*")].reset_index(drop=True)
     assert alone.drop(columns="study").equals(theirs.drop(columns="study"))
     assert len(ours) > len(alone) > 0
-
-
-@pytest.mark.parametrize("study", ["synthetic-polynomials", "synthetic-pauses"])
-def test_arithmetic_is_measured_by_length_and_operator(made: tuple[Path, Made], study: str) -> None:
-    rows = rows_of(made[0], study)
-    for _, mine in rows.groupby("run_id"):
-        assert set(mine.metric) == ARITHMETIC | CONSTANT | set(SINGLE)
-    assert rows.value.between(0, 100).all() and set(rows.unit) == {"byte"}
-    assert set(rows.step) == {2_560 // (4 * 64)} | set(rows[pause_of(rows) > 0].step)
-    assert sorted(rows.n.unique()) == [1, 2, 4] and set(rows["head"]) == {"parallel"}
-
-
-@pytest.mark.parametrize("study", ["synthetic-polynomials", "synthetic-pauses"])
-def test_accuracies_count_effective_questions(made: tuple[Path, Made], study: str) -> None:
-    rows = rows_of(made[0], study)
-    for pause, mine in rows.groupby(pause_of(rows)):
-        options = {"p": "5", "d": "2", "ops": "2", "count": "4000", "pause": str(pause)}
-        task = polynomials.task(options)
-        for m in range(1, 5):
-            asked = [question for question, _ in task.problems(m, 40)]
-            count = mine[mine.metric == f"accuracy, m={m} (%)"]["count"]
-            assert set(count) == {kish(asked)}
-        single = [question for question, _ in task.problems(1, 40)]
-        assert kish(single) < 40, "in a small ring, questions come more than once"
-        for metric, sign in SINGLE.items():
-            of_it = [question for question in single if sign in question]
-            assert set(mine[mine.metric == metric]["count"]) == {kish(of_it)} and of_it
-
-
-def kish(asked: list[str]) -> int:
-    return round(len(asked) ** 2 / sum(asked.count(question) for question in asked))
-
-
-def test_the_effective_number_of_questions() -> None:
-    def of(asked: str) -> int:
-        return effective([(question, question in "ab") for question in asked])
-
-    assert [of(""), of("a"), of("aaaa"), of("abcd"), of("aabbcc")] == [0, 1, 1, 4, 3]
-    assert of("aaaaaaaabc") == 2, "100 / 66, not the three distinct ones"
-
-
-def test_an_operator_without_questions_has_no_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = SimpleNamespace(ops=1)
-    asked = [("(1+2)=", True), ("(1+3)=", False), ("(1*2)=", True)]
-    monkeypatch.setattr(asking, "task_of", lambda _: task)
-    monkeypatch.setattr(asking, "right_answers", lambda *_: asked)
-    monkeypatch.setattr(asking, "commonest_answer", lambda *_: 0.5)
-    model, corpus = cast(MultiTokenTransformer, None), cast(Corpus, None)
-    rows = {row.metric: row for row in arithmetic(model, corpus, "smoke")}
-    found = {sign: (rows[m].value, rows[m].count) for m, sign in SINGLE.items()}
-    assert found == {"-": (None, 0), "+": (50, 2), "*": (100, 1), "o": (None, 0)}
-
-
-def test_a_constant_answer_scores_the_same_whatever_the_run(made: tuple[Path, Made]) -> None:
-    rows = rows_of(made[0], "synthetic-pauses")
-    for metric in CONSTANT:
-        found = set(values(rows, metric))
-        assert len(found) == 1 and 100 / 25 <= min(found) < 100
 
 
 def test_induction_is_measured_at_the_end_and_over_training(made: tuple[Path, Made]) -> None:
@@ -299,7 +212,7 @@ def words(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
-@pytest.mark.parametrize("study", list(STUDIES)[:3])
+@pytest.mark.parametrize("study", list(STUDIES)[:2])
 def test_three_seeds_are_drawn(made: tuple[Path, Made], study: str) -> None:
     rows = with_seeds(rows_of(made[0], study), 3)
     before = rows.copy()
@@ -354,13 +267,6 @@ def test_a_column_varies_where_it_does_within_a_group() -> None:
     assert not varies(rows, "data", ["n", "data"]) and not varies(rows[1:], "data", ["n"])
 
 
-def test_the_summary_takes_no_mean_over_pauses(made: tuple[Path, Made]) -> None:
-    for name, apart in (("polynomials", False), ("pauses", True)):
-        summary = made[1]("plot", f"synthetic-{name}").out.partition("the paper's")[0]
-        assert ("pause=5" in summary) == ("pause=10" in summary) == apart
-        assert "±" not in summary, "one seed"
-
-
 # --------------------------------------------------------------------------------------------------
 # the best over training, and the honest one
 
@@ -399,53 +305,3 @@ def test_each_run_is_chosen_for_itself() -> None:
 def test_the_honest_value_is_never_above_the_best(made: tuple[Path, Made]) -> None:
     found = chosen(rows_of(made[0], "synthetic-induction"))
     assert len(found) == 2 and (found.honest <= found.best).all()
-
-
-# --------------------------------------------------------------------------------------------------
-# lengths and pauses
-
-
-def test_by_length_takes_one_metric_apart() -> None:
-    metrics = [
-        "accuracy, m=2 (%)", "accuracy, m=10 (%)", "accuracy, one addition (%)",
-        "accuracy of the commonest answer, m=2 (%)", "prefix accuracy, m=1 (%)",
-    ]  # fmt: skip
-    rows = pd.DataFrame({"metric": metrics, "value": [1.0, 2.0, 3.0, 4.0, 5.0]})
-    assert by_length(rows)[["m", "value"]].values.tolist() == [[2, 1], [10, 2]]
-    constant = by_length(rows, "accuracy of the commonest answer")
-    assert constant[["m", "value"]].values.tolist() == [[2, 4]]
-    assert by_length(rows[2:3]).empty and "m" not in rows
-
-
-def test_options_are_read_from_the_data() -> None:
-    rows = pd.DataFrame({"data": ["python:a.b?pause=5,d=2,ops=12,count=3, bytes"] * 2})
-    assert [option(rows, name, 7) for name in ("p", "d", "ops")] == [7, 2, 12]
-
-
-def test_pauses_are_read_from_the_data() -> None:
-    sources = [with_pause(base("cpu")[0], pause).data.source for pause in (0, 5, 10)]
-    rows = pd.DataFrame({"data": [f"{source}, bytes" for source in sources]})
-    assert pause_of(rows).tolist() == [0, 5, 10]
-
-
-@pytest.mark.parametrize("scale", ["cpu", "gpu", "paper"])
-@pytest.mark.parametrize("pause", PAUSES)
-def test_a_run_with_pauses_sees_as_many_problems(scale: str, pause: int) -> None:
-    plain, problem = base(scale)[-1], PROBLEM[scale]
-    config = paused(plain, pause, scale)
-    assert config.tokens / (problem + pause) == pytest.approx(plain.tokens / problem, rel=1e-6)
-    assert config.data.source == plain.data.source + (f",pause={pause}" if pause else "")
-    assert (config == plain) == (pause == 0)
-
-
-@pytest.mark.parametrize("scale", ["cpu", "paper"])
-def test_a_problem_is_about_as_long_as_said(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polynomials, "CHUNK", 1000)
-    assert base("gpu")[-1].data.source.split(",count")[0] in base("paper")[-1].data.source
-    assert PROBLEM["gpu"] == PROBLEM["paper"]
-    options = base(scale)[-1].data.source.partition("?")[2]
-    task = dict(part.split("=") for part in options.split(",")) | {"count": "4000"}
-    for pause in PAUSES:
-        texts = polynomials.documents(task | {"pause": str(pause)})
-        length = sum(len(text) + 2 for text in texts) / 4000  # bos and eos too
-        assert length == pytest.approx(PROBLEM[scale] + pause, rel=0.02)
