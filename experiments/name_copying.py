@@ -251,7 +251,8 @@ def chosen(rows: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     found = []
-    for key, run in rows.groupby(["size", "arm", "n", "seed"], sort=False):
+    for _, run in rows.groupby("run_id", sort=False):
+        key = run.iloc[0][["size", "arm", "n", "seed"]]
         test = metric(run, RIGHT.metric).set_index("step").value
         loss = metric(run, "held-out loss, over training (nats)").set_index("step").value
         found.append((*key, test.max(), test.loc[loss.index[int(loss.argmin())]]))

@@ -125,8 +125,13 @@ class Bounded(Contrast):
         if bounds := self.at_least + self.at_most:
             notes.append(f"{bounds} of {len(self.by_seed)} differences are bounds")
         if self.left_out:
-            notes.append(f"{self.left_out} more seed{'s' * (self.left_out > 1)} say nothing")
+            notes.append(f"{self.left_out} seed{'s' * (self.left_out > 1)} left out")
         return super().verdict + (f" ({', '.join(notes)})" if notes else "")
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """None with bounds: longer runs may help more than further seeds."""
+        return None if self.at_least + self.at_most else super().seeds_needed
 
 
 def sign_test(right: int, count: int) -> float:

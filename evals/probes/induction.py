@@ -48,13 +48,13 @@ CHUNK = 4_000_000  # tokens
 
 @dataclass(frozen=True)
 class Question:
-    """Predict tokens[at + 1] from those before; seen: the name's tokens occur in training;
-    mentioned: how many names the story has mentioned before, this one among them."""
+    """Predict tokens[at + 1] from those before; seen: the name's tokens occur in training; drawn:
+    the share of the names mentioned before, this one among them, that have its second token."""
 
     tokens: list[int]
     at: int
     seen: bool
-    mentioned: int = 1
+    drawn: float = 1.0
 
 
 class Reply(NamedTuple):
@@ -160,11 +160,12 @@ def questions(
         tokens = [text.bos, *text.encode(story.text(words))][: context + 1]
         pairs = list(itertools.pairwise(tokens))
         places = {name: [at for at, pair in enumerate(pairs) if pair == name] for name in names}
-        first = [each[0] for each in places.values() if each]
         for name, mentions in places.items():
             seen = bool(occurring[list(name)].all())
             for at in mentions[1:]:
-                found.append(Question(tokens, at, seen, sum(start < at for start in first)))
+                before = [other for other, starts in places.items() if starts and starts[0] < at]
+                alike = sum(other[1] == name[1] for other in before)
+                found.append(Question(tokens, at, seen, alike / len(before)))
     return found
 
 
@@ -201,11 +202,10 @@ def floors(asked: list[Question]) -> Floors:
     if not asked:
         raise ValueError("no questions, so no guess has a share of right answers")
     second = Counter(question.tokens[question.at + 1] for question in asked)
-    names = [question.mentioned for question in asked]
     return Floors(
         commonest=max(second.values()) / len(asked),
-        drawn=fmean(1 / count for count in names),
-        drawn_nats=fmean(math.log(count) for count in names),
+        drawn=fmean(question.drawn for question in asked),
+        drawn_nats=fmean(-math.log(question.drawn) for question in asked),
     )
 
 

@@ -124,6 +124,9 @@ COSTS = (cost("random"), cost("cyclic"))
 def finding(rows: pd.DataFrame) -> str:
     """The onsets of n=2 against those of n=1 in each order, and the interaction."""
     parts, table = [], onsets(rows, RIGHT)
+    if table.duplicated(["arm", "seed"]).any():  # their seeds are shared, so no test pools them
+        found = [sentence(each, c) for each in FIRST if (c := each.of(rows))]
+        return f"Onset of copying, mean over sizes: {'; '.join(found) or 'nothing to compare'}."
     for order in (*ORDERS, ""):
         end = f", {order}" * bool(order)
         both = [of_arm(table, n + end) for n in (PLUS, "n=2")]  # the latter at the paper's scale

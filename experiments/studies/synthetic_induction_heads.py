@@ -18,13 +18,21 @@ No head is removed, so scores and accuracy that rise together are no proof that 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from experiments import figures
-from experiments.contrasts import sentence
 from experiments.name_copying import (
-    ARMS, NAMES, ONE, PLUS, RIGHT, arm_of, asked_names, base, share,
-)  # fmt: skip
+    ARMS,
+    NAMES,
+    ONE,
+    PLUS,
+    RIGHT,
+    arm_of,
+    asked_names,
+    base,
+    share,
+)
 from experiments.onsets import AskedOfOnsets, Curve, onsets
 from experiments.panels import caption, contrast_panel, metric
 from experiments.results import Measure
@@ -158,17 +166,24 @@ CONTRASTS = (
 
 
 def finding(rows: pd.DataFrame) -> str:
-    """How far apart the onsets of head and names are, and the last step's scores."""
-    parts = []
+    """The last step's scores, and how far apart the onsets of head and names are."""
+    ends, apart = [], []
+    for arm, own in last(rows).groupby("arm", sort=False):
+        ends.append(f"{arm}: {between(own.score, 2)} and {between(own.right, 0)}%")
     for each in TOGETHER:
         if found := each.of(rows):
-            parts.append(sentence(each, found))
-    ends = []
-    for arm, own in last(rows).groupby("arm", sort=False):
-        seeds = f"{own.score.min():.2f} to {own.score.max():.2f}, {own.right.min():.0f} to "
-        ends.append(f"{arm}: {seeds}{own.right.max():.0f}% of names")
-    text = "Strongest head's prefix matching at the end, by seed: " + "; ".join(ends) + "."
-    return text + (f" Onsets: {'; '.join(parts)}." if parts else "")
+            low, high = found.interval or (math.nan, math.nan)
+            interval = f" [{low:+.2f}, {high:+.2f}]" * (not math.isnan(low))
+            apart.append(f"{each.name} {found.mean:+.2f}{interval}, {found.verdict}")
+    text = f"Strongest head's score and names right at the end: {'; '.join(ends)}."
+    if not apart:
+        return text
+    return f"{text} Onset of the head minus that of copying (log2 steps): {'; '.join(apart)}."
+
+
+def between(values: pd.Series[float], digits: int) -> str:
+    low, high = (f"{value:.{digits}f}" for value in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:
@@ -182,7 +197,7 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
     keys = ["run_id", "arm", "seed", "step"]
     score = metric(rows, STRONGEST)[[*keys, "value"]].rename(columns={"value": "score"})
     right = metric(rows, RIGHT.metric)[[*keys, "value"]].rename(columns={"value": "right"})
-    return score.merge(right, on=keys).sort_values(["run_id", "step"], kind="stable")
+    return score.merge(right, on=keys).sort_values("step", kind="stable")
 
 
 # --------------------------------------------------------------------------------------------------
