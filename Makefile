@@ -74,13 +74,13 @@ synthetic-polynomials: setup  ## Figure 8: polynomial arithmetic, n = 1, 2, 4
 synthetic-pauses: setup  ## Figure S15: the same with pause tokens
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-synthetic-induction: setup  ## Figure 7: second tokens of invented names, n = 1, 2
+synthetic-induction: setup  ## Figure 7: when n = 1, 2 come to copy invented names
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-synthetic-induction-books: setup  ## Figure S14: the same with books among the stories
+synthetic-induction-books: setup  ## Figure S14: the same with books; SCALE=night
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-synthetic-induction-heads: setup  ## attention of that study's models: which heads copy
+synthetic-induction-heads: setup  ## attention of that study's models as they come to copy
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
 synthetic-choices: setup  ## section 5.1: choices with and without consequences, n = 1, 2, 4, 8

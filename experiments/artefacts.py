@@ -50,9 +50,10 @@ def _study(name: str, study: str, note: str = "", scale: str = "") -> Artefact:
     return Artefact(name, state, study, f"studies/{study}", command, note)
 
 
-def _planned(name: str, study: str) -> Artefact:
+def _planned(name: str, study: str, scale: str = "") -> Artefact:
     note = "with predictions; no rows yet"
-    return Artefact(name, "planned", study, f"studies/{study}", f"make {study}", note)
+    command = f"make {study}" + f" SCALE={scale}" * bool(scale)
+    return Artefact(name, "planned", study, f"studies/{study}", command, note)
 
 
 def _harness(name: str, section: str, note: str = "", command: str = "make evaluate") -> Artefact:
@@ -81,9 +82,9 @@ ARTEFACTS = (
     ),
     _harness("Figure 5, S12: choices", "evaluate"),
     _harness("Figure 6, Tables S8 to S10: summaries", "finetuning", "a trial on SciTLDR"),
-    _study("Figure 7: induction", "synthetic-induction", "n is undecided"),
-    _study("beyond the paper: attention heads that copy", "synthetic-induction-heads", "one seed"),
-    _study("Figure S14: books among the stories", "synthetic-induction-books", "mix 1:1 for 9:1"),
+    _planned("Figure 7: induction", "synthetic-induction"),
+    _planned("beyond the paper: attention heads that copy", "synthetic-induction-heads"),
+    _planned("Figure S14: books among the stories", "synthetic-induction-books", "night"),
     _planned("Figure 8: polynomial arithmetic", "synthetic-polynomials"),
     _planned("Figure S15: pause tokens", "synthetic-pauses"),
     _study("Figure S16: polynomials at 30M and 100M", "synthetic-polynomials", scale="paper"),
@@ -124,9 +125,8 @@ MINUTES = {
     "grow-heads": "19 minutes after sweep-n",
     "decoding": "23 minutes",
     "decoding-bytes": "13 minutes",
-    "synthetic-induction": "18 minutes",
-    "synthetic-induction-books": "16 minutes after synthetic-induction",
-    "synthetic-induction-heads": "seconds after synthetic-induction",
+    "synthetic-induction": "17 minutes",
+    "synthetic-induction-heads": "2 minutes after synthetic-induction",
     "evaluate": "15 minutes, training left out",
 }
 

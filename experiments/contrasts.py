@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from evals.statistics.contrast import Contrast
 
@@ -35,6 +35,7 @@ class Asked:
     margin: float
     predicted: Literal["larger", "smaller", "equal"]
     unit: str
+    missing: ClassVar[str] = "no seed has its arms"  # where there is nothing to compare
 
     def __post_init__(self) -> None:
         if abs(sum(self.arms.values())) > 1e-9:
@@ -95,6 +96,6 @@ def sentence(asked: Asked, found: Contrast) -> str:
 def sentences(asked: Sequence[Asked], rows: pd.DataFrame) -> list[str]:
     """One for each contrast; of one without rows, that there are none."""
     return [
-        sentence(each, found) if (found := each.of(rows)) else f"{each.name}: no seed has its arms"
+        sentence(each, found) if (found := each.of(rows)) else f"{each.name}: {each.missing}"
         for each in asked
     ]

@@ -27,11 +27,22 @@ the same two letters. Every name follows exactly one space, so that a tokenizer 
 everywhere.
 
 `calls` percent of the documents are roll calls instead of stories. In stories few tokens can be
-copied. In roll calls the second half of every name can, and from its first half alone, since the
-names come in random order. For the same reason a second head has nothing to copy there: at the end
-of a name it predicts the middle of a random next one.
+copied. In roll calls the second half of every name can. `order` says how the names follow one
+another. "random": each is drawn anew. "cyclic": they are called in turn, so that what comes next
+can be copied as well. "none": there are no roll calls.
 
-    Calling Grumo Zega Kapo Klefo Grumo Kapo Stama Grumo Zega Zega Klefo Kapo Klefo Klefo Grumo.
+    random   Calling Grumo Zega Kapo Klefo Grumo Kapo Stama Grumo Zega Zega Klefo Kapo Klefo Grumo.
+    cyclic   Calling Grumo Zega Kapo Klefo Stama Grumo Zega Kapo Klefo Stama Grumo Zega Kapo Klefo.
+
+What the heads of an n=2 model are to predict at the first and at the second half of a name:
+
+           .. Gru  mo  Ze  ga ..    head 1       head 2
+    random     ^                    mo, copied   Ze, anyone's
+                   ^                Ze, anyone's ga, anyone's
+    cyclic     ^                    mo, copied   Ze, copied
+                   ^                Ze, copied   ga, copied
+
+A document has the same names, and as many of them, in both orders.
 """
 
 import lzma
@@ -46,6 +57,7 @@ from synthetic import story_parts
 WORDS_ALLOWED = range(90, 201)
 COMMON = {"girl": story_parts.GIRLS.split(), "boy": story_parts.BOYS.split()}
 TEST_SEED = 2**32  # of held-out stories; sources take smaller ones
+ORDERS = ("random", "cyclic", "none")  # of the names in roll calls
 MENTIONS = (4, 4, 2)  # of the hero, of the friend, of the third one, at least
 
 _STARTS, _ENDS = (
@@ -106,14 +118,20 @@ def story(seed: int, index: int, invented: int = 100) -> Story:
 def documents(options: Mapping[str, str]) -> Iterator[str]:
     """Stories 0..count-1, some of them replaced by roll calls; options: "seed" (default 0),
     "count" (default 20000), "invented" (default 100), percent of the names, "calls" (default 40),
-    percent of the documents.
+    percent of the documents, "order" of the names in roll calls (default "random"; ORDERS).
 
     Raises ValueError, at the call, on an unknown or bad option.
     """
     values = {"seed": 0, "count": 20000, "invented": 100, "calls": 40}
+    order = options.get("order", "random")
+    if order not in ORDERS:
+        raise ValueError(f"option order={order!r} of stories; choose from: {', '.join(ORDERS)}")
     for key, value in options.items():
+        if key == "order":
+            continue
         if key not in values:
-            raise ValueError(f"unknown option {key!r} of stories; choose from: {', '.join(values)}")
+            known = ", ".join([*values, "order"])
+            raise ValueError(f"unknown option {key!r} of stories; choose from: {known}")
         if not re.fullmatch("[0-9]+", value):
             raise ValueError(f"option {key}={value!r} of stories must be a whole number, 0 or more")
         values[key] = int(value)
@@ -123,20 +141,29 @@ def documents(options: Mapping[str, str]) -> Iterator[str]:
         if values[key] > 100:
             raise ValueError(f"option {key}={values[key]} of stories is percent, up to 100")
     seed, count, invented, calls = values.values()
-    return (_document(seed, index, invented, calls) for index in range(count))
+    if order == "none":
+        if calls and "calls" in options:
+            raise ValueError(f"option calls={calls} of stories needs an order other than none")
+        calls = 0
+    return (_document(seed, index, invented, calls, order) for index in range(count))
 
 
-def _document(seed: int, index: int, invented: int, calls: int) -> str:
+def _document(seed: int, index: int, invented: int, calls: int, order: str) -> str:
     random = Random(f"{seed} {index} call")
     if random.random() < calls / 100:
-        return _call(random)
+        return _call(random, order)
     return story(seed, index, invented).text()
 
 
-def _call(random: Random) -> str:
+def _call(random: Random, order: str) -> str:
     """A few names over and over, about as long as a short story."""
     names = _names(random, ["girl"] * random.randint(3, 10), invented=1)
-    return f"Calling {' '.join(random.choices(names, k=random.randint(40, 50)))}."
+    count = random.randint(40, 50)
+    if order == "cyclic":
+        called = [names[i % len(names)] for i in range(count)]
+    else:
+        called = random.choices(names, k=count)
+    return f"Calling {' '.join(called)}."
 
 
 LABELS = ("copied",)

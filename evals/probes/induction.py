@@ -13,15 +13,24 @@ The paper joins random tokens and notes that some never occur in training. We as
     any       two tokens drawn from the whole vocabulary, as in the paper; names whose tokens never
               occur in training are counted apart
 
+Two guesses need no copying: the second token that is right most often, whatever came before, and
+one of the names that the story has mentioned so far, drawn at random without a look at the first
+token. The second guess is right in about half of the cases, so a model is said to copy where it is
+well above that.
+
 Tokens are those of the run's own tokenizer. A tokenizer whose tokens do not keep a space in their
 text (Llama's) has no such names yet.
 """
 
 import functools
 import itertools
+import math
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,11 +48,21 @@ CHUNK = 4_000_000  # tokens
 
 @dataclass(frozen=True)
 class Question:
-    """Predict tokens[at + 1] from those before; seen: the name's tokens occur in training."""
+    """Predict tokens[at + 1] from those before; seen: the name's tokens occur in training; drawn:
+    the share of the names mentioned before, this one among them, that have its second token."""
 
     tokens: list[int]
     at: int
     seen: bool
+    drawn: float = 1.0
+
+
+class Reply(NamedTuple):
+    """Of head 1 to a question: whether its best token is right, and the loss of the right token in
+    nats."""
+
+    right: bool
+    nats: float
 
 
 @dataclass(frozen=True)
@@ -139,25 +158,55 @@ def questions(
         names = names_for(story, corpus, random.Random(index), held_out)
         words = [text.decode(list(name)).strip() for name in names]
         tokens = [text.bos, *text.encode(story.text(words))][: context + 1]
-        for name in names:
-            mentions = [at for at, pair in enumerate(itertools.pairwise(tokens)) if pair == name]
+        pairs = list(itertools.pairwise(tokens))
+        places = {name: [at for at, pair in enumerate(pairs) if pair == name] for name in names}
+        for name, mentions in places.items():
             seen = bool(occurring[list(name)].all())
-            found += [Question(tokens, at, seen) for at in mentions[1:]]
+            for at in mentions[1:]:
+                before = [other for other, starts in places.items() if starts and starts[0] < at]
+                alike = sum(other[1] == name[1] for other in before)
+                found.append(Question(tokens, at, seen, alike / len(before)))
     return found
 
 
 @torch.inference_mode()
-def answers(model: MultiTokenTransformer, asked: list[Question]) -> list[bool]:
-    """Whether head 1's best token is right, question by question."""
-    device, right = model.embedding.weight.device, []
-    made: dict[int, list[int]] = {}
+def replies(model: MultiTokenTransformer, asked: list[Question]) -> list[Reply]:
+    """Head 1's, question by question."""
+    device, found = model.embedding.weight.device, []
+    made: dict[int, tuple[list[int], list[float]]] = {}
     for question in asked:
         key = id(question.tokens)
         if key not in made:
-            tokens = torch.tensor([question.tokens[: model.config.context]], device=device)
-            made[key] = model(tokens, 1)[0][0].argmax(-1).tolist()  # (T,)
-        right.append(made[key][question.at] == question.tokens[question.at + 1])
-    return right
+            read = question.tokens[: model.config.context]
+            logits = model(torch.tensor([read], device=device), 1)[0][0].float()  # (T, V)
+            target = torch.tensor(question.tokens[1 : len(read) + 1], device=device)
+            known = logits[: len(target)]  # of a text's last token, no target may be known
+            nats = torch.nn.functional.cross_entropy(known, target, reduction="none")
+            made[key] = logits.argmax(-1).tolist(), nats.tolist()
+        best, nats = made[key]
+        right = best[question.at] == question.tokens[question.at + 1]
+        found.append(Reply(right, nats[question.at]))
+    return found
+
+
+class Floors(NamedTuple):
+    """What guesses without copying have: shares that are right, and nats."""
+
+    commonest: float  # the second token that is right most often
+    drawn: float  # a name mentioned before, drawn evenly
+    drawn_nats: float  # its loss
+
+
+def floors(asked: list[Question]) -> Floors:
+    """Raises ValueError without questions."""
+    if not asked:
+        raise ValueError("no questions, so no guess has a share of right answers")
+    second = Counter(question.tokens[question.at + 1] for question in asked)
+    return Floors(
+        commonest=max(second.values()) / len(asked),
+        drawn=fmean(question.drawn for question in asked),
+        drawn_nats=fmean(-math.log(question.drawn) for question in asked),
+    )
 
 
 def by_ngrams(split: Split, asked: list[Question]) -> list[bool]:

@@ -1,37 +1,50 @@
 """Figure S14: what do books among the stories do to induction?
 
-`synthetic-induction` with books in the training text, beside its own runs of the same size. The
-paper mixes nine bytes of books to one of stories; at `cpu` scale it is one to one, since nine to
-one would leave half a million tokens of stories. With books the paper finds induction earlier and
-of almost all names, and n = 2 ahead at 1M and 3M parameters only: the model knows the pieces of
-random names by then. So both kinds of names are shown here: held-out ones, and names of any pieces,
-as in the paper.
+`synthetic-induction` with nine bytes of books to one of stories, as in the paper, beside stories
+alone. The books are added on top: all arms read as many bytes of stories, so an arm with books
+reads ten times as much.
 
-The books are yours: texts in data/books, or `--set data.source='mix:9*files:PATH|1*python:...'`.
-Ours are 47 children's books of Project Gutenberg, 14 MB.
+    stories      |ssssssss|
+    with books   |bbbbbbbbbsbbbbbbbbbsbbbbbbbbbs .. |    as many s, nine times as many b
+
+With books the paper finds induction earlier and of almost all names, and n = 2 ahead at 1M and 3M
+parameters only: the model knows the pieces of random names by then. So both kinds of names are
+asked: held-out ones, and names of any pieces, as in the paper.
+
+The outcome is the onset of copying, 70% of the second tokens of held-out names, counted in stories
+read. Written before the run (CONTRASTS, log2; margin 0.2): with books copying takes fewer stories,
+for n=1 as for n=2; and n=2 takes more of them than n=1, with books and without.
+
+The books are yours: texts in data/books, nine times the stories' bytes, or `--set
+data.source='mix:9*files:PATH|1*python:...'`. There is no `cpu` scale: one run with books costs as
+much as ten without.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from evals.statistics.onset import Onset
 from experiments import figures
-from experiments.bases import with_model
-from experiments.findings import against
 from experiments.name_copying import (
+    ARMS,
     NAMES,
-    SEEDS,
-    STYLES,
-    N,
+    ONE,
+    PLUS,
+    RIGHT,
+    arm_of,
     base,
-    chosen,
-    few_seeds,
     mentions,
     names,
+    onset_panel,
     progress,
+    stories,
+    with_arm,
 )
-from experiments.panels import caption, in_millions, metric
+from experiments.onsets import AskedOfOnsets, compared, of_arm
+from experiments.panels import caption, contrast_panel, metric
+from experiments.results import Measure
 from experiments.study import Study
 from mtp.config import TrainConfig
 
@@ -40,116 +53,190 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from mtp.data.corpus import Corpus
+    from mtp.model.model import MultiTokenTransformer
+
 BOOKS = {"smoke": "stdlib"}  # so that the tests need no books
-WEIGHTS = {"cpu": "1:1"}
+RATIO = 9  # bytes of books to one of stories
+SEEDS = {"smoke": 1, "night": 3}
+TEXTS = ("stories", "with books")
+ANY = f"{NAMES} of any pieces, seen in training, last step"
+BYTES = "bytes of text per token"
+STORIES_SEEN = "log2 of bytes of stories"
 
 
 def runs(scale: str) -> list[TrainConfig]:
-    """Those without books are `synthetic-induction`'s own."""
-    sizes = base(scale)[-1:] if scale == "cpu" else base(scale)
-    alone = scale != "paper"  # there the corpus is yours, and --set gives it to all runs
+    arms = ARMS[scale] if scale == "paper" else [ONE, PLUS]
     return [
-        with_model(each, seed, n=n)
+        with_arm(each, arm, seed)
         for seed in range(SEEDS.get(scale, 2))
-        for size in sizes
-        for each in (*[size] * alone, with_books(size, scale))
-        for n in N
+        for size in sizes(scale)
+        for each in ((size, with_books(size, scale)) if scale != "paper" else (size,))
+        for arm in arms
     ]
 
 
+def sizes(scale: str) -> list[TrainConfig]:
+    """With so many books, names stay in two tokens only if there are more of them. At the paper's
+    scale the corpus is the user's, and --set gives it to all runs: as many tokens in half the
+    steps (Table S13)."""
+    found = base(scale)
+    if scale == "night":
+        (own,) = found
+        model, data = dataclasses.replace(own.model, vocab=2048), stories(16_000, 2048)
+        return [dataclasses.replace(own, model=model, data=data, tokens=2.5e6, save_every=2100)]
+    if scale == "gpu":  # with books, as many tokens as other runs of the scale
+        changes = {"batch": 16, "tokens": 2e7, "keep_every": 40}
+        return [dataclasses.replace(config, **changes) for config in found]
+    if scale == "paper":
+        return [dataclasses.replace(config, batch=2 * config.batch) for config in found]
+    return found
+
+
 def with_books(config: TrainConfig, scale: str) -> TrainConfig:
-    if scale == "paper":  # Table S13: as many tokens in half the steps
-        return dataclasses.replace(config, batch=2 * config.batch)
-    books, stories = WEIGHTS.get(scale, "9:1").split(":")
-    text = f"mix:{books}*{BOOKS.get(scale, 'files:data/books')}|{stories}*{config.data.source}"
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, source=text))
+    """As many stories, and books on top: ten times the tokens, kept as often for each story."""
+    text = f"mix:{RATIO}*{BOOKS.get(scale, 'files:data/books')}|1*{config.data.source}"
+    data = dataclasses.replace(config.data, source=text)
+    if scale == "smoke":
+        return dataclasses.replace(config, data=data)
+    times = RATIO + 1
+    every = max(1, config.keep_every * times // 2)  # half as often, as there is more to keep
+    return dataclasses.replace(config, data=data, tokens=times * config.tokens, keep_every=every)
+
+
+def arm_with_text(config: TrainConfig) -> str:
+    """E.g. "n=2 +1 layer, with books"; without a text where the corpus is the user's."""
+    name = arm_of(config).split(",")[0]
+    if not config.data.source:
+        return name
+    return f"{name}, {TEXTS[config.data.source.startswith('mix:')]}"
+
+
+def text(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """What the training text is: bytes of a token, and how many tokens there are, so that a reader
+    sees how often a run passed over it."""
+    own = corpus.train
+    return [
+        Measure(BYTES, own.bytes / own.tokens, own.tokens),
+        Measure("tokens of the training text", own.tokens, own.tokens),
+    ]
+
+
+# --------------------------------------------------------------------------------------------------
+# what is asked
+
+
+class AskedOfStories(AskedOfOnsets):
+    """A contrast of onsets in bytes of stories."""
+
+    def table(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return in_stories(super().table(rows), rows)
+
+
+def in_stories(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """A table of onsets with times that count stories: a step with books has a tenth of its bytes
+    from stories, and other tokens. The unit is a step of stories alone. All runs count as followed
+    until the first of them ends."""
+    own = metric(rows, BYTES).groupby("run_id").value.mean()
+    alone = metric(rows[~rows.arm.str.endswith(TEXTS[1])], BYTES).value.mean()
+    share = table.arm.str.endswith(TEXTS[1]).map({True: 1 / (RATIO + 1), False: 1.0})
+    factor = share.astype(float) * (table.run_id.map(own) / alone).fillna(1.0)
+    last = metric(rows, RIGHT.metric).groupby("run_id").step.max()
+    end = (table.run_id.map(last) * factor).min()
+    time = table.time * factor
+    return table.assign(time=time.clip(upper=end), seen=table.seen & (time <= end))
+
+
+def asked(
+    name: str, arm: str, other: str, predicted: Literal["larger", "smaller"]
+) -> AskedOfStories:
+    arms = {arm: 1.0, other: -1.0}
+    return AskedOfStories(name, STORIES_SEEN, arms, 0.2, predicted, STORIES_SEEN, (RIGHT,))
+
+
+TWO_LAYERS = "n=2 +1 layer"
+CONTRASTS = (
+    asked("books, n=1", f"n=1, {TEXTS[1]}", f"n=1, {TEXTS[0]}", "smaller"),
+    asked("books, n=2", f"{TWO_LAYERS}, {TEXTS[1]}", f"{TWO_LAYERS}, {TEXTS[0]}", "smaller"),
+    asked("n=2, stories", f"{TWO_LAYERS}, {TEXTS[0]}", f"n=1, {TEXTS[0]}", "larger"),
+    asked("n=2, with books", f"{TWO_LAYERS}, {TEXTS[1]}", f"n=1, {TEXTS[1]}", "larger"),
+)
+
+
+def finding(rows: pd.DataFrame) -> str:
+    """With books against without, for each n, and n=2 against n=1."""
+    table, parts = of_stories(rows), []
+    for each in CONTRASTS:
+        ours, theirs = (rounded(of_arm(table, arm)) for arm in each.arms)
+        if ours and theirs:
+            parts.append(f"{each.name}: {compared(ours, theirs, 'steps of stories')}")
+    return f"Onset of copying. {'; '.join(parts)}." if parts else "Onset: no two arms to compare."
+
+
+def rounded(runs_: list[Onset]) -> list[Onset]:
+    return [Onset(float(round(run.time)), run.seen) for run in runs_]
+
+
+def of_stories(rows: pd.DataFrame) -> pd.DataFrame:
+    return CONTRASTS[0].table(rows)
 
 
 # --------------------------------------------------------------------------------------------------
 # the figure
 
-TEXTS = ("stories", "with books")
+STYLES = {
+    f"{n}{end}": (colour, style)
+    for n, colour in (("n=1", figures.BLUE), (TWO_LAYERS, figures.ORANGE), ("n=2", figures.RED))
+    for end, style in ((f", {TEXTS[0]}", "--"), (f", {TEXTS[1]}", "-"), ("", "-"))
+}
 MIX = r"^mix:(\d+)\*(?:\w+:)?([^|]+)\|(\d+)\*(.+)(, [^,]+)$"
-ANY = f"{NAMES} of any pieces, seen in training, last step"
-
-
-def with_text(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows, with the kind of text in a column."""
-    mixed = rows.data.str.startswith("mix:")
-    return rows.assign(text=mixed.map({True: TEXTS[1], False: TEXTS[0]}))
-
-
-def finding(rows: pd.DataFrame) -> str:
-    """With books against without, for each n, and n=2 against n=1 with books."""
-    size = max(rows["size"], key=in_millions)
-    right = metric(with_text(rows[rows["size"] == size]), f"{NAMES}, last step")
-    right = right.assign(arm="n=" + right.n.astype(str) + ", " + right.text)
-    what = f"Held-out names right (%), {size}, last step"
-    return against(right, "arm", f"n=1, {TEXTS[0]}", what, lower=False, digits=1)
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    import pandas as pd
-
-    rows = with_text(rows)
-    size = max(rows["size"].unique(), key=in_millions)
-    own = rows[rows["size"] == size]
-    picture, axes = figures.panels(3)
-    best = pd.concat(chosen(part).assign(text=text) for text, part in own.groupby("text"))
-    bars(axes[0], best.rename(columns={"best": "value"}), f"Held-out names, {size}")
-    axes[0].set_ylabel("right (%), best over training")
-    bars(axes[1], metric(own, ANY), f"Any pieces, {size}")
-    axes[1].set_ylabel("right (%), last step")
-    for n, (colour, _) in STYLES.items():
-        for text, line in zip(TEXTS, ("--", "-"), strict=True):
-            points = metric(own[(own.n == n) & (own.text == text)], f"{NAMES}, over training")
-            for i, (_, run) in enumerate(points.groupby("seed")):
-                run = run.sort_values("step")
-                axes[2].plot(
-                    run.step, run.value, color=colour, linestyle=line, linewidth=1.6,
-                    label=f"n={n}, {text}" * (not i),
-                )  # fmt: skip
-    axes[2].set_title("Held-out names, over training")
-    axes[2].set_xlabel("step")
-    axes[2].set_ylabel("right (%)")
-    axes[2].set_yticks(range(0, 101, 20))
-    axes[2].set_ylim(0, 105)
-    axes[2].legend()
+    picture, (left, middle, right) = figures.panels(3, 5.4)
+    onset_panel(left, of_stories(rows), STYLES)
+    left.set_title(f"Onset, {RIGHT.threshold:g}% of held-out names")
+    left.set_xlabel("steps of stories (triangles: none by then)")
+    any_panel(middle, rows)
+    contrast_panel(right, CONTRASTS, rows)
+    right.set_title("Contrasts: 90% intervals, grey margins")
+    named = rows.data.str.replace(MIX, r"\2 + \4 (\1:\3 by bytes)\5", regex=True)
     what = f"{mentions(rows)}; the paper (Figure S14, no values): almost all names with books"
-    named = rows.assign(data=rows.data.str.replace(MIX, r"\2 + \4 (\1:\3 by bytes)\5", regex=True))
-    what = caption(named, what, paper=False, limit=few_seeds(rows))
-    return figures.finish(picture, what, finding(rows))
+    short = rows.assign(data=named)
+    return figures.finish(picture, caption(short, what, paper=False, limit=LIMIT), finding(rows))
 
 
-def bars(axes: Axes, points: pd.DataFrame, title: str) -> None:
-    """Means over seeds, each seed a dot."""
-    for i, (n, (colour, _)) in enumerate(STYLES.items()):
-        for at, text in enumerate(TEXTS):
-            values = points[(points.n == n) & (points.text == text)].value.dropna()
-            x = at + 0.38 * (i - 0.5)
-            axes.bar(
-                x, values.mean() if len(values) else 0, 0.36, color=colour, alpha=0.75,
-                label=f"n={n}" * (not at),
-            )  # fmt: skip
-            axes.plot([x] * len(values), values, "o", color="black", markersize=3.5)
-    axes.set_xticks(range(len(TEXTS)), list(TEXTS))
-    axes.set_title(title)
-    axes.set_ylim(bottom=0)
-    axes.legend()
+def any_panel(axes: Axes, rows: pd.DataFrame) -> None:
+    """Names of any pieces at the last step, by arm."""
+    points = metric(rows, ANY).dropna(subset="value")
+    arms = [arm for arm in STYLES if (points.arm == arm).any()]
+    for i, arm in enumerate(arms):
+        own, colour = points[points.arm == arm].value, STYLES[arm][0]
+        axes.scatter(own, [i] * len(own), s=36, color=colour, zorder=3)
+        axes.plot((own.mean(),) * 2, (i - 0.25, i + 0.25), color=colour)
+    axes.set_yticks(range(len(arms)), arms)
+    axes.set_ylim(max(len(arms), 1) - 0.5, -0.5)
+    axes.set_xlim(0, 103)
+    axes.set_title("Names of any pieces, last step")
+    axes.set_xlabel("right (%)")
 
 
+LIMIT = (
+    "With books a run has ten times the steps, so books and longer training are not told apart. "
+    "Bytes of a story are other tokens where the tokenizer is trained on books too."
+)
 STUDY = Study(
     name="synthetic-induction-books",
     artefact="Figure S14",
     question="what do books among the stories do to induction?",
-    limits=(
-        "Two seeds. The mix halves the stories at an equal budget, so it does not separate "
-        "books from fewer stories; the paper mixes 9:1, here it is 1:1."
-    ),
+    limits=LIMIT,
     runs=runs,
-    evaluations={"names": names},
+    evaluations={"names": names, "text": text},
     figure=figure,
     finding=finding,
     table=(f"{NAMES}, last step", ANY),
     over_training={"progress": progress},
+    arm=arm_with_text,
+    contrasts=CONTRASTS,
+    scales=("smoke", "night", "gpu", "paper"),
 )

@@ -1,25 +1,43 @@
-"""Which attention heads do the induction that `synthetic-induction` measures?
+"""Do attention heads that look at a name's earlier mention form when `synthetic-induction`'s models
+come to copy?
 
-One run of each n, of its largest size. Where a name begins again, how much does each attention head
-on the way to the next token look at what followed that beginning before (prefix matching)? And what
-does the strongest one look at in a stretch of one story? The paper's figures show no attention.
+    ... Ka | rop | was | sad | ... | Ka    how much does each attention head look at "rop"?
 
-At `cpu` scale the n=2 run is of the seed that does not learn to copy, and the other seed does
-(docs/studies/synthetic-induction.md). So the figure compares a model that copies with one that does
-not, and not n=1 with n=2.
+Where a name begins again, an induction head on the way to the next token looks at what followed
+that beginning before (prefix matching; evals/probes/attention.py). At each kept step of every seed,
+the score of the strongest head is set beside the share of names that are right. The runs are those
+of `synthetic-induction`; nothing is trained. The paper's figures show no attention.
+
+Written before the run (CONTRASTS, log2 of steps, margin 0.25): in each arm the strongest head
+passes 0.5 when copying sets in, at 70% of names. And its interaction of n with the order of roll
+calls is that of copying: above 0.
+
+No head is removed, so scores and accuracy that rise together are no proof that these heads copy.
 """
 
 from __future__ import annotations
 
-import ast
-import re
+import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from experiments import figures
-from experiments.bases import with_model
-from experiments.name_copying import NAMES, N, asked_names, base, share
-from experiments.panels import caption, metric
+from experiments.name_copying import (
+    ARMS,
+    NAMES,
+    ONE,
+    PLUS,
+    RIGHT,
+    arm_of,
+    asked_names,
+    base,
+    share,
+)
+from experiments.onsets import AskedOfOnsets, Curve, onsets
+from experiments.panels import caption, contrast_panel, metric
 from experiments.results import Measure
+from experiments.studies import synthetic_induction
+from experiments.studies.synthetic_induction import INTERACTION, STYLES
 from experiments.study import Study
 from mtp.config import TrainConfig
 
@@ -29,62 +47,95 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from evals.probes.induction import Question
     from mtp.data.corpus import Corpus
     from mtp.model.model import MultiTokenTransformer
 
-COPIED = f"{NAMES}, last step"
-SHOWN = 44  # tokens of the story in the picture
-LEAST = 0.03  # attention weights below it are not recorded
+STRONGEST = "prefix matching, strongest head, over training"
+EVEN = "prefix matching, even attention"
+HEAD = Curve(STRONGEST, 0.5, what=": head")
+COPIED = dataclasses.replace(RIGHT, what=": names")
+STORIES = {"cpu": 50, "night": 50}  # of those that names are asked of; elsewhere all
+COMPARED = tuple(f"{n}, {order}" for order in ("random", "cyclic") for n in ("n=1", "n=2 +1 layer"))
 
 
 def runs(scale: str) -> list[TrainConfig]:
-    """Of `synthetic-induction`, hence shared with it."""
-    return [with_model(base(scale)[-1], n=n) for n in N]
+    """Of `synthetic-induction`, hence shared with it: n=1, and n=2 with a path as long, of the
+    largest size."""
+    wanted = {(arm.n, arm.extra, False, False) for arm in (ONE, PLUS)}
+    if scale == "paper":
+        wanted = {(arm.n, arm.extra, False, False) for arm in ARMS[scale]}
+    largest = base(scale)[-1].model
+    return [
+        config
+        for config in synthetic_induction.runs(scale)
+        if (config.model.n, config.model.extra_layers, "short" in arm_of(config),
+            "ramped" in arm_of(config)) in wanted
+        and config.model.dim == largest.dim and "no calls" not in arm_of(config)
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------
+# scores
 
 
 def look(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
-    """How many names the model copies, prefix-matching scores where names begin again (means over
-    stories), and the strongest head's weights in the stretch of a story where most names begin and
-    begin again."""
+    """At a kept step: the prefix matching of the strongest head, and the names right in the same
+    stories."""
+    from evals.probes import induction
+
+    asked = asked_stories(model, corpus, scale)
+    replies = induction.replies(model, asked)
+    found, _ = scores(model, asked)
+    return [
+        Measure(STRONGEST, float(found.max()), len(asked)),
+        share(RIGHT.metric, [reply.right for reply in replies]),
+    ]
+
+
+def at_the_end(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """At the last step: the names right, and the score of each attention head, of the strongest one
+    and of even attention."""
+    from evals.probes import induction
+
+    asked = asked_stories(model, corpus, scale)
+    found, even = scores(model, asked)
+    rows = [
+        share(f"{NAMES}, last step", [reply.right for reply in induction.replies(model, asked)]),
+        Measure("prefix matching, strongest head, last step", float(found.max()), len(asked)),
+        Measure(EVEN, even, len(asked)),
+    ]
+    for i, layer in enumerate(found.tolist()):
+        for j, score in enumerate(layer):
+            name = f"prefix matching, layer {i + 1} head {j + 1}"
+            rows.append(Measure(name, score, len(asked)))
+    return rows
+
+
+def asked_stories(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Question]:
+    asked = asked_names(model, corpus, scale)
+    kept = list(dict.fromkeys(id(question.tokens) for question in asked))[: STORIES.get(scale)]
+    return [question for question in asked if id(question.tokens) in set(kept)]
+
+
+def scores(model: MultiTokenTransformer, asked: list[Question]) -> tuple[torch.Tensor, float]:
+    """Mean prefix matching over the questions: of each attention head on the way to the next token,
+    (layers, H), and of even attention to all tokens so far."""
     import torch
 
-    from evals.probes import attention, induction
+    from evals.probes import attention
 
-    asked = asked_names(model, corpus, scale)
     stories = {id(question.tokens): question.tokens for question in asked}
-    places = {key: [q.at for q in asked if id(q.tokens) == key] for key in stories}
-    found, even = [], []
+    found, even = [], 0.0
     for key, story in stories.items():
-        tokens, at = on(model, story), on(model, places[key])
+        tokens = on(model, story)
+        at = on(model, [q.at for q in asked if id(q.tokens) == key])
         weights = attention.maps(model, tokens)  # (layers, H, T, T)
         level = torch.ones_like(weights[:1, :1]).tril()
-        level = level / level.sum(-1, keepdim=True)  # even over all that a token sees
+        level = level / level.sum(-1, keepdim=True)
         found.append(attention.prefix_matching(weights, tokens, at) * len(at))
-        even.append(float(attention.prefix_matching(level, tokens, at)) * len(at))
-    scores = sum(found[1:], found[0]) / len(asked)
-    rows = [share(COPIED, induction.answers(model, asked))]
-    rows.append(Measure("prefix matching, even attention", sum(even) / len(asked), len(asked)))
-    rows += [
-        Measure(f"prefix matching, layer {i + 1} head {j + 1}", float(score), len(asked))
-        for i, layer in enumerate(scores)
-        for j, score in enumerate(layer)
-    ]
-    layer, head = divmod(int(scores.argmax()), scores.shape[1])
-    rows.append(Measure(f"strongest head: layer {layer + 1} head {head + 1}", float(scores.max())))
-    key, start = max(
-        ((key, start) for key, at in places.items() for start in range(at[-1])),
-        key=lambda place: begins_again(stories[place[0]], places[place[0]], place[1]),
-    )
-    story = stories[key][: model.config.context]
-    weights = attention.maps(model, on(model, story))[layer, head]  # (T, T)
-    for t, token in list(enumerate(story))[start : start + SHOWN]:
-        rows.append(Measure(f"token {t} {corpus.tokenizer.decode([token])!r}", float(token)))
-        if t in places[key]:
-            rows.append(Measure(f"a name begins again at {t}", 1))
-        for s, weight in enumerate(weights[t, : t + 1].tolist()):
-            if weight >= LEAST and s >= start:
-                rows.append(Measure(f"strongest head, token {t} looks at {s}", weight))
-    return rows
+        even += float(attention.prefix_matching(level, tokens, at)) * len(at)
+    return sum(found[1:], found[0]) / len(asked), even / len(asked)
 
 
 def on(model: MultiTokenTransformer, numbers: list[int]) -> torch.Tensor:
@@ -93,106 +144,134 @@ def on(model: MultiTokenTransformer, numbers: list[int]) -> torch.Tensor:
     return torch.tensor(numbers[: model.config.context], device=model.embedding.weight.device)
 
 
-def begins_again(story: list[int], places: list[int], start: int) -> int:
-    """How many of the places in the stretch from `start` on have their first occurrence in it."""
-    return sum(start <= story.index(story[t]) for t in places if start <= t < start + SHOWN)
+# --------------------------------------------------------------------------------------------------
+# what is asked
+
+UNIT = "log2 steps"
+TOGETHER = tuple(
+    AskedOfOnsets(
+        arm, "log2 of the onset, head and names",
+        {f"{arm}: head": 1.0, f"{arm}: names": -1.0}, 0.25, "equal", UNIT, (HEAD, COPIED),
+    )
+    for arm in COMPARED
+)  # fmt: skip
+CONTRASTS = (
+    *TOGETHER,
+    AskedOfOnsets(
+        "interaction", "log2 of the onset, head",
+        {f"{arm}: head": weight for arm, weight in INTERACTION.items()}, 0.2, "larger", UNIT,
+        (HEAD,),
+    ),
+)  # fmt: skip
+
+
+def finding(rows: pd.DataFrame) -> str:
+    """The last step's scores, and how far apart the onsets of head and names are."""
+    ends, apart = [], []
+    for arm, own in last(rows).groupby("arm", sort=False):
+        ends.append(f"{arm}: {between(own.score, 2)} and {between(own.right, 0)}%")
+    for each in TOGETHER:
+        if found := each.of(rows):
+            low, high = found.interval or (math.nan, math.nan)
+            interval = f" [{low:+.2f}, {high:+.2f}]" * (not math.isnan(low))
+            apart.append(f"{each.name} {found.mean:+.2f}{interval}, {found.verdict}")
+    text = f"Strongest head's score and names right at the end: {'; '.join(ends)}."
+    if not apart:
+        return text
+    return f"{text} Onset of the head minus that of copying (log2 steps): {'; '.join(apart)}."
+
+
+def between(values: pd.Series[float], digits: int) -> str:
+    low, high = (f"{value:.{digits}f}" for value in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def last(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each run's last kept step: arm, seed, the strongest head's score and the names right."""
+    both = points(rows)
+    return both[both.step == both.groupby("run_id").step.transform("max")]
+
+
+def points(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per run and kept step: score, right."""
+    keys = ["run_id", "arm", "seed", "step"]
+    score = metric(rows, STRONGEST)[[*keys, "value"]].rename(columns={"value": "score"})
+    right = metric(rows, RIGHT.metric)[[*keys, "value"]].rename(columns={"value": "right"})
+    return score.merge(right, on=keys).sort_values("step", kind="stable")
 
 
 # --------------------------------------------------------------------------------------------------
 # the figure
 
 
-def finding(rows: pd.DataFrame) -> str:
-    parts = []
-    for n in dict.fromkeys(rows.n):
-        own = rows[rows.n == n]
-        strongest = own[own.metric.str.startswith("strongest head: ")].iloc[0]
-        where, copied = strongest.metric.removeprefix("strongest head: "), metric(own, COPIED).value
-        parts.append(
-            f"n={n} copies {copied.mean():.0f}% of names, and its {where} puts "
-            f"{100 * strongest.value:.0f}% of its attention where the name was before"
-        )
-    return f"{'; '.join(parts)}."
-
-
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    picture, axes = figures.panels(3, 4.6, 4.6)
-    found = {n: scores_of(rows[rows.n == n]) for n in N if (rows.n == n).any()}
-    for panel, (n, scores) in zip(axes, found.items(), strict=False):
-        heat(panel, scores)
-        copied = metric(rows[rows.n == n], COPIED).value.mean()
-        panel.set_title(f"n={n}, {copied:.0f}% of names right: prefix matching")
-    strongest = max(found, key=lambda n: found[n].to_numpy().max())
-    look_panel(axes[2], rows[rows.n == strongest], strongest)
-    even = metric(rows, "prefix matching, even attention").value.mean()
-    what = "next-token path, where names begin again (orange); "
-    what += f"even attention would score {even:.3f}"
-    limit = (
-        "One seed of each n, and seeds differ in whether they learn to copy: not an effect of n."
-    )
-    what = caption(rows, what, paper=False, limit=limit)
-    return figures.finish(picture, what, finding(rows))
+    picture, (left, middle, right) = figures.panels(3, 5.4)
+    both = points(rows)
+    traces(left, both)
+    onset_points(middle, rows)
+    contrast_panel(right, CONTRASTS, rows)
+    right.set_title("Onset of the head against that of names")
+    even = metric(rows, EVEN).value.mean()
+    what = f"attention on the way to the next token; even attention would score {even:.3f}"
+    short = rows.assign(data=rows.data.str.replace(r",order=\w+", "", regex=True))
+    return figures.finish(picture, caption(short, what, paper=False, limit=LIMIT), finding(rows))
 
 
-def scores_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Scores by layer and head."""
-    parts = rows.metric.str.extract(r"^prefix matching, layer (\d+) head (\d+)$").astype(float)
-    kept = rows.assign(layer=parts[0], head=parts[1]).dropna(subset=["layer"])
-    return kept.pivot_table(index="layer", columns="head", values="value")
+def traces(axes: Axes, both: pd.DataFrame) -> None:
+    """Accuracy against the strongest head's score, a line per run through its kept steps."""
+    for arm, own in both.groupby("arm", sort=False):
+        colour, style = STYLES.get(str(arm), (figures.GREY, "-"))
+        for i, (_, run) in enumerate(own.groupby("run_id", sort=False)):
+            axes.plot(
+                run.score, run.right, color=colour, linestyle=style, linewidth=1.2,
+                marker="o", markersize=3, label=str(arm) * (not i),
+            )  # fmt: skip
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 103)
+    axes.set_title("Names right by prefix matching")
+    axes.set_xlabel("strongest head's score (lines: seeds)")
+    axes.set_ylabel("right (%)")
+    axes.legend()
 
 
-def heat(axes: Axes, scores: pd.DataFrame) -> None:
-    import pandas as pd
-
-    axes.imshow(scores, cmap="Blues", vmin=0, vmax=1, origin="lower", aspect="auto")
-    for (i, j), value in ((at, scores.iloc[at]) for at in pd.MultiIndex.from_product(
-        [range(scores.shape[0]), range(scores.shape[1])]
-    )):  # fmt: skip
-        colour = "white" if value > 0.6 else "black"
-        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(scores.shape[1]), [f"{int(h)}" for h in scores.columns])
-    axes.set_yticks(range(scores.shape[0]), [f"{int(i)}" for i in scores.index])
-    axes.set_xlabel("attention head")
-    axes.set_ylabel("layer on the next-token path")
-    axes.grid(False)
-
-
-def look_panel(axes: Axes, rows: pd.DataFrame, n: int) -> None:
-    """The strongest head's weights, row t over what token t looks at. Labels: the names that begin
-    again, and what they find."""
-    words: dict[int, str] = {}
-    for name in rows.metric:
-        if token := re.fullmatch(r"token (\d+) (.*)", name):
-            words[int(token[1])] = ast.literal_eval(token[2]).strip()
-    parts = rows.metric.str.extract(r"^strongest head, token (\d+) looks at (\d+)$").astype(float)
-    kept = rows.assign(t=parts[0], s=parts[1]).dropna(subset=["t"])
-    again = rows.metric.str.extract(r"^a name begins again at (\d+)$")[0].dropna().astype(int)
-    for part, colour in ((~kept.t.isin(again), figures.GREY), (kept.t.isin(again), figures.ORANGE)):
-        axes.scatter(kept[part].s, kept[part].t, s=60 * kept[part].value, color=colour, linewidth=0)
-    copied = kept[kept.t.isin(again) & (kept.value > 0.2)]  # to name every token is too much
-    seen, asking = sorted({int(s) for s in copied.s}), sorted({int(t) for t in copied.t})
-    axes.set_xticks(seen, [words[t] for t in seen], rotation=90)
-    axes.set_yticks(asking, [words[t] for t in asking])
-    axes.set_xlim(min(words) - 0.5, max(words) + 0.5)
-    axes.set_ylim(max(words) + 0.5, min(words) - 0.5)
-    axes.set_xlabel("… looks at (area: share of its attention)")
-    axes.set_ylabel("each token …")
-    axes.grid(False)
-    which = rows.metric.str.extract(r"^strongest head: (.*)$")[0].dropna().iloc[0]
-    axes.set_title(f"n={n}, {which}: who looks where")
+def onset_points(axes: Axes, rows: pd.DataFrame) -> None:
+    """Each run's onset of copying over that of its head; hollow where one was not seen by the
+    end."""
+    head, names = (onsets(rows, dataclasses.replace(c, what="")) for c in (HEAD, COPIED))
+    both = head.merge(names, on=["run_id", "arm"], suffixes=("", "_names"))
+    end = max([1.0, *both.time, *both.time_names])
+    for arm, own in both.groupby("arm", sort=False):
+        colour, style = STYLES.get(str(arm), (figures.GREY, "-"))
+        for seen in (True, False):
+            part = own[(own.seen & own.seen_names) == seen]
+            axes.scatter(
+                part.time, part.time_names, s=40, color=colour,
+                facecolor=colour if seen else "none", marker="o" if style == "-" else "s", zorder=3,
+            )  # fmt: skip
+    axes.plot((0, end), (0, end), color=figures.GREY, linewidth=1, linestyle="--")
+    axes.set_xlim(0, 1.05 * end)
+    axes.set_ylim(0, 1.05 * end)
+    axes.set_title("Onsets; hollow: not by the end")
+    axes.set_xlabel(f"step: head above {HEAD.threshold:g}")
+    axes.set_ylabel(f"step: {RIGHT.threshold:g}% of names")
 
 
+LIMIT = (
+    "No head is removed, so a head that forms when copying sets in is no proof that it copies. The "
+    "strongest head may be another one at each step."
+)
 STUDY = Study(
     name="synthetic-induction-heads",
     artefact="beyond the paper",
-    question="which attention heads copy the names?",
-    limits=(
-        "One seed of each n, and the one of n=2 did not come to copy: the rows compare a model "
-        "that copies with one that does not. No head is removed to test its part."
-    ),
+    question="do heads that look at a name's earlier mention form when models come to copy?",
+    limits=LIMIT,
     runs=runs,
-    evaluations={"look": look},
+    evaluations={"heads": at_the_end},
     figure=figure,
     finding=finding,
-    table=(COPIED, "prefix matching, even attention"),
+    table=("prefix matching, strongest head, last step", f"{NAMES}, last step", EVEN),
+    over_training={"look": look},
+    arm=arm_of,
+    contrasts=CONTRASTS,
+    scales=("smoke", "cpu", "night", "gpu", "paper"),
 )

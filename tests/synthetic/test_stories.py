@@ -1,5 +1,7 @@
 """Stories are their seed's, name their characters by the rules, and are clean English."""
 
+import hashlib
+import itertools
 import re
 import time
 from random import Random
@@ -160,6 +162,50 @@ def test_so_many_documents_are_calls(percent: int) -> None:
         assert len({name[:2] for name in names}) == len(set(names)), "none begins as another"
         assert not held_out.intersection(names)
     assert len(set(calls)) == len(calls)
+
+
+def calls_of(order: str) -> list[list[str]]:
+    made = documents({"count": "300", "calls": "100", "order": order})
+    return [text.removeprefix("Calling ").removesuffix(".").split(" ") for text in made]
+
+
+def test_the_default_text_is_the_one_it_always_was() -> None:
+    """Of the generator before roll calls had an order: sha256 of 500 documents."""
+    texts = list(documents({"count": "500"}))
+    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == "438215c0595c9b05"
+    assert texts == list(documents({"count": "500", "order": "random"}))
+
+
+def test_cyclic_calls_repeat_their_names_in_turn() -> None:
+    for random, cyclic in zip(calls_of("random"), calls_of("cyclic"), strict=True):
+        period = len(set(cyclic))
+        assert 3 <= period <= 10 and len(cyclic) == len(random)
+        assert all(a == b for a, b in zip(cyclic, cyclic[period:], strict=False))
+        assert set(random) <= set(cyclic), "a document has the same names in either order"
+    follows = [[set(pair) for pair in itertools.pairwise(names)] for names in calls_of("random")]
+    assert any(len(pair) == 1 for pairs in follows for pair in pairs), "drawn with replacement"
+
+
+def test_without_an_order_there_are_no_calls() -> None:
+    assert list(documents({"count": "50", "order": "none"})) == [
+        story(0, index).text() for index in range(50)
+    ]
+    assert list(documents({"count": "5", "order": "none", "calls": "0"}))
+    for options, message in (
+        ({"order": "none", "calls": "40"}, "option calls=40 of stories needs an order"),
+        (
+            {"order": "sorted"},
+            "option order='sorted' of stories; choose from: random",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            documents(options)
+
+
+def test_stories_are_the_same_whatever_the_order() -> None:
+    random, cyclic = (list(documents({"count": "200", "order": o})) for o in ("random", "cyclic"))
+    same = [a == b for a, b in zip(random, cyclic, strict=True)]
+    assert same == [not text.startswith("Calling ") for text in random]
 
 
 def test_variety_of_known_texts() -> None:

@@ -1,7 +1,10 @@
 """Who answers the questions about names: models, and the training text's n-grams."""
 
+import itertools
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
+from random import Random
 from types import SimpleNamespace
 from typing import cast
 
@@ -14,14 +17,15 @@ from torch import Tensor
 from evals.probes import induction
 from evals.probes.induction import (
     Question,
-    answers,
     by_ngrams,
+    floors,
     questions,
+    replies,
 )
 from mtp.config import ModelConfig
 from mtp.data.corpus import Corpus
 from mtp.model.model import MultiTokenTransformer
-from tests.evals.probes.induction_helpers import by_story, split
+from tests.evals.probes.induction_helpers import LONG, by_story, split
 
 
 @pytest.fixture(params=[1, 7, 1000])
@@ -63,7 +67,7 @@ class Never(ByHand):
 
 
 def ask(model: ByHand, asked: list[Question]) -> list[bool]:
-    return answers(cast(MultiTokenTransformer, model), asked)
+    return [reply.right for reply in replies(cast(MultiTokenTransformer, model), asked)]
 
 
 ONE, TWO = [0, 5, 6, 9, 5, 6, 7, 8, 5, 6], [0, 7, 8, 5, 7, 8]
@@ -106,8 +110,43 @@ def test_a_real_model_answers_with_its_first_head(corpus: Corpus) -> None:
         ]
     both = list(zip(asked, best_tokens, strict=True))
     truth = [Question([*q.tokens[: q.at + 1], best], q.at, True) for q, best in both]
-    assert len(truth) > 10 and all(answers(model, truth))
-    assert answers(model, asked) == [best == q.tokens[q.at + 1] for q, best in both]
+    assert len(truth) > 10 and all(reply.right for reply in replies(model, truth))
+    found = replies(model, asked)
+    assert [r.right for r in found] == [best == q.tokens[q.at + 1] for q, best in both]
+    for question, reply in zip(asked, found, strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([question.tokens[: question.at + 1]]))[0][0, -1]
+        target = question.tokens[question.at + 1]
+        assert reply.nats == pytest.approx(-float(logits.log_softmax(-1)[target]), rel=1e-4)
+
+
+def test_the_loss_is_that_of_the_right_token() -> None:
+    """Logits are 1 at what the model says, and 0 at the 799 other tokens."""
+    copies, never = (cast(MultiTokenTransformer, m) for m in (Copies(9), Never(9)))
+    total = math.log(math.e + 799)
+    assert [r.nats for r in replies(copies, BY_HAND)] == pytest.approx([total - 1] * 3)
+    assert [r.nats for r in replies(never, BY_HAND)] == pytest.approx([total] * 3)
+
+
+def test_floors_by_hand() -> None:
+    asked = [Question([1, 2, second], 1, True, p) for second, p in ((5, 1), (5, 0.5), (6, 0.25))]
+    found = floors(asked)
+    assert found == pytest.approx((2 / 3, (1 + 0.5 + 0.25) / 3, (math.log(2) + math.log(4)) / 3))
+    with pytest.raises(ValueError, match="no questions"):
+        floors([])
+
+
+def test_a_name_drawn_from_those_before_is_right_as_often_as_its_floor(corpus: Corpus) -> None:
+    asked, random, right = questions(corpus, LONG, 40), Random(0), list[bool]()
+    for question in asked:
+        own = [q for q in asked if q.tokens is question.tokens]
+        names = {tuple(q.tokens[q.at : q.at + 2]) for q in own}
+        before = list(itertools.pairwise(question.tokens[: question.at]))
+        met = sorted(name for name in names if name in before)
+        right += [random.choice(met)[1] == question.tokens[question.at + 1] for _ in range(40)]
+    found = floors(asked)
+    assert sum(right) / len(right) == pytest.approx(found.drawn, abs=0.01)
+    assert 0.4 < found.drawn < 0.6 and 0.5 < found.drawn_nats < 0.9 and found.commonest < 0.1
 
 
 def slowly(train: list[int], question: Question) -> bool:

@@ -14,17 +14,18 @@ from matplotlib.figure import Figure
 
 from experiments import results
 from experiments.choices import ALL_VALID, KL, LOSS, VALID
-from experiments.name_copying import NAMES, chosen
+from experiments.name_copying import DRAWN, HELD_OUT, LIKELY, NAMES, NATS, RIGHT, chosen
 from experiments.panels import in_millions
 from experiments.plot import varies
+from experiments.studies.synthetic_induction_heads import EVEN, STRONGEST
 from experiments.study import find, plan, run_folder
 from tests.conftest import Cli, Result
 
 Made = Callable[..., Result]
 STUDIES = {  # and the runs that each has, and trains where those before it are there
-    "synthetic-induction": (2, 2),
+    "synthetic-induction": (4, 4),
     "synthetic-induction-books": (4, 2),
-    "synthetic-induction-heads": (2, 0),
+    "synthetic-induction-heads": (4, 0),
     "synthetic-choices": (3, 3),
 }
 
@@ -100,36 +101,49 @@ def test_heads_are_those_of_the_induction_study(made: tuple[Path, Made]) -> None
 
 def test_runs_without_books_are_those_of_the_induction_study(made: tuple[Path, Made]) -> None:
     ours, theirs = (rows_of(made[0], f"synthetic-induction{name}") for name in ("-books", ""))
-    alone = ours[~ours.data.str.startswith("mix:9*")].reset_index(drop=True)
-    assert alone.drop(columns="study").equals(theirs.drop(columns="study"))
-    assert len(ours) > len(alone) > 0
+    alone = ours[~ours.data.str.startswith("mix:9*")]
+    assert set(alone.arm) == {"n=1, stories", "n=2 +1 layer, stories"}
+    assert set(ours.arm) - set(alone.arm) == {"n=1, with books", "n=2 +1 layer, with books"}
+    both = alone.merge(theirs, on=["run_id", "metric", "step"])
+    random = theirs[theirs.arm.str.endswith(", random")]
+    assert len(both) == len(random) > 0 and both.value_x.equals(both.value_y)
+    size = ours[ours.metric == "bytes of text per token"]
+    assert len(size) == 4 and size.value.between(1, 4).all()
 
 
 def test_induction_is_measured_at_the_end_and_over_training(made: tuple[Path, Made]) -> None:
     rows = rows_of(made[0], "synthetic-induction")
-    then = [f"{NAMES}, over training", "validation loss, over training (nats)"]
-    once = [f"{NAMES}, last step", f"{NAMES}, n-grams of the training text", f"{NAMES}, 1/V"]
-    once += [f"{NAMES}, last step, 90% interval, {end}" for end in ("low", "high")]
+    then = [RIGHT.metric, LIKELY.metric, "held-out loss, over training (nats)"]
+    once = [f"{NAMES}, last step", f"{NATS}, last step", f"{NAMES}, {DRAWN}", f"{NATS}, {DRAWN}"]
+    once += [f"{NAMES}, the commonest one"]
+    ends = [f"{NAMES}, last step, 90% interval, {end}" for end in ("low", "high")]
+    others = [f"{NAMES}, n-grams of the training text", "held-out names of two tokens", HELD_OUT]
     seen, unseen = (
         f"{NAMES} of any pieces, {w} in training, last step" for w in ("seen", "not seen")
     )
-    assert set(rows.unit) == {"token"} and list(rows.n.unique()) == [1, 2]
+    arms = ["n=1, random", "n=2 +1 layer, random", "n=1, cyclic", "n=2 +1 layer, cyclic"]
+    assert set(rows.unit) == {"token"} and list(rows.arm.unique()) == arms
     for _, mine in rows.groupby("run_id"):
-        assert set(mine.metric) == {*then, *once, seen, unseen}
+        assert set(mine.metric) == {*then, *once, *ends, *others, seen, unseen}
         assert set(mine[~mine.metric.isin(then)].step) == {10}
         for metric in then:
             assert mine[mine.metric == metric].step.tolist() == [5, 10]
-        low, high = (values(mine, name)[0] for name in once[3:])
+        low, high = (values(mine, name)[0] for name in ends)
         assert 0 <= low <= values(mine, once[0])[0] <= high <= 100
-        asked = set(mine[mine.metric.isin([*once[:3], then[0]])]["count"])
+        asked = set(mine[mine.metric.isin([*once, *then[:2]])]["count"])
         parts = mine[mine.metric.isin([seen, unseen])]
         assert len(asked) == 1 and min(asked) > 10 and parts["count"].sum() > 10
         shares = mine[mine.metric.str.startswith(NAMES) & (mine["count"] > 0)]
         assert shares.value.between(0, 100).all() and mine[mine["count"] == 0].value.isna().all()
-        assert values(mine, f"{NAMES}, 1/V") == [100 / 600]
-        assert values(mine, then[0])[-1] == values(mine, f"{NAMES}, last step")[0]
-        assert all(0 < loss < 7.5 for loss in values(mine, then[1])), "a bit above ln 600 at most"
-    assert len(set(values(rows, f"{NAMES}, n-grams of the training text"))) == 1
+        for curve, end in zip(then[:2], once[:2], strict=True):
+            assert values(mine, curve)[-1] == values(mine, end)[0]
+        assert 30 < values(mine, f"{NAMES}, {DRAWN}")[0] < 80
+        assert all(0 < loss < 8 for loss in [*values(mine, then[1]), *values(mine, then[2])])
+        assert values(mine, HELD_OUT)[0] == pytest.approx(values(mine, then[2])[-1], rel=0.05)
+    summary = made[1]("plot", "synthetic-induction").out
+    for each in find("synthetic-induction").contrasts[:3]:
+        assert f"{each.name}: {each.missing}" in summary, "no onset at this scale"
+    assert "cost, random, (n=2 +1 layer, random) - (n=1, random): " in summary
 
 
 def test_choices_are_measured_at_the_end_and_over_training(made: tuple[Path, Made]) -> None:
@@ -149,33 +163,19 @@ def test_choices_are_measured_at_the_end_and_over_training(made: tuple[Path, Mad
 
 def test_every_attention_head_has_a_score(made: tuple[Path, Made]) -> None:
     rows = rows_of(made[0], "synthetic-induction-heads")
-    for n, mine in rows.groupby("n"):
-        (even,) = values(mine, "prefix matching, even attention")
+    for _, mine in rows.groupby("run_id"):
+        (even,) = values(mine, EVEN)
         assert 0 < even < 0.2
         scores = mine[mine.metric.str.startswith("prefix matching, layer")]
-        layers = 3 if n == 1 else 2  # the second head's layer is off the path
-        assert scores.metric.tolist() == [
-            f"prefix matching, layer {i} head {j}" for i in range(1, layers + 1) for j in (1, 2)
+        assert scores.metric.tolist() == [  # the second head's layer is off the path
+            f"prefix matching, layer {i} head {j}" for i in range(1, 5) for j in (1, 2)
         ]
         assert scores.value.between(0, 1, inclusive="neither").all()
-        assert mine.metric.str.match(r"token \d+ ").sum() == 44
-        best = max(scores.value)
-        (which,) = scores[scores.value == best].metric.str.removeprefix("prefix matching, ")
-        assert values(mine, f"strongest head: {which}") == [best]
-        assert mine.metric.str.startswith("strongest head: ").sum() == 1
-
-
-def test_the_strongest_heads_weights_are_those_of_a_causal_row(made: tuple[Path, Made]) -> None:
-    rows = rows_of(made[0], "synthetic-induction-heads")
-    reported = rows.metric.str.extract(r"^strongest head, token (\d+) looks at (\d+)$").astype(
-        float
-    )
-    kept = rows.assign(t=reported[0], s=reported[1]).dropna(subset=["t"])
-    assert (kept.s <= kept.t).all() and kept.value.between(0.03, 1).all()
-    sums = kept.groupby(["run_id", "t"]).value.sum()
-    assert len(sums) > 44 and (sums <= 1 + 1e-5).all(), "without those that are too small to tell"
-    again = rows.metric.str.extract(r"^a name begins again at (\d+)$")[0].dropna().astype(int)
-    assert len(again) >= 2 and set(again) <= set(kept.t), "one for each n at least"
+        over_training = mine[mine.metric == STRONGEST]
+        assert over_training.step.tolist() == [5, 10]
+        assert max(scores.value) == over_training.value.tolist()[-1]
+        names = mine[mine.metric == RIGHT.metric]
+        assert values(mine, f"{NAMES}, last step") == names.value.tolist()[-1:]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -228,10 +228,11 @@ def test_three_seeds_are_drawn(made: tuple[Path, Made], study: str) -> None:
 def test_two_sizes_are_drawn_small_first(made: tuple[Path, Made]) -> None:
     rows = with_seeds(rows_of(made[0], "synthetic-induction"), 3)
     small, large = rows.assign(size="9.8M"), rows.assign(size="10.5M")
+    large = large.assign(run_id=large.run_id + "-large")
     figure = find("synthetic-induction").figure(pd.concat([large, small]), results.paper())
-    titles = [axes.get_title("left") for axes in figure.axes]
-    assert titles == ["Second token of names", "Over training, 9.8M", "Over training, 10.5M"]
-    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["9.8M", "10.5M"]
+    panel = figure.axes[0]
+    assert panel.get_xlabel() == "non-embedding parameters"
+    assert [t.get_text() for t in panel.get_xticklabels()] == ["9.8M", "10.5M"]
     plt.close(figure)
 
 
@@ -272,23 +273,24 @@ def test_a_column_varies_where_it_does_within_a_group() -> None:
 
 
 def over_training(n: int, seed: int, points: dict[int, tuple[float, float]]) -> pd.DataFrame:
-    """Rows of a run: step -> accuracy on names, validation loss."""
-    kinds = (f"{NAMES}, over training", "validation loss, over training (nats)")
+    """Rows of a run: step -> accuracy on names, held-out loss."""
+    kinds = (RIGHT.metric, "held-out loss, over training (nats)")
     made = [
         (step, kind, p)
         for step, pair in points.items()
         for kind, p in zip(kinds, pair, strict=True)
     ]
     rows = pd.DataFrame(made, columns=["step", "metric", "value"])
-    return rows.assign(size="1.0M", n=n, seed=seed)
+    return rows.assign(size="1.0M", arm=f"n={n}", n=n, seed=seed, run_id=f"{n} {seed}")
 
 
 RISES = {60: (10.0, 2.0), 120: (50.0, 1.4), 180: (30.0, 1.1), 240: (20.0, 1.3)}
 
 
-def test_the_best_is_of_the_test_and_the_honest_one_of_validation() -> None:
+def test_the_best_is_of_the_test_and_the_honest_one_of_held_out_text() -> None:
     (found,) = chosen(over_training(1, 0, RISES)).to_dict("records")
-    assert found == {"size": "1.0M", "n": 1, "seed": 0, "best": 50.0, "honest": 30.0}
+    own = {"size": "1.0M", "arm": "n=1", "n": 1, "seed": 0}
+    assert found == own | {"best": 50.0, "honest": 30.0}
 
 
 def test_each_run_is_chosen_for_itself() -> None:
@@ -298,10 +300,8 @@ def test_each_run_is_chosen_for_itself() -> None:
     found = chosen(pd.concat(runs))
     assert found[["n", "seed"]].values.tolist() == [[1, 0], [1, 1], [2, 0]]
     assert found.best.tolist() == [50, 50, 51] and found.honest.tolist() == [30, 10, 11]
-    both = chosen(pd.concat([runs[0], runs[0].assign(size="3.0M")]))
-    assert both["size"].tolist() == ["1.0M", "3.0M"]
 
 
 def test_the_honest_value_is_never_above_the_best(made: tuple[Path, Made]) -> None:
     found = chosen(rows_of(made[0], "synthetic-induction"))
-    assert len(found) == 2 and (found.honest <= found.best).all()
+    assert len(found) == 4 and (found.honest <= found.best).all()
