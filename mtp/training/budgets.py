@@ -4,14 +4,16 @@ their folders. One of them may continue another (mtp/training/branch.py). Nothin
 
 import contextlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtp import checkpoint
 from mtp.config import TrainConfig
 from mtp.files import parse_json
 from mtp.overrides import EXECUTION, to_json
-from mtp.training.schedule import shared_steps
+from mtp.training.schedule import shared_steps, steps_of
 
 BUDGET = ("tokens", "epochs")
 
@@ -19,6 +21,11 @@ BUDGET = ("tokens", "epochs")
 def stable(run: Path) -> Path:
     """Where a run keeps its checkpoint from before its decay."""
     return run / "stable"
+
+
+def has_begun(run: Path) -> bool:
+    """Whether a run has a checkpoint with steps of its own, and so needs no other run."""
+    return any(path.name > "step-00000000" for path in checkpoint.saved(run / "checkpoint"))
 
 
 def siblings(config: TrainConfig, folder: Path) -> list[Path]:
@@ -44,6 +51,23 @@ def shorter(configs: Sequence[TrainConfig]) -> list[TrainConfig | None]:
         less = [each for each in groups[key] if each[0] < (config.tokens or config.epochs)]
         shares = less and shared_steps(config, 10**9)
         found.append(max(less, key=lambda each: each[0])[1] if shares else None)
+    return found
+
+
+def own_tokens(
+    configs: Sequence[TrainConfig], budget: Callable[[TrainConfig], float]
+) -> list[float]:
+    """The tokens that each run trains itself if it continues one of the others where it can.
+
+    budget  the tokens of a run in all; nan if unknown
+    """
+    found = list[float]()
+    for config, less in zip(configs, shorter(configs), strict=True):
+        tokens = budget(config)
+        if less and math.isfinite(tokens):
+            steps = shared_steps(less, steps_of(less, budget(less)))
+            tokens -= steps * less.batch * less.model.context
+        found.append(tokens)
     return found
 
 

@@ -2,6 +2,7 @@
 had been trained from the start."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
@@ -13,7 +14,7 @@ import pytest
 from mtp import sharded
 from mtp.checkpoint import kept_file, saved
 from mtp.config import TrainConfig
-from mtp.training.budgets import shorter, siblings, stable
+from mtp.training.budgets import own_tokens, shorter, siblings, stable
 from mtp.training.executions import executions
 from mtp.training.run import train
 from mtp.training.schedule import shared_steps
@@ -288,6 +289,14 @@ def test_each_run_of_a_plan_continues_the_next_shorter_one(
     assert shorter([make(20, micro=2), a]) == [a, None]
     assert shorter([make(20, lr_schedule="cosine"), make(10, lr_schedule="cosine")]) == [None] * 2
     assert shorter([make(0, epochs=2), make(0, epochs=1), a]) == [make(0, epochs=1), None, None]
+
+
+def test_tokens_of_a_plan_are_those_that_each_run_trains_itself(
+    make: Callable[..., TrainConfig],
+) -> None:
+    configs = [make(40), make(10), make(20), make(20, seed=1), make(0, epochs=1)]
+    found = own_tokens(configs, lambda config: config.tokens or math.nan)
+    assert [each / (4 * 32) for each in found[:4]] == [24, 10, 12, 20] and math.isnan(found[4])
 
 
 def test_what_is_shared_grows_with_the_budget(make: Callable[..., TrainConfig]) -> None:
