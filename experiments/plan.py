@@ -17,6 +17,7 @@ from mtp.errors import BadInput
 from mtp.hardware import GPU_MEMORY, expected_flops, flops_of, has_gpu
 from mtp.model.memory import check_memory, training_bytes
 from mtp.model.sizes import parameter_counts, run_flops_per_token
+from mtp.training.budgets import own_tokens
 
 BYTES_PER_TOKEN = 3.0  # of a small BPE, for budgets in epochs of a corpus that is not built
 LARGE = ("gpu", "paper")  # scales that no CPU should run
@@ -42,7 +43,8 @@ def show_plan(
     rate: tuple[float, str], every: bool, gpu: str | None = None, gpus: int = 1,
 ) -> str:  # fmt: skip
     """A summary line; with `every`, also a line per run, and for GPUs the memory that it needs on
-    each. Returns why a run cannot have the GPUs that were asked for; "" if all can."""
+    each. A run that continues a shorter one has the FLOPs and the time of its own steps. Returns
+    why a run cannot have the GPUs that were asked for; "" if all can."""
     missing = ""  # a source that is to be fetched first; `run` refuses it
     for source in {config.data.source for config in configs} - {""}:
         try:
@@ -57,10 +59,12 @@ def show_plan(
     if every:
         print(f"{study.name} at scale {label}: {study.artefact}")
         print(f"{'run':{wide}} {'parameters':>12} {'tokens':>8} {'FLOPs':>8} {'time':>8}")
-    total, unknown = 0.0, 0
-    for config, name in zip(configs, names, strict=True):
+    total, unknown, shared = 0.0, 0, False
+    own = own_tokens(configs, lambda config: budget(config, data)[0])
+    for config, name, new in zip(configs, names, own, strict=True):
         tokens, guessed = budget(config, data)
-        flops = tokens * run_flops_per_token(config)
+        shared |= new < tokens
+        flops = new * run_flops_per_token(config)
         known = not math.isnan(flops)
         total, unknown = total + (flops if known else 0.0), unknown + (not known)
         if not every:
@@ -78,6 +82,7 @@ def show_plan(
     left_out = f"; {unknown} runs not counted: build their corpus first" if unknown else ""
     runs = count_of(len(configs))
     start = "" if every else f"{study.name} at scale {label}: "
+    left_out += " (shared steps counted once)" * shared
     print(f"{start}{runs}, {total:.1e} FLOPs, {about(total / rate[0])} of training{left_out}")
     if missing:
         print(missing)

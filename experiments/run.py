@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments import index, results
-from experiments.launch.base import Job, make_job
+from experiments.launch.base import Job, is_held, make_job, readiness
 from experiments.launch.launchers import check_launcher, launch
 from experiments.launch.slurm_options import SlurmOptions, slurm_options
 from experiments.launch.squeue import Queue
@@ -26,6 +26,7 @@ from mtp.data.sources import SOURCES, open_source
 from mtp.errors import BadInput
 from mtp.hardware import default_device, expected_flops
 from mtp.model.sizes import run_flops_per_token
+from mtp.training.budgets import own_tokens, shorter
 from mtp.training.failures import clear_failure
 from mtp.training.progress import is_trained, read_status, write_status
 
@@ -113,7 +114,9 @@ def announce(study: Study, label: str, configs: list[TrainConfig], left: Left, h
     new = [config for config in left.todo if config.tokens]
     if here and new and len(new) == len(left.todo):
         rate, device = expected_flops()
-        seconds = sum(config.tokens * run_flops_per_token(config) for config in new) / rate
+        tokens = zip(configs, own_tokens(configs, lambda config: config.tokens), strict=True)
+        flops = [own * run_flops_per_token(c) for c, own in tokens if c in new]
+        seconds = sum(flops) / rate
         if seconds > 30:
             line += f"; roughly {minutes(seconds)} of training on {device}, evaluation on top"
     print(line, flush=True)
@@ -154,30 +157,27 @@ def train(
         run_name(c): make_job(where, args.scale, c, run_folder(c, args.runs), args.data)
         for c in left.todo
     }
-    names = {run_name(config) for config in configs}
-    for part in bases_first(left.todo):
-        jobs = list[Job]()
-        for config in part:
-            name, start = run_name(config), config.init
-            if start in names and not is_trained(args.runs / start):
-                left.unfinished.append(f"{name}: waits for {start}, which it begins with")
-            else:
-                jobs.append(dataclasses.replace(made[name], precision=precision))
-        if not jobs:
-            continue
+    begin = beginnings(configs, args.runs)
+    jobs = [
+        dataclasses.replace(made[run_name(c)], precision=precision, **begin[c]) for c in left.todo
+    ]
+    if jobs := startable(jobs, left):
         logs = args.runs / "logs" / study.name
         launched = launch(args.launcher, jobs, logs, slurm, len(configs))
         at_once = f"{launched.slots} at a time"
         print(f"{len(jobs)} to run by {args.launcher}, {at_once}; logs: {launched.logs}")
         watch(launched, [Path(job.folder) for job in jobs], study)
-        queue = Queue()
-        for folder in (Path(job.folder) for job in jobs):
-            state, text = state_of(study, folder, queue)
-            if state == "active":
-                left.elsewhere.append(folder.name)
-            elif state != "finished":
-                line = f"{folder.name}: {text}"
-                (left.failed if state == "failed" else left.unfinished).append(line)
+    queue = Queue()
+    for job in jobs:
+        state, text = state_of(study, Path(job.folder), queue)
+        if state == "active":
+            left.elsewhere.append(Path(job.folder).name)
+        elif state == "failed":
+            left.failed.append(f"{Path(job.folder).name}: {text}")
+        elif state == "new" and job.start and not is_trained(Path(job.start)):
+            left.unfinished.append(waits_for_start(job))
+        elif state != "finished":
+            left.unfinished.append(f"{Path(job.folder).name}: {text}")
 
 
 def finish(left: Left, arms: dict[str, str]) -> None:
@@ -212,8 +212,30 @@ def study_precision(configs: list[TrainConfig], runs: Path, device: str) -> str:
     return auto_precision(device)[0] if left_open and seen else ""
 
 
-def bases_first(configs: list[TrainConfig]) -> list[list[TrainConfig]]:
-    """The configs in two parts: those of the second start from runs of the first (`init`)."""
+def beginnings(configs: list[TrainConfig], runs: Path) -> dict[TrainConfig, dict[str, str]]:
+    """For each run of a plan the folders of those that it begins with, as Job has them: whose
+    weights it takes (`init`), and which shorter run it continues."""
     names = {run_name(config) for config in configs}
-    later = [config for config in configs if config.init in names]
-    return [[config for config in configs if config not in later], later]
+    found = dict[TrainConfig, dict[str, str]]()
+    for config, less in zip(configs, shorter(configs), strict=True):
+        own = {"start": runs / config.init if config.init in names else None}
+        own |= {"shorter": run_folder(less, runs) if less else None}
+        found[config] = {key: str(path.resolve()) for key, path in own.items() if path}
+    return found
+
+
+def startable(jobs: list[Job], left: Left) -> list[Job]:
+    """The jobs that may start now or later; `left` notes those whose start will not be trained."""
+    known = {job.folder for job in jobs}
+
+    def is_under_way(run: str) -> bool:
+        return run in known or is_held(Path(run))
+
+    found = [job for job in jobs if readiness(job, is_under_way) != "never"]
+    left.unfinished += [waits_for_start(job) for job in jobs if job not in found]
+    return found
+
+
+def waits_for_start(job: Job) -> str:
+    start = Path(job.start).name
+    return f"{Path(job.folder).name}: waits for {start}, which it begins with"

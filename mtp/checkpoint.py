@@ -8,6 +8,7 @@ altered, reading names it and takes the checkpoint before. The last two checkpoi
 of several ranks writes its checkpoints in shards (mtp/sharded.py); any number of ranks reads both.
 
     RUN/kept/step-00000400.safetensors      only the weights, of every keep_every-th step, for good
+    RUN/stable/step-00000400/               what longer runs begin from (mtp/training/branch.py)
 """
 
 from __future__ import annotations
@@ -167,14 +168,19 @@ def newest(
         if found := (check or damage)(path, weights_only):
             damaged.append(found)
             continue
-        state = json.loads((path / "state.json").read_text())
         if damaged:
             print(f"warning: {damaged[0]}; using {path.name}, from before it", file=sys.stderr)
-        return Saved(path, state, json.loads((path / "sums.json").read_text()))
+        return opened(path)
     if damaged:
         others = "there is no other" if len(damaged) == 1 else "so is every earlier checkpoint"
         raise BadInput(f"{damaged[0]}; {others}: delete {folder} to start over")
     return None
+
+
+def opened(path: Path) -> Saved:
+    """A checkpoint that is undamaged."""
+    state, sums = (json.loads((path / name).read_text()) for name in ("state.json", "sums.json"))
+    return Saved(path, state, sums)
 
 
 def damage(path: Path, weights_only: bool = False, rank: int = 0, world: int = 1) -> str:

@@ -267,7 +267,8 @@ class TrainConfig(Execution):
     lr          the highest learning rate, reached at the end of the warm-up
     min_lr      the learning rate ends at lr * min_lr ("decay ratio" in Table S13)
     lr_schedule  cosine, as in the paper, or wsd:SHARE: constant after the warm-up, then falling
-                on a line over the last SHARE of the run
+                on a line over the last SHARE of the run; a run then begins where a shorter one
+                beside it, with the same fields but for the budget, was before its rate fell
     warmup      steps in which the learning rate rises linearly
     weight_decay  AdamW's, on matrices alone
     beta1       AdamW's decay of the mean gradient

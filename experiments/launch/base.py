@@ -11,18 +11,20 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from experiments.launch import slurm_job
+from mtp.checkpoint import any_saved
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
 from mtp.locks import is_locked
 from mtp.overrides import to_json
+from mtp.training.budgets import has_begun, stable
 from mtp.training.failures import first_failure, mark_failed
-from mtp.training.progress import read_status
+from mtp.training.progress import is_trained, read_status
 from mtp.training.signals import Interrupted
 
 WARNINGS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -35,6 +37,9 @@ class Job:
     part       train | evaluate | both
     precision  for a config that leaves it to the device; "": the job decides
     gpu        the one to use, as CUDA_VISIBLE_DEVICES names it; "": what the launcher gives
+    start      the folder of the run whose weights it begins with (`init`); it needs them
+    shorter    the folder of the run that it continues once that has come far enough; it can do
+               without (mtp/training/branch.py)
     """
 
     study: str
@@ -46,6 +51,8 @@ class Job:
     precision: str = ""
     gpu: str = ""
     part: str = "both"
+    start: str = ""
+    shorter: str = ""
 
     def __call__(self) -> None:
         # Heavy imports wait: a signal that arrives before the handlers are set is fatal.
@@ -97,10 +104,21 @@ def planned_job(study: str, scale: str, config: TrainConfig, folder: Path, data:
 # --------------------------------------------------------------------------------------------------
 
 
+def readiness(job: Job, under_way: Callable[[str], bool]) -> Literal["ready", "waits", "never"]:
+    """Whether a job may start, as far as the runs that it begins with have come. `under_way`: if a
+    run, by its folder, is at work or will be."""
+    if job.start and not is_trained(Path(job.start)):
+        return "waits" if under_way(job.start) else "never"
+    waits = bool(job.shorter) and not has_begun(Path(job.folder))
+    waits = waits and not any_saved(stable(Path(job.shorter)))
+    return "waits" if waits and under_way(job.shorter) else "ready"
+
+
 class Launcher(abc.ABC):
     """Submits jobs and follows them.
 
     logs     a fresh folder for this launch's logs, since process ids repeat
+    waiting  the jobs that have not started
     slots    how many jobs run at a time
     pending  those that wait, and for what, in words; "" if none does
     """
@@ -113,6 +131,21 @@ class Launcher(abc.ABC):
     def __init__(self, jobs: list[Job], logs: Path) -> None:
         self.waiting = list(jobs)
         self.logs = logs / time.strftime("%Y%m%d-%H%M%S")
+
+    def is_under_way(self, run: str) -> bool:
+        """Whether a run, by its folder, waits here or is at work here or elsewhere."""
+        return any(job.folder == run for job in self.waiting) or is_held(Path(run))
+
+    def take_ready(self, most: int) -> list[Job]:
+        """Take the first of the waiting jobs that may start, `most` at most. Those that never will
+        are dropped."""
+        if most < 1:
+            return []
+        states = {job.folder: readiness(job, self.is_under_way) for job in self.waiting}
+        ready = [job for job in self.waiting if states[job.folder] == "ready"][:most]
+        left = [job for job in self.waiting if states[job.folder] != "never"]
+        self.waiting = [job for job in left if job not in ready]
+        return ready
 
     @abc.abstractmethod
     def step(self) -> bool:

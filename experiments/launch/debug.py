@@ -1,6 +1,7 @@
 """Jobs one after the other in this process, for a debugger and for tests."""
 
 import signal
+import time
 
 import submitit
 
@@ -12,8 +13,11 @@ class Debug(Launcher):
     in_process = True
 
     def step(self) -> bool:
-        if self.waiting:
-            self.run(self.waiting.pop(0))
+        ready = self.take_ready(1)
+        for job in ready:
+            self.run(job)
+        if self.waiting and not ready:
+            time.sleep(super().pause)  # for a run that is at work elsewhere
         return bool(self.waiting)
 
     def run(self, job: Job) -> None:

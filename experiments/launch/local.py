@@ -32,9 +32,12 @@ class Local(Launcher):
     def step(self) -> bool:
         for folder in [folder for folder, job in self.processes.items() if job.done()]:
             note_death(Path(folder), str(self.processes.pop(folder).paths.stdout))
-        while self.waiting and len(self.processes) < self.slots:
-            self.start(self.waiting.pop(0))
-        return bool(self.processes)
+        for job in self.take_ready(self.slots - len(self.processes)):
+            self.start(job)
+        return bool(self.processes or self.waiting)
+
+    def is_under_way(self, run: str) -> bool:
+        return run in self.processes or super().is_under_way(run)
 
     def stop(self) -> str:
         for job in self.processes.values():

@@ -1,7 +1,8 @@
 """A study's runs as array jobs of Slurm.
 
 A job that is preempted or out of time saves, requeues itself and continues. Where preemption
-cancels jobs instead, the launcher submits them again while it follows them. Runs that several
+cancels jobs instead, the launcher submits them again while it follows them. So it does with runs
+that begin with others, once these have come far enough. Runs that several
 processes train get two jobs: one trains, and one of a single process evaluates after it.
 """
 
@@ -19,6 +20,7 @@ from experiments.launch.base import Job, Launcher, note_death
 from experiments.launch.needs import configs_of, evaluation_memory_gb, memory_gb, warning_seconds
 from experiments.launch.slurm_options import SlurmOptions, of_one_process, sbatch_options
 from experiments.launch.squeue import (
+    Queue,
     Seen,
     max_array_size,
     pending,
@@ -44,8 +46,7 @@ class Slurm(Launcher):
         self.slots = options.parallel
         self.with_threads(options.cpus)
         self.jobs = {job.folder: job for job in self.waiting}
-        self.submit(self.waiting)
-        self.waiting = []
+        self.submit(self.take_ready(len(jobs)))
 
     def step(self) -> bool:
         try:
@@ -68,11 +69,19 @@ class Slurm(Launcher):
                 note_death(Path(folder), str(self._log(job)), state)
         if again:
             print(f"{len(again)} preempted, submitted again", file=sys.stderr)
-            try:
-                self.submit(again)
-            except BadInput as error:
-                print(f"{error}; the same command continues them", file=sys.stderr)
-        return bool(self.job_ids)
+            self._submit_more(again)
+        if ready := self.take_ready(len(self.waiting)):  # they may wait for those above
+            self._submit_more(ready)
+        return bool(self.job_ids or self.waiting)
+
+    def _submit_more(self, jobs: list[Job]) -> None:
+        try:
+            self.submit(jobs)
+        except BadInput as error:
+            print(f"{error}; the same command continues them", file=sys.stderr)
+
+    def is_under_way(self, run: str) -> bool:
+        return run in self.job_ids or super().is_under_way(run) or Queue().has(Path(run))
 
     def _is_to_continue(self, folder: Path, states: dict[str, str]) -> bool:
         """Whether a run, whose jobs have ended, was preempted before it was done."""
@@ -86,14 +95,17 @@ class Slurm(Launcher):
         return self.logs / f"{job}_0_log.out"
 
     def stop(self) -> str:
-        return "Slurm's jobs continue by themselves"
+        later = f"; not submitted, since they wait for others: {len(self.waiting)}"
+        return "Slurm's jobs continue by themselves" + later * bool(self.waiting)
 
     # ----------------------------------------------------------------------------------------------
     # submitting
 
     def submit(self, jobs: list[Job]) -> None:
-        """Submit these jobs as `arrays_of` has them; what is trained is evaluated after it."""
-        arrays, parallel = arrays_of(jobs, self.options)
+        """Submit these jobs as `arrays_of` has them, beside those that are submitted; what is
+        trained is evaluated after it."""
+        room = max(1, self.options.parallel - len(self.job_ids))
+        arrays, parallel = arrays_of(jobs, dataclasses.replace(self.options, parallel=room))
         for part, what in arrays:
             ids = [[job] for job in self._submit_array(part, what, parallel)]
             if what == "train":

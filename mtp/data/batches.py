@@ -134,6 +134,11 @@ class Batches:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from `state`. Raises BadInput if it belongs to other data."""
+        self.check_state(state)
+        self.windows = int(state["windows"])
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Raise BadInput if `state` belongs to other data."""
         if state.get("order") != ORDER:
             raise BadInput(
                 "this run was begun by a version that shuffled in another order; finish it with "
@@ -145,7 +150,6 @@ class Batches:
                     f"the saved data order is for {key} {state.get(key)}, this run has {ours}; "
                     "resume with the same corpus, context and seed, or start a new run"
                 )
-        self.windows = int(state["windows"])
 
     def _identity(self) -> dict[str, int]:
         tokens = self.split.tokens

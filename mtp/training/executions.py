@@ -1,4 +1,5 @@
-"""RUN/engine.json: how a run was executed, from which step on."""
+"""RUN/engine.json: how a run was executed, from which step on. Parts with a `run` are those of a
+shorter run that this one continues (mtp/training/branch.py)."""
 
 import json
 from pathlib import Path
@@ -13,6 +14,10 @@ def record_execution(folder: Path, used: dict[str, Any]) -> None:
     parts = [part for part in executions(folder) if part["from_step"] < used["from_step"]]
     if not parts or parts[-1] | {"from_step": 0} != used | {"from_step": 0}:
         parts.append(used)
+    write_executions(folder, parts)
+
+
+def write_executions(folder: Path, parts: list[dict[str, Any]]) -> None:
     write_atomically(folder / "engine.json", json.dumps(parts, indent=1).encode())
 
 

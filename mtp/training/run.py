@@ -3,8 +3,8 @@
     RUN/config.json     the frozen config         RUN/metrics.jsonl  a line per logged step
     RUN/status.json     state, step, ETA          RUN/checkpoint/    weights and optimizer
     RUN/engine.json     how it was executed       RUN/kept/          weights of earlier steps
-    RUN/start           sha256 of its init        RUN/corpus         the corpus's folder
-    RUN/error.txt       why it failed
+    RUN/start           sha256 of its init        RUN/stable/        what longer runs begin from
+    RUN/error.txt       why it failed             RUN/corpus         the corpus's folder
 
 A run that was interrupted or killed continues with the same config; only the fields that say how it
 is executed may differ.
@@ -30,8 +30,8 @@ from mtp.training.rank import is_first_rank
 def train(
     config: TrainConfig, folder: Path, data: Path = Path("data"), precision: str = ""
 ) -> None:
-    """Train `config` in `folder`, from its last checkpoint if it has one. Does nothing if the run
-    is finished.
+    """Train `config` in `folder`, from its last checkpoint if it has one, else from that of a
+    shorter run beside it (mtp/training/branch.py). Does nothing if the run is finished.
 
     precision  for a config that says "auto" (mtp/training/engine.py); "": what suits this machine
 
@@ -66,7 +66,7 @@ def train(
                 if not (folder / "corpus").exists():
                     write_atomically(folder / "corpus", corpus.folder.name.encode())
                 write_atomically(folder / "config.json", to_json(config).encode())
-                trainer.record_execution()
+                trainer.record_beginning()
             begun = True
             trainer.run()
         except Exception as error:

@@ -20,7 +20,7 @@ from mtp.training import distributed
 
 
 class Saver:
-    """Reads and writes a run's checkpoints in `folder`. All ranks make one and call it alike."""
+    """Reads and writes a run's checkpoints, in `folder`. All ranks make one and call it alike."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,31 +35,38 @@ class Saver:
         the files; they see the folder that the first rank sees. As checkpoint.newest otherwise."""
         if self.group is None:
             return checkpoint.newest(self.folder)
-        rank, world = dist.get_rank(), dist.get_world_size()
-
-        def check(path: Path, weights_only: bool) -> str:
-            own = checkpoint.damage(path, weights_only, rank, world)
-            return distributed.first_of_ranks(own, self.group)
-
         paths = distributed.from_first_rank(checkpoint.saved(self.folder))
-        return checkpoint.newest(self.folder, check=check, paths=paths)
+        return checkpoint.newest(self.folder, check=self.damage, paths=paths)
+
+    def damage(self, path: Path, weights_only: bool = False) -> str:
+        """What is wrong with a checkpoint, of any folder, the same on all ranks; "" if nothing is.
+        Each rank verifies its share of the files."""
+        if self.group is None:
+            return checkpoint.damage(path, weights_only)
+        own = checkpoint.damage(path, weights_only, dist.get_rank(), dist.get_world_size())
+        return distributed.first_of_ranks(own, self.group)
 
     def save(
-        self, weights: dict[str, Tensor], moments: dict[str, Tensor], state: dict[str, Any]
+        self,
+        weights: dict[str, Tensor],
+        moments: dict[str, Tensor],
+        state: dict[str, Any],
+        folder: Path | None = None,
     ) -> None:
-        """Save a checkpoint of step `state["step"]`, after the one before it is written. Several
-        ranks have only begun to write when this returns; `wait` waits for them. Raises what went
-        wrong with the checkpoint before."""
+        """Save a checkpoint of step `state["step"]`, after the one before it is written, into
+        another `folder` if one is given. Several ranks have only begun to write when this returns;
+        `wait` waits for them. Raises what went wrong with the checkpoint before."""
         self.wait()
+        folder = folder or self.folder
         began = time.monotonic()
         if self.group is None:
             whole = Checkpoint(state["step"], weights, moments, state)
-            checkpoint.save(self.folder, whole)
+            checkpoint.save(folder, whole)
             self.seconds = time.monotonic() - began
             return
         named = {f"model.{name}": w for name, w in weights.items()} | moments
         copies = distributed.staged(named, self.meshes)
-        write = functools.partial(self._write, copies, state, began)
+        write = functools.partial(self._write, folder, copies, state, began)
         self.thread = threading.Thread(target=write, name="saving", daemon=True)
         self.thread.start()
 
@@ -72,16 +79,18 @@ class Saver:
             error, self.error = self.error, None
             raise error
 
-    def _write(self, tensors: dict[str, Tensor], state: dict[str, Any], began: float) -> None:
+    def _write(
+        self, folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], began: float
+    ) -> None:
         first = dist.get_rank() == 0
         assert self.group is not None
         try:
             if first:
-                checkpoint.prepare(self.folder)
-            final = checkpoint.path_of(self.folder, state["step"])
+                checkpoint.prepare(folder)
+            final = checkpoint.path_of(folder, state["step"])
             sharded.save(final, tensors, state, self.group)
             if first:
-                checkpoint.drop_old(self.folder)
+                checkpoint.drop_old(folder)
             self.seconds = time.monotonic() - began
         except Exception as error:  # raised by `wait`, in the thread that trains
             self.error = error

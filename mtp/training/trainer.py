@@ -16,10 +16,9 @@ from mtp.config import TrainConfig
 from mtp.data.batches import Batches, epoch_tokens, evaluation_batches
 from mtp.data.corpus import Corpus
 from mtp.data.pairs import Pairs
-from mtp.data.sources import generator_options
 from mtp.data.tokenizer import check_vocab
 from mtp.errors import BadInput
-from mtp.files import file_sha256, write_atomically
+from mtp.files import write_atomically
 from mtp.model.memory import check_memory, whole_gradients_fit
 from mtp.model.model import AUXILIARY
 from mtp.model.sizes import run_flops_per_token
@@ -27,15 +26,17 @@ from mtp.objective.cross_entropy import score
 from mtp.objective.measure import norms_and_cosines
 from mtp.objective.objective import Objective, Part
 from mtp.overrides import execution
-from mtp.plugins import file_of
-from mtp.training import distributed, finetune, sinks, time_limit
+from mtp.training import branch, distributed, finetune, sinks, time_limit
+from mtp.training.branch import Branch
 from mtp.training.clock import Clock
 from mtp.training.engine import choose_engine
 from mtp.training.executions import record_execution
-from mtp.training.optimizer import clip_gradients, learning_rate, new_optimizer
+from mtp.training.optimizer import clip_gradients, new_optimizer
 from mtp.training.progress import Progress
 from mtp.training.saving import Saver
+from mtp.training.schedule import learning_rate, shared_steps, steps_of
 from mtp.training.signals import Interrupted, catch_signals
+from mtp.training.state import check_state, own_files
 from mtp.training.stream import Stream
 from mtp.training.trainable import Trainable
 
@@ -46,7 +47,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Trainer:
-    """Everything that changes during a run, which starts or continues from its last checkpoint.
+    """Everything that changes during a run, which starts or continues from its last checkpoint, or
+    from that of a shorter run (`branch`).
 
     corpus     tokens and tokenizer, built from config.data (mtp/data/corpus.py)
     folder     the run's folder
@@ -77,7 +79,8 @@ class Trainer:
                 "choose a larger data.validation or corpus, or eval_every=0"
             )
         tokens = config.tokens or config.epochs * epoch_tokens(corpus.train, config.model.context)
-        self.steps = max(1, round(tokens / self.tokens_per_step))
+        self.steps = steps_of(config, tokens)
+        self.shared_steps = shared_steps(config, self.steps)  # with longer runs
         self.step = 0
         sinks.check(config.log_to)
         self.notes: list[str] = []  # lines to print when training begins
@@ -100,6 +103,10 @@ class Trainer:
             config, epochs=0.0, tokens=self.steps * self.tokens_per_step
         )
         begun = saved.state.get("engine") if saved else None
+        self.branch = None if saved and saved.has_moments else self._branch(precision)
+        if self.branch:  # its precision; what suits a longer run may differ otherwise
+            saved, begun = self.branch.saved, None
+            precision = saved.state["engine"]["precision"]
         self.engine = distributed.from_first_rank(choose_engine(in_tokens, precision, begun))
         device = self.engine.device
         where = self.engine.precision, self.world, hardware.total_memory(device), device
@@ -127,8 +134,27 @@ class Trainer:
             self.trainable.draw(config.seed)
         self.began = self.step
 
-    def record_execution(self) -> None:
-        """Write to RUN/engine.json how the steps that are left will be executed."""
+    def _branch(self, precision: str) -> Branch | None:
+        """The shorter run that this one continues instead of training from the start. Notes say
+        which, and which not and why."""
+
+        def check(state: dict[str, Any]) -> None:
+            given = precision if self.config.precision == "auto" else ""
+            for name, own in (("device", hardware.default_device()), ("precision", given)):
+                if own and (there := state["engine"][name]) != own:
+                    raise BadInput(f"its {name} is {there}, not {own}")
+            check_state(state, self.config, self.batches)
+
+        own = self.config, self.folder, self.shared_steps, self.corpus.folder.name
+        found, notes = branch.find(*own, check, self.saver)
+        self.notes += notes
+        return found
+
+    def record_beginning(self) -> None:
+        """Take over what a shorter run has done, and write to RUN/engine.json how the steps that
+        are left will be executed."""
+        if self.branch:
+            self.branch.take_over(self.folder, self.config.keep_every)
         if self.step < self.steps:
             used = {"from_step": self.step} | execution(self.config) | vars(self.engine)
             used |= {"device_name": hardware.device_name(), "ranks": self.world}
@@ -240,9 +266,9 @@ class Trainer:
     # ----------------------------------------------------------------------------------------------
     # saving
 
-    def save(self) -> None:
-        """Begin to save a checkpoint of this step; `saver.wait` waits for its end. All ranks take
-        part."""
+    def save(self, folder: Path | None = None) -> None:
+        """Begin to save a checkpoint of this step, in RUN/checkpoint or another `folder`;
+        `saver.wait` waits for its end. All ranks take part."""
         weights = {name: w.detach() for name, w in self.trainable.weights().items()}
         moments = {
             f"{key}.{name}": self.optimizer.state[w][key]
@@ -256,9 +282,9 @@ class Trainer:
             "loss_steps": self.loss_steps,
             "engine": vars(self.engine),
             "objective": self.objective.state(),
-            "files": _own_files(self.config),
+            "files": own_files(self.config),
         }
-        self.saver.save(weights, moments, state)
+        self.saver.save(weights, moments, state, folder)
 
     def save_kept_weights(self) -> None:
         """Save the weights of this step for good. All ranks take part; rank 0 writes."""
@@ -289,22 +315,13 @@ class Trainer:
         self.trainable.update_model()
         if not saved.has_moments:
             return
+        check_state(saved.state, self.config, self.batches)
         self.step = saved.step
         self.batches.load_state(saved.state["data"])
-        if "objective" not in saved.state:
-            raise BadInput(
-                "this run was begun by a version that clipped its gradient in another way; finish "
-                "it with that one, or start a new run"
-            )
         self.objective.load_state(saved.state["objective"])
-        now = _own_files(self.config)
-        for name, sha256 in saved.state.get("files", {}).items():
-            if now.get(name) != sha256:
-                raise BadInput(
-                    f"{name} has changed since step {saved.step}; restore the file, or start a new "
-                    "run"
-                )
-        self.loss_sums += torch.tensor(saved.state["loss_sums"], device=self.loss_sums.device)
+        self.loss_sums += torch.tensor(saved.state["loss_sums"], dtype=torch.float64).to(
+            self.loss_sums
+        )
         self.loss_steps = saved.state["loss_steps"]
 
     # ----------------------------------------------------------------------------------------------
@@ -349,8 +366,10 @@ class Trainer:
             validate = bool(config.eval_every) and (self.step % config.eval_every == 0 or last)
             keep = bool(config.keep_every) and (self.step % config.keep_every == 0 or last)
             save = bool(config.save_every) and self.step % config.save_every == 0
+            stable = self.step == self.shared_steps
             stop = distributed.true_on_any_rank(bool(caught) or self._time_is_up(clock))
-            if log or validate or keep or save or stop or self.step % CHECK_EVERY == 0:
+            looks = log, validate, keep, save, stable, stop, self.step % CHECK_EVERY == 0
+            if any(looks):
                 self._check_finite()  # the device is waited for here alone
             if log:
                 seconds = clock.lap(self.step)
@@ -378,6 +397,8 @@ class Trainer:
                     progress.log({"step": self.step, "validation_loss": self.validate()})
                 if keep:
                     self.save_kept_weights()
+                if stable:
+                    self.save(branch.stable(self.folder))
                 if save or last or stop:
                     self.save()
                 if last or stop:
@@ -401,12 +422,3 @@ class Trainer:
         if self.rank == 0 and (step := clock.mean(self.step)):
             timings = {"save_seconds": self.saver.seconds, "step_seconds": step}
             write_atomically(self.folder / "timings.json", json.dumps(timings).encode())
-
-
-def _own_files(config: TrainConfig) -> dict[str, str]:
-    """The sha256 of the files of the user's own that a run computes with, by the field's value."""
-    names = [config.model.head, config.objective.token_weights]
-    if names[1].startswith("labels:"):
-        names[1] = f"{generator_options(config.data.source)[0]}:labels"
-    files = {name: file_of(name) for name in names}
-    return {name: file_sha256(file) for name, file in files.items() if file and file.is_file()}

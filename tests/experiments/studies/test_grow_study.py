@@ -10,7 +10,7 @@ import torch
 
 from experiments import results
 from experiments.changes import Changes
-from experiments.run import bases_first
+from experiments.run import beginnings
 from experiments.study import find, plan, run_name
 from mtp.config import ModelConfig, TrainConfig
 from mtp.data.tokenizer import ByteTokenizer
@@ -40,7 +40,7 @@ def test_the_base_is_trained_first_and_each_variant_begins_with_it(
 ) -> None:
     result = run("run", "--launcher", "debug")
     assert result.code == 0, result.err
-    assert result.out.index("1 to run by debug") < result.out.index("4 to run by debug")
+    assert "5 to run by debug" in result.out
     rows = results.read(tmp_path / "results" / "grow-heads" / "smoke.csv")
     assert not rows.duplicated(["run_id", "metric"]).any()
     first = rows.drop_duplicates("run_id")
@@ -59,7 +59,8 @@ def test_overrides_reach_the_base_too() -> None:
     for overrides in ((), ("model.dim=64",), ("tokens=1000",)):
         base, *others = plan(find("grow-heads"), "smoke", Changes(overrides))
         assert base.init == "" and {each.init for each in others} == {run_name(base)}
-        assert bases_first([others[0], base]) == [[base], [others[0]]]
+        first, second = beginnings([others[0], base], Path("runs")).values()
+        assert second == {} and first == {"start": str(Path("runs", run_name(base)).resolve())}
     configs = plan(find("grow-heads"), "paper")
     assert {each.init for each in configs} == {"llama-2-7b"}
 

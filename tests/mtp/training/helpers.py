@@ -72,6 +72,18 @@ def assert_same_run(folder: Path, reference: Path) -> None:
     assert status(folder)["state"] == "finished"
 
 
+def assert_alike(folder: Path, reference: Path, tolerance: float = 1e-4) -> None:
+    """The same losses, gradient norms and weights, to a tolerance."""
+    got, want = rows(folder), rows(reference)
+    assert [row["step"] for row in got] == [row["step"] for row in want]
+    for a, b in zip(got, want, strict=True):
+        for key in {"loss", "validation_loss", "grad_norm", "lr"} & b.keys():
+            assert a[key] == pytest.approx(b[key], rel=tolerance), (key, a["step"])
+    torch.testing.assert_close(
+        final_weights(folder), final_weights(reference), rtol=0.01, atol=10 * tolerance
+    )
+
+
 def train_in_parts(
     config: TrainConfig, folder: Path, data: Path, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

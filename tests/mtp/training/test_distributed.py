@@ -28,26 +28,13 @@ from tests.conftest import load_checkpoint, newest_step
 from tests.mtp.training.helpers import (
     Make,
     Runs,
-    final_weights,
+    assert_alike,
     free_port,
     on_ranks,
     rows,
     start_ranks,
     status,
 )
-
-
-def assert_alike(folder: Path, reference: Path, tolerance: float = 1e-4) -> None:
-    """The same losses, gradient norms and weights, to a tolerance."""
-    got, want = rows(folder), rows(reference)
-    assert [row["step"] for row in got] == [row["step"] for row in want]
-    for a, b in zip(got, want, strict=True):
-        for key in {"loss", "validation_loss", "grad_norm", "lr"} & b.keys():
-            assert a[key] == pytest.approx(b[key], rel=tolerance), (key, a["step"])
-    torch.testing.assert_close(
-        final_weights(folder), final_weights(reference), rtol=0.01, atol=10 * tolerance
-    )
-
 
 HEADS = (
     *("parallel", "causal", "anticausal", "linear", "replicated"),

@@ -11,7 +11,8 @@ from mtp.training import clock, progress
 from mtp.training.clock import Clock
 from mtp.training.progress import Progress, read_status
 from mtp.training.run import train
-from mtp.training.trainer import Trainer, learning_rate
+from mtp.training.schedule import learning_rate
+from mtp.training.trainer import Trainer
 from tests.mtp.training.helpers import Make, rows
 
 FIELDS = {

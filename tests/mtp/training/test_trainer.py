@@ -10,9 +10,10 @@ from torch import Tensor
 from mtp.errors import BadInput
 from mtp.hardware import has_compiler
 from mtp.overrides import config_id
-from mtp.training.optimizer import first_of_decay
+from mtp.training.optimizer import new_optimizer
 from mtp.training.run import train
-from mtp.training.trainer import Trainer, learning_rate, new_optimizer
+from mtp.training.schedule import first_of_decay, learning_rate
+from mtp.training.trainer import Trainer
 from tests.conftest import newest_step
 from tests.mtp.training.helpers import Make, final_weights, rows, status, trainer
 
