@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mtp.data.corpus import Corpus
     from mtp.model.model import MultiTokenTransformer
 
-BYTES = {"smoke": 20_000, "gpu": 8_000_000, "paper": 8_000_000}  # by scale
+BYTES = {"smoke": 10_000, "gpu": 8_000_000, "paper": 8_000_000}  # by scale
 USUAL = 750_000
 
 

@@ -192,7 +192,7 @@ CONTRASTS = (
     Asked("tokenizer", BITS, {"tokens": 1, "n=1": -1}, MARGIN, "smaller", BITS),
     Asked("n for tokens", BITS, {"n=8": 1, "tokens": -1}, MARGIN, "larger", BITS),
 )
-SAID = ("eight bytes", "starving", "FLOPs, n=8", "n for tokens")  # in the finding
+SAID = ("eight bytes", "starving", "n for tokens")  # in the finding
 
 
 # --------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
 
 
 KINDS = (  # of byte models: label, colour, marker, and how the arm's name ends
-    ("n=1, two budgets or more", figures.BLACK, "D", r"^n=1\b"),
+    ("n=1, by budget", figures.BLACK, "D", r"^n=1\b"),
     ("heads 2..n: 1 in all", figures.BLUE, "o", r"^n=(?!1$)\d+$"),
     ("plain sum", figures.ORANGE, "s", r"(?:plain sum|replicated)$"),
     ("plain sum, ramped", figures.GREEN, "^", r"ramped$"),
@@ -293,6 +293,7 @@ def flops_panel(axes: Axes, rows: pd.DataFrame) -> None:
         means = of_it.groupby("arm")[["x", BITS]].mean().sort_values("x")
         if label.startswith("n=1"):
             axes.plot(means.x, means[BITS], color=colour, linewidth=1.2)
+            continue
         for arm, (x, y) in zip(means.index, means.to_numpy(), strict=True):
             name = str(arm).split()[0].rstrip(",")
             axes.annotate(name, (x, y), (7, -4), textcoords="offset points", color=colour)
