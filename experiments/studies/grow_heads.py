@@ -178,6 +178,7 @@ OF_BITS = (
 )
 OF_FORWARD = (
     asked("pretrained", (OLD, "linear"), "larger", FORWARD),
+    asked("or detached", (OLD, "+3, detached"), "larger", FORWARD),
     asked("a layer each", ("+3", "linear"), "larger", FORWARD),
     asked("joint", ("+3", "+3, detached"), "larger", FORWARD),
     asked("freezing first", ("+3, frozen first", "+3"), "equal", FORWARD),
