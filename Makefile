@@ -56,10 +56,10 @@ sweep-heads: setup  ## Table S4: the five head types
 sweep-controls: setup  ## where the cost of n=4 comes from: six contrasts
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-sweep-bytes: setup  ## Table 1, bytes: n = 1, 8, 16, 32 against a token model
+sweep-bytes: setup  ## Table 1, bytes: n = 1, 2, 4, 8 against a token model
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-grow-heads: setup  ## Table S6: a trained model goes on with more heads
+grow-heads: setup  ## Table S6, section 3.2: a trained model goes on with more heads
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
 decoding: setup  ## Table S2, Figure S10: self-speculation by k, batch size and kind of text

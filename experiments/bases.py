@@ -1,4 +1,4 @@
-"""The runs that the sweeps start from, by scale."""
+"""The runs that the sweeps start from, by scale, and the byte models of the paper's design."""
 
 import dataclasses
 
@@ -52,7 +52,8 @@ BYTE_VOCAB = 258  # 256 bytes, beginning and end of a document
 
 
 def byte_sweep(scale: str) -> list[TrainConfig]:
-    """For each seed the n=1 token model, then byte models of every n; all see as much text."""
+    """The paper's design (Table S13): for each seed the n=1 token model, then byte models of every
+    n with replicated unembeddings; all see as much text."""
     # A share of a pass is as much text for every run, whatever its tokenizer.
     epochs = {"smoke": 0.02, "cpu": 0.05, "gpu": 0.5}.get(scale, 0.0)
     tokens = dataclasses.replace(base(scale), tokens=0.0 if epochs else 116e9, epochs=epochs)

@@ -95,6 +95,13 @@ def stack(heights: Sequence[float], width: float) -> tuple[Figure, list[Axes]]:
     return figure, [row[0] for row in axes]
 
 
+def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Rows of panels in the suite's style, each panel so many inches wide and high."""
+    size = (width * columns, height * rows)
+    figure, axes = pyplot().subplots(rows, columns, figsize=size, squeeze=False)
+    return figure, [*axes.flat]
+
+
 def paper_panel(axes: Axes, title: str) -> None:
     """Mark a panel as the paper's own numbers, at another scale than ours."""
     axes.set_facecolor("#f3f1ea")

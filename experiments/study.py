@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+STREAM = 100  # what a run that continues another adds to its seed, so that it reads other batches
 SCALES = ("smoke", "cpu", "night", "gpu", "paper")
 STUDIES = (  # experiments/studies/NAME.py, with _ for -
     "sweep-n",
@@ -155,22 +156,34 @@ def plan(study: Study, scale: str, changes: Changes = NOTHING) -> list[TrainConf
     """The study's configs at a scale, with the changes applied to each; equal runs once."""
     choose(f"scale of {study.name}", scale, study.scales)
     planned = study.runs(scale)
-    if changes.n and any(config.init for config in planned):
-        raise BadInput(f"--n does not apply to {study.name}, whose runs start from one another")
+    if any(config.init for config in planned):
+        if changes.n:
+            raise BadInput(f"--n does not apply to {study.name}, whose runs start from one another")
+        if changes.seeds and max(changes.seeds) >= STREAM:
+            raise BadInput(
+                f"--seeds must be below {STREAM} for {study.name}, whose runs continue one another "
+                f"with seeds that are {STREAM} higher"
+            )
     configs = []
     for seed in changes.seeds or (None,):
         for n in changes.n or (None,):
             own = [*changes.overrides]
             own += [f"model.n={n}"] if n else []
-            own += [f"seed={seed}"] if seed is not None else []
-            configs += _changed(planned, own)
+            configs += _changed(planned, own, seed)
     if study.over_training and not all(config.keep_every for config in configs):
         raise BadInput(f"{study.name} looks at weights over training; set keep_every above 0")
     return list({run_name(config): config for config in configs}.values())
 
 
-def _changed(planned: list[TrainConfig], overrides: list[str]) -> list[TrainConfig]:
+def _changed(
+    planned: list[TrainConfig], overrides: list[str], seed: int | None
+) -> list[TrainConfig]:
     configs = [override(config, overrides) for config in planned]
+    if seed is not None:  # a run that continues another keeps its distance to it
+        configs = [
+            dataclasses.replace(new, seed=seed + old.seed // STREAM * STREAM)
+            for old, new in zip(planned, configs, strict=True)
+        ]
     configs = [  # a tokenizer that is named by a path may be gone one day; ids must not change then
         c if names_a_path(c.data.tokenizer) else follow_tokenizer(c, overrides) for c in configs
     ]
@@ -179,9 +192,15 @@ def _changed(planned: list[TrainConfig], overrides: list[str]) -> list[TrainConf
             tokenizer = from_name(c.data.tokenizer)
             size = tokenizer.vocab_size if tokenizer else c.data.vocab
             check_vocab(c, c.data.tokenizer, size)
-    # A run that starts from another planned run starts from it under its new name.
-    names = {run_name(old): run_name(new) for old, new in zip(planned, configs, strict=True)}
-    return [dataclasses.replace(c, init=names.get(c.init, c.init)) for c in configs]
+    by_name = {run_name(old): new for old, new in zip(planned, configs, strict=True)}
+
+    def with_new_start(config: TrainConfig) -> TrainConfig:
+        """A run that starts from another planned run starts from it under its new name."""
+        start = by_name.get(config.init)
+        name = run_name(with_new_start(start)) if start else config.init
+        return dataclasses.replace(config, init=name)
+
+    return [with_new_start(config) for config in configs]
 
 
 def run_folder(config: TrainConfig, runs: Path) -> Path:

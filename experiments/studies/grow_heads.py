@@ -1,153 +1,291 @@
-"""Table S6: does a trained model gain from more heads?
+"""Table S6 and section 3.2: does a trained model gain from more heads, and do they draft as well?
 
-The paper continues to train Llama 2 on 200B tokens of code: as it is, with three linear heads more,
-with heads made of the trunk's last layers (+0), and with three layers more (+3). It finds no clear
-gain. It says neither how the heads begin (here: as copies of what head 1 says,
-mtp/model/surgery.py) nor which rates it uses (here: the rates of its own 7B models).
+Section 3.2 says, without a table, that heads which are pretrained with the model draft better than
+heads that are added to a trained model later. Table S6 asks what added heads do to the next-token
+model: Llama 2 goes on with 200B tokens of code, and the paper finds no clear gain. It says neither
+how its heads begin (here: as copies of what head 1 says, mtp/model/surgery.py) nor at which rates.
 
-At `paper` scale the base is the Llama 2 7B of Hugging Face's format, imported to runs/llama-2-7b.
-At the others it is the n=1 model of `sweep-n`, which continues with batches that it has not seen:
-those of the other base's seed. So at `cpu` scale the two replicates see much of the same data, and
-a row's seed is the continuation's.
+Two bases of each seed are those of `sweep-n` and `sweep-heads`: n=1, and n=4 with linear heads.
+Every arm goes on from one of them, with the batches of another seed, the base's + 100:
+
+    n=1                        without new heads
+    linear                     with three linear heads more, which add 4% of the parameters
+    +3                         with three heads of a layer each
+    +3, frozen                 the same, the trunk and head 1 frozen, half as long (Medusa's way);
+    +3, frozen first           then all of it for the other half, with the seed + 200
+    +3, detached               new heads learn, and the trunk and head 1 do not learn from them
+    linear, from the start     goes on from n=4, so that its heads are as old as its trunk
+
+`night` adds heads that take their layers from the trunk (+0, as in Table S6), detached linear heads
+and +3 from the start. At `paper` scale the base is the Llama 2 7B of Hugging Face's format,
+imported to runs/llama-2-7b, with the arms of the table.
+
+Drafting is measured along human text (evals/probes/agreement.py), with k=4. Written before the run
+(CONTRASTS; margins of 0.02 bits per byte, 0.01 for detached heads, and 0.02 tokens per forward):
+heads from the start draft better than added ones, and cost the next-token model more; every way to
+add heads that teach the trunk costs it more than going on alone; a trunk that learns from its heads
+makes them draft better; and freezing first changes nothing in the end.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any, Literal
 
-from experiments import figures
-from experiments.bases import base as sweep_base
-from experiments.bases import seeds, with_model
-from experiments.evaluations import likelihood
-from experiments.findings import BITS, against
-from experiments.panels import caption, metric, paper_points
-from experiments.study import Study, run_name
+from experiments import figures, held_out_part
+from experiments.bases import base, with_model
+from experiments.contrasts import Asked, sentence
+from experiments.findings import against
+from experiments.panels import arm_panel, caption, contrast_panel, metric
+from experiments.results import Measure
+from experiments.study import STREAM, Study, run_name
 from mtp.config import TrainConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CONTINUED = {"smoke": 2_560, "cpu": 3e5, "gpu": 65e6}  # tokens; at `paper` scale the base's
-LLAMA = "llama-2-7b"
+    from evals.statistics.contrast import Contrast
+    from mtp.data.corpus import Corpus
+    from mtp.model.model import MultiTokenTransformer
 
-# label in the figure -> what changes in the model
-VARIANTS: dict[str, dict[str, object]] = {
-    "n=1": {"n": 1},
-    "linear": {"n": 4, "head": "linear"},
-    "parallel": {"n": 4},
-    "parallel +3 layers": {"n": 4, "extra_layers": 3},
-}
-PAPER_NAMES = {
-    "linear/+0 layers": "linear",
-    "transformer/+0 layers": "parallel",
-    "transformer/+3 layers": "parallel +3 layers",
-}
-COLOURS = dict(
-    zip(VARIANTS, (figures.GREY, figures.ORANGE, figures.BLUE, figures.GREEN), strict=True)
-)
+CONTINUED = {"smoke": 2_560, "cpu": 1e6, "night": 5e6, "gpu": 65e6}  # tokens; at `paper` the base's
+SEEDS = {"cpu": 3, "night": 5, "gpu": 2}
+LLAMA = "llama-2-7b"
+K = 4  # heads used to draft
+
+LINEAR: dict[str, Any] = {"n": K, "head": "linear"}
+ADDED: dict[str, Any] = {"n": K, "extra_layers": K - 1}
+# of Table S6
+VARIANTS: dict[str, dict[str, Any]] = {"n=1": {}, "linear": LINEAR, "+0": {"n": K}, "+3": ADDED}
+LIMIT = "One size, one learning rate for each half of a run, and one budget."
+
+
+# --------------------------------------------------------------------------------------------------
+# the runs
+
+
+def start(scale: str) -> TrainConfig:
+    """The n=1 base; that of `sweep-n` but at night."""
+    if scale == "night":
+        return dataclasses.replace(base("cpu"), tokens=5e6, keep_every=0)
+    return base(scale)
 
 
 def runs(scale: str) -> list[TrainConfig]:
-    """The bases, then what is made of them."""
-    bases = [with_model(sweep_base(scale), seed, n=1) for seed in seeds(scale)]
+    """For each seed the bases, then what goes on from them."""
     if scale == "paper":
-        (llama,) = (with_model(config, hidden=11_008, kv_heads=32) for config in bases)
-        data = dataclasses.replace(llama.data, tokenizer=f"run:runs/{LLAMA}")
-        llama = dataclasses.replace(llama, data=data, init=LLAMA)
-        return [with_model(llama, 0, **changes) for changes in VARIANTS.values()]
-    made = [
-        dataclasses.replace(
-            # the other base's seed: batches that this base has not seen
-            with_model(each, (each.seed + 1) % len(bases), **changes),
-            tokens=CONTINUED[scale],
-            lr=each.lr / 2,
-            init=run_name(each),
-        )
-        for each in bases
-        for changes in VARIANTS.values()
+        return llamas()
+    found = [of_seed(scale, seed) for seed in range(SEEDS.get(scale, 1))]
+    return [config for of_one in found for config in of_one]
+
+
+def llamas() -> list[TrainConfig]:
+    own = with_model(base("paper"), 0, n=1, hidden=11_008, kv_heads=32)
+    data = dataclasses.replace(own.data, tokenizer=f"run:runs/{LLAMA}")
+    own = dataclasses.replace(own, data=data, init=LLAMA)
+    return [with_model(own, 0, **changes) for changes in VARIANTS.values()]
+
+
+def of_seed(scale: str, seed: int) -> list[TrainConfig]:
+    night = scale == "night"
+    one, linear = (with_model(start(scale), seed, **own) for own in ({"n": 1}, LINEAR))
+    bases = [one, linear]
+    if night:
+        bases.append(with_model(start(scale), seed, **ADDED))
+
+    def go_on(config: TrainConfig, share: float = 1.0, **model: Any) -> TrainConfig:
+        """From this run, for a share of the tokens."""
+        own = with_model(config, config.seed + STREAM, **model)
+        return dataclasses.replace(
+            own, tokens=share * CONTINUED[scale], lr=start(scale).lr / 2, keep_every=0,
+            init=run_name(config), freeze="none",
+        )  # fmt: skip
+
+    def detached(config: TrainConfig) -> TrainConfig:
+        alone = dataclasses.replace(config.objective, detach=True)
+        return dataclasses.replace(config, objective=alone)
+
+    frozen = dataclasses.replace(go_on(one, 0.5, **ADDED), freeze="trunk")
+    made = [go_on(one), go_on(one, **LINEAR), go_on(one, **ADDED), frozen, go_on(frozen, 0.5)]
+    made += [detached(go_on(one, **ADDED)), go_on(linear)]
+    if night:
+        made += [go_on(one, n=K), detached(go_on(one, **LINEAR)), go_on(bases[-1])]
+    return [*bases, *made]
+
+
+def arm_of(config: TrainConfig) -> str:
+    """The arm of a config of any scale, whatever --set has changed of all arms. A base is named
+    "base, .."; what goes on from it has no such word."""
+    m = config.model
+    layers = f"+{m.extra_layers}" if m.head == "parallel" else m.head
+    heads = layers if m.n > 1 else "n=1"
+    if not config.init:
+        return f"base, {heads}"
+    name = heads + ", detached" * config.objective.detach
+    if config.freeze == "trunk":
+        return f"{name}, frozen"
+    begun = re.search(r"-n(\d+)-s\d+-\w+$", config.init)
+    if begun and int(begun[1]) == m.n > 1:
+        return name + (", frozen first" if config.seed >= 2 * STREAM else ", from the start")
+    return name
+
+
+# --------------------------------------------------------------------------------------------------
+# what is asked
+
+BITS = "bits per byte"
+FORWARD = "tokens per forward along text"
+SECOND = "accuracy, head 2 (%)"
+COPIES, CONSTANT = (f"{FORWARD}, {what}" for what in ("copies of head 1", "a constant token"))
+
+
+def paired(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the seed of each run's base, which pairs the arms."""
+    return rows.assign(seed=rows.seed % STREAM)
+
+
+class AskedOfBases(Asked):
+    """A contrast of arms that are paired by the seed of their bases."""
+
+    def of(self, rows: pd.DataFrame) -> Contrast | None:
+        return super().of(paired(rows))
+
+
+def asked(
+    name: str,
+    arms: tuple[str, str],
+    predicted: Literal["larger", "smaller", "equal"],
+    metric: str = BITS,
+    margin: float = 0.02,
+) -> AskedOfBases:
+    """The first arm minus the second."""
+    unit = {BITS: BITS, FORWARD: "tokens per forward"}.get(metric, "points")
+    return AskedOfBases(name, metric, {arms[0]: 1, arms[1]: -1}, margin, predicted, unit)
+
+
+OLD = "linear, from the start"
+OF_BITS = (
+    asked("cost, linear", ("linear", "n=1"), "larger"),
+    asked("cost, +3", ("+3", "n=1"), "larger"),
+    asked("cost, pretrained", (OLD, "linear"), "larger"),
+    asked("freezing first", ("+3, frozen first", "+3"), "equal"),
+    asked("detached", ("+3, detached", "n=1"), "equal", margin=0.01),
+)
+OF_FORWARD = (
+    asked("pretrained", (OLD, "linear"), "larger", FORWARD),
+    asked("or detached", (OLD, "+3, detached"), "larger", FORWARD),
+    asked("a layer each", ("+3", "linear"), "larger", FORWARD),
+    asked("joint", ("+3", "+3, detached"), "larger", FORWARD),
+    asked("freezing first", ("+3, frozen first", "+3"), "equal", FORWARD),
+)
+# A head 1 that says the same everywhere is easy to agree with; the text is not.
+OF_TEXT = asked("pretrained, by text", (OLD, "linear"), "larger", SECOND, 0.5)
+CONTRASTS = (*OF_BITS, *OF_FORWARD, OF_TEXT)
+
+
+# --------------------------------------------------------------------------------------------------
+# measuring
+
+
+def agreement(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """Drafts of heads 2..4 along the first held-out documents, and what head 1's own tokens or one
+    token throughout would do in their place."""
+    from evals.probes.agreement import measure
+
+    found = measure(model, corpus.validation, K, held_out_part.tokens_of(corpus, scale))
+    count = found.positions
+    rows = [
+        Measure(f"agreement along text, head {i} (%)", 100 * share, count)
+        for i, share in enumerate(found.heads, 2)
     ]
-    return bases + made
+    if model.config.n > 1:
+        rows.append(Measure(FORWARD, found.tokens_per_forward, count))
+    return [*rows, Measure(COPIES, found.copies, count), Measure(CONSTANT, found.constant, count)]
+
+
+def references(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """What n-gram tables of as many tokens as base and continuation have, and xz, make of the
+    held-out text; of n=1 models alone, as it does not depend on the model."""
+    if model.config.n > 1 or scale not in ("smoke", "cpu", "night"):
+        return []
+    budget = round(start(scale).tokens + CONTINUED[scale])
+    found = held_out_part.references(corpus, scale, model.config.vocab, budget, (1, 2, 5))
+    return [Measure(f"{BITS}, {name}", value) for name, value in found.items()]
+
+
+# --------------------------------------------------------------------------------------------------
+# the figure
 
 
 def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
     return paper[paper.artefact == "Table S6"]
 
 
-CONTINUED_MARK = ", continued"
-
-
-def continued(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the runs that start from another, with the variant in a column."""
-    rows = rows[rows["head"].str.endswith(CONTINUED_MARK)]
-    names = rows["head"].str.removesuffix(CONTINUED_MARK)
-    return rows.assign(variant=names.where(rows.n > 1, "n=1"))
+SAID = (OF_FORWARD[0], OF_BITS[2], OF_BITS[0])  # in the finding
 
 
 def finding(rows: pd.DataFrame) -> str:
-    bits = metric(continued(rows), "bits per byte")
-    return against(bits, "variant", "n=1", f"{BITS}, n=4 grown from n=1", lower=True)
+    """Section 3.2's claim and its price, and what growing costs, with intervals and verdicts."""
+    found = [sentence(each, contrast) for each in SAID if (contrast := each.of(rows))]
+    if found:
+        return "; ".join(found) + "."
+    return against(paired(metric(rows, BITS)), "arm", "n=1", "Held-out bits per byte", lower=True)
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    picture, (left, middle, right) = figures.panels(3)
-    bases = rows[~rows["head"].str.endswith(CONTINUED_MARK)]
-    rows = continued(rows)
-    bits = metric(rows, "bits per byte")
-    figures.spread(left, bits, "variant", figures.BLACK, "bits per byte", order=list(VARIANTS))
-    for value in metric(bases, "bits per byte").value:
-        left.axhline(value, color=figures.GREY, linewidth=1, linestyle=":")
-    left.set_title("Next-token model: lower is better")
-    left.set_ylabel("held-out bits per byte, head 1")
-    heads_panel(middle, rows)
-    paper = paper_rows(paper)
-    paper = paper.assign(variant=paper["head"].map(PAPER_NAMES).where(paper.n > 1, "n=1"))
-    paper_points(right, paper, "variant", "Paper, Llama 2, 200B tokens of code", list(VARIANTS))
-    for axes in (left, right):
-        axes.set_xticks(range(len(VARIANTS)), [name.replace(" ", "\n", 1) for name in VARIANTS])
-    what = "n=4 but for n=1; dotted: the models before they continue"
-    limit = "The replicates share most of their data, so their spread is too small."
-    return figures.finish(picture, caption(rows, what, limit=limit), finding(rows))
+    rows = paired(rows)
+    arms = rows.arm.nunique()
+    picture, (top, right, low, last) = figures.grid(2, 2, 7.2, max(4.0, 0.4 * arms))
+    arm_panel(top, metric(rows, BITS))
+    lines(top, rows, {"5-gram": f"{BITS}, 5-gram", "xz": f"{BITS}, xz"})
+    top.set_title("Head 1: lower is better")
+    top.set_xlabel("held-out bits per byte")
+    contrasts(right, OF_BITS, rows)
+    if len(forward := metric(rows, FORWARD)):
+        arm_panel(low, forward)
+    lines(low, rows, {"head 1's token, repeated": COPIES, "one token throughout": CONSTANT})
+    low.set_title("Drafts along human text: higher is better")
+    low.set_xlabel(f"tokens per forward, k={K}")
+    contrasts(last, OF_FORWARD, rows)
+    what = "n=4 but for n=1; bases are trained first, the other arms go on from them"
+    text = caption(rows, what, paper=False, limit=LIMIT)
+    return figures.finish(picture, text, finding(rows))
 
 
-def heads_panel(axes: Axes, rows: pd.DataFrame) -> None:
-    """Every head's loss, in bits per byte by the ratio that head 1 has of both."""
-    ratio = metric(rows, "bits per byte").set_index("run_id").value
-    ratio = ratio / metric(rows, "loss, head 1 (nats)").set_index("run_id").value
-    losses = rows.assign(i=rows.metric.str.extract(r"^loss, head (\d+)", expand=False))
-    losses = losses.dropna(subset="i").astype({"i": int})
-    losses = losses.assign(value=losses.value * losses.run_id.map(ratio))
-    for variant, colour in COLOURS.items():
-        shift = 0.02 * (list(COLOURS).index(variant) - 2)
-        if variant != "n=1":
-            own = losses[losses.variant == variant]
-            figures.spread(axes, own, "i", colour, variant, shift=shift)
-    axes.set_title("All heads: lower is better")
-    axes.set_xlabel("head i, predicts token t+i")
-    axes.set_ylabel("held-out bits per byte")
-    axes.legend()
+def lines(axes: Axes, rows: pd.DataFrame, named: dict[str, str]) -> None:
+    for (label, name), style in zip(named.items(), ("--", "-"), strict=True):
+        if len(values := metric(rows, name).value):
+            axes.axvline(values.mean(), color=figures.GREY, linestyle=style, label=label)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend()
+
+
+def contrasts(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> None:
+    contrast_panel(axes, asked, rows)
+    axes.set_title("Contrasts: 90% intervals, grey margins")
 
 
 STUDY = Study(
     name="grow-heads",
-    artefact="Table S6",
-    question="does a trained model gain from more heads?",
-    limits=(
-        "The two seeds see almost the same tokens and are no independent replicates, so their "
-        "spread is too small a measure of chance. 293 steps are short, and the base has seen "
-        "0.16 tokens per parameter."
-    ),
+    artefact="Table S6, section 3.2",
+    question="does a trained model gain from more heads, and do they draft as well as old ones?",
+    limits=LIMIT,
     runs=runs,
-    evaluations={"likelihood": likelihood},
+    evaluations={
+        "likelihood-part": held_out_part.likelihood,
+        "references-grown": references,
+        "agreement": agreement,
+    },
     figure=figure,
     finding=finding,
     paper=paper_rows,
-    table=(
-        "bits per byte",
-        "accuracy, head 1 (%)",
-        "loss, head 2 (nats)",
-        "loss, head 4 (nats)",
-    ),
+    table=(BITS, "accuracy, head 1 (%)", SECOND, FORWARD),
+    arm=arm_of,
+    contrasts=CONTRASTS,
+    scales=("smoke", "cpu", "night", "gpu", "paper"),
 )
