@@ -80,12 +80,6 @@ def panels(count: int, width: float = 4.8, height: float = 4.4) -> tuple[Figure,
     return figure, list(axes[0])
 
 
-def grid(rows: int, columns: int, width: float = 4.8, height: float = 4.4) -> tuple[Figure, Any]:
-    """Rows of panels in the suite's style, and the panels as an array (rows, columns)."""
-    size = (width * columns, height * rows)
-    return pyplot().subplots(rows, columns, figsize=size, squeeze=False)
-
-
 def stack(heights: Sequence[float], width: float) -> tuple[Figure, list[Axes]]:
     """A column of panels in the suite's style, of these heights in inches."""
     size = (width, sum(heights))

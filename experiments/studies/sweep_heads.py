@@ -100,7 +100,7 @@ def finding(rows: pd.DataFrame) -> str:
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     order = list(LABELS.values())
-    picture, ((left, right), (decode, theirs)) = figures.grid(2, 2, width=5.6)
+    picture, (left, right, decode, theirs) = figures.grid(2, 2, 5.6, 4.4)
     named = rows.assign(variant=rows.arm.map(LABELS))
     bits = metric(named, BITS)
     figures.spread(left, bits, "variant", figures.BLACK, "n=4 by head type", order=order)

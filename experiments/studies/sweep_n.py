@@ -102,7 +102,7 @@ def finding(rows: pd.DataFrame) -> str:
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    picture, ((by_n, budgets), (decode, theirs)) = figures.grid(2, 2, width=5.6)
+    picture, (by_n, budgets, decode, theirs) = figures.grid(2, 2, 5.6, 4.4)
     own = full(rows)
     kinds = (("parallel", figures.BLUE, "o"), ("linear", figures.GREEN, "s"))
     bits = metric(own, PER_BYTE)
