@@ -88,15 +88,15 @@ class Information:
     pairs: int
 
 
-def of_heads(model: MultiTokenTransformer, corpus: Corpus, tokens: int) -> Information:
-    """From heads 1 and 2, of the first held-out tokens. q_Y is head 2's, so that q(x|y) is not a
+def of_heads(losses: Floats) -> Information:
+    """From `token_losses` of two heads (2, tokens). q_Y is head 2's, so that q(x|y) is not a
     distribution unless the heads agree."""
-    one, two = token_losses(model, corpus, tokens, 2)
+    one, two = losses
     return information(one[1:-1], one[2:], two[2:])
 
 
 def information(x: Floats, y_given_x: Floats, y: Floats) -> Information:
-    """From the losses (N,) of pairs; those that have a nan are left out."""
+    """From the losses of pairs, (N,) each; pairs that lack one (nan) are left out."""
     whole = ~np.isnan(x + y + y_given_x)
     x, y, y_given_x = x[whole], y[whole], y_given_x[whole]
     x_given_y = x + y_given_x - y  # Bayes' rule: q(x|y) = q(x) q(y|x) / q_Y(y)

@@ -95,20 +95,20 @@ def runs(scale: str) -> list[TrainConfig]:
 
 
 def reference_of(
-    model: MultiTokenTransformer, corpus: Corpus, scale: str, held_out: dict[str, int]
+    model: MultiTokenTransformer, corpus: Corpus, scale: str, held_out: dict[str, int], heads: int
 ) -> tuple[Reference, np.ndarray]:
-    """The reference of the scale's held-out tokens, and head 1's losses there."""
+    """The reference of the scale's held-out tokens, and the heads' losses there."""
     from evals.probes import relevance
 
     tokens = min(held_out.get(scale, held_out[""]), corpus.validation.tokens)
     budget = TRAINING.get(scale, TRAINING[""])
     own = relevance.reference(corpus, model.config.vocab, tokens, budget)
-    return own, relevance.token_losses(model, corpus, tokens)[0]
+    return own, relevance.token_losses(model, corpus, tokens, heads)
 
 
 def slopes(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """At a kept step: the slope of head 1's loss on relevance, on fewer tokens."""
-    own, losses = reference_of(model, corpus, scale, FEWER)
+    own, (losses,) = reference_of(model, corpus, scale, FEWER, 1)
     return [Measure(EARLIER, own.slope(losses), len(own.places))]
 
 
@@ -117,16 +117,16 @@ def information(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> lis
     of relevance. What depends on the text alone is of n=1 models."""
     from evals.probes import relevance
 
-    own, losses = reference_of(model, corpus, scale, HELD_OUT)
-    rows = [Measure(SLOPE, own.slope(losses), len(own.places))]
-    rows += by_document("numerator", own.numerators(losses))
-    middle, level = own.by_tenth(losses)
+    own, losses = reference_of(model, corpus, scale, HELD_OUT, min(2, model.config.n))
+    rows = [Measure(SLOPE, own.slope(losses[0]), len(own.places))]
+    rows += by_document("numerator", own.numerators(losses[0]))
+    middle, level = own.by_tenth(losses[0])
     rows += by_tenth("loss", level)
     if model.config.n == 1:
         rows += by_document("denominator", own.denominators) + by_tenth("relevance", middle)
         rows.append(Measure(MUTUAL["5-gram"], float(own.relevance.mean()), len(own.places)))
     else:
-        rows += terms("heads", relevance.of_heads(model, corpus, len(losses)))
+        rows += terms("heads", relevance.of_heads(losses))
     if model.config.vocab <= relevance.LARGEST:
         past = model.config.context // 2
         found = relevance.exact(model, corpus, PLACES.get(scale, PLACES[""]), past)
