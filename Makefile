@@ -18,7 +18,7 @@ CHECKPOINTS ?=
 VENV = .venv
 PY   = $(VENV)/bin/python
 
-STUDIES = sweep-n sweep-heads sweep-controls sweep-bytes grow-heads decoding decoding-bytes \
+STUDIES = sweep-n sweep-heads sweep-controls information sweep-bytes grow-heads decoding decoding-bytes \
           synthetic-polynomials synthetic-pauses synthetic-induction synthetic-induction-books \
           synthetic-induction-heads synthetic-choices
 BENCHES = bench-train bench-heads bench-schemes bench-objectives bench-engine bench-decode bench-synthetic bench-sandbox bench-evals bench-corpus bench-cli
@@ -53,7 +53,10 @@ sweep-n: setup  ## Table 1, tokens: n = 1, 2, 4, 6, 8
 sweep-heads: setup  ## Table S4: the five head types
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-sweep-controls: setup  ## where the cost of n=4 comes from: six contrasts
+sweep-controls: setup  ## where the cost of n=4 comes from, and what n=4 writes
+	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
+
+information: setup  ## sections 5.2, L.2: what n=4 of sweep-controls learns of relevant tokens
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
 sweep-bytes: setup  ## Table 1, bytes: n = 1, 2, 4, 8 against a token model

@@ -107,10 +107,7 @@ ARTEFACTS = (
     _harness("Figure S13: GSM8K", "evaluate"),
     Artefact("Tables S13, S14: settings and sizes", "configs", "", "configuration"),
     _planned("Section 5.1, L.3: choice points", "synthetic-choices"),
-    Artefact(
-        "Section 5.2, L.2: information", "open",
-        note="the loss of each head is in the rows of the sweeps",
-    ),
+    _planned("Section 5.2, L.2: information", "information"),
     Artefact("L.4: order of factorisation", "open"),
     Artefact(
         "Section 8: future work (choosing n, vocabulary, losses in embedding space)", "open"

@@ -56,6 +56,7 @@ def references(budget: Mapping[str, float]) -> Evaluation:
         found = {
             name: ngrams.bits_per_byte(train, own, order, vocab, size)
             for order, name in REFERENCES.items()
+            if order == ngrams.largest_order(vocab, order)
         }
         found["xz"] = ngrams.xz_bits_per_byte(corpus.tokenizer.decode(own.tolist()).encode())
         return [Measure(f"bits per byte, {name}", value, tokens) for name, value in found.items()]
@@ -114,11 +115,12 @@ def floors(budget: Mapping[str, float]) -> Evaluation:
         if model.config.n > 1 or not asked:
             return []
         train = corpus.train.read(0, min(corpus.train.tokens, round(budget[scale])))
-        table, rows = ngrams.Ngrams(train, 5, model.config.vocab), list[Measure]()
+        vocab, rows = model.config.vocab, list[Measure]()
+        table = ngrams.Ngrams(train, order := ngrams.largest_order(vocab, 5), vocab)
         for metric, new in ((FIRST, parses.STATEMENT), (WHOLE, parses.BODY)):
             for name, answers in (
                 ("real text", parses.real(asked, new)),
-                ("5-gram", parses.of_table(table, asked, corpus, new)),
+                (f"{order}-gram", parses.of_table(table, asked, corpus, new)),
                 ("constant", parses.constant(asked, corpus)),
             ):
                 found = parses.judge(asked, answers, corpus)

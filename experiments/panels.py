@@ -79,6 +79,7 @@ def contrast_panel(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> No
         axes.plot(found.mean, i, color=figures.BLUE, marker="o", markersize=7, zorder=5)
     axes.set_yticks(range(len(asked)), [each.name for each in asked])
     axes.set_ylim(len(asked) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=5)  # so that numbers with three decimals have room
     axes.set_xlabel(f"difference ({asked[0].unit})")
 
 

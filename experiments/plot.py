@@ -26,7 +26,8 @@ def plot(study: Study, file: Path, root: Path) -> None:
     if varies(rows, "arm", index):  # arms that differ in something else
         index = ["arm"]
     wide = shutil.get_terminal_size((80, 24)).columns or 80
-    ours = results.table(rows, index, table, wide)
+    last = rows[rows.step == rows.groupby(["run_id", "metric"]).step.transform("max")]
+    ours = results.table(last, index, table, wide)
     changed = "".join(f", {text}" for text in rows.changed.unique() if text)
     print(f"ours (scale {rows.scale.iloc[0]}{changed}):\n{ours}")
     if "±" in ours:

@@ -38,6 +38,7 @@ STUDIES = (  # experiments/studies/NAME.py, with _ for -
     "sweep-n",
     "sweep-heads",
     "sweep-controls",
+    "information",
     "sweep-bytes",
     "grow-heads",
     "decoding",

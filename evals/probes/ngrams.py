@@ -38,15 +38,19 @@ class Level:
 
 
 class Ngrams:
-    """The table of an order for a vocabulary of V, from a stream of tokens (N,)."""
+    """The table of an order for a vocabulary of V, from a stream of tokens (N,).
 
-    def __init__(self, tokens: Ids, order: int, vocab: int) -> None:
-        if order < 1 or order * math.log2(vocab) >= 63:
+    skip  so many tokens between a context and the token that it predicts are passed over: with 1,
+          it is predicted two tokens ahead
+    """
+
+    def __init__(self, tokens: Ids, order: int, vocab: int, skip: int = 0) -> None:
+        if order < 1 or order > largest_order(vocab, order):
             raise ValueError(f"order {order} with V={vocab}: a key must be below 2**63")
-        if len(tokens) < order:
+        if len(tokens) < order + skip:
             raise ValueError(f"{len(tokens)} tokens have no {order}-gram")
-        self.order, self.vocab = order, vocab
-        keys, counts = np.unique(keys_of(tokens, order, vocab), return_counts=True)
+        self.order, self.vocab, self.skip = order, vocab, skip
+        keys, counts = np.unique(keys_of(tokens, order, vocab, skip), return_counts=True)
         levels = [self._level(keys, counts)]
         for k in range(order - 1, 0, -1):
             keys, counts = np.unique(keys % vocab**k, return_counts=True)
@@ -65,8 +69,8 @@ class Ngrams:
         )  # fmt: skip
 
     def following(self, tokens: Sequence[int]) -> Floats:
-        """The distribution (V,) of the token after a context of any length, all at once:
-        k-grams with one context stand side by side."""
+        """The distribution (V,) of the token after a context of any length: k-grams with the same
+        context stand side by side."""
         found = np.full(self.vocab, 1 / self.vocab)
         for k, level in enumerate(self.levels[: len(tokens) + 1], 1):
             context = 0
@@ -85,25 +89,33 @@ class Ngrams:
 
     def probabilities(self, tokens: Ids) -> Floats:
         """Of each token of a stream (N,), given the order - 1 before it, or as many as there
-        are."""
+        are; before the tokens that are passed over."""
         found = np.full(len(tokens), 1 / self.vocab)
         for k, level in enumerate(self.levels, 1):
-            if len(tokens) < k:
+            first = k - 1 + self.skip
+            if len(tokens) <= first:
                 break
-            keys, lower = keys_of(tokens, k, self.vocab), found[k - 1 :]
+            keys, lower = keys_of(tokens, k, self.vocab, self.skip), found[first:]
             counts = looked_up(level.keys, level.counts, keys)
             totals = looked_up(level.contexts, level.totals, keys // self.vocab)
             followers = looked_up(level.contexts, level.followers, keys // self.vocab)
             kept = np.maximum(counts - level.discount, 0) + level.discount * followers * lower
-            found[k - 1 :] = np.where(totals > 0, kept / np.maximum(totals, 1), lower)
+            found[first:] = np.where(totals > 0, kept / np.maximum(totals, 1), lower)
         return found
 
 
-def keys_of(tokens: Ids, k: int, vocab: int) -> Ids:
-    """The k-grams of a stream (N,) as numbers, (N - k + 1,)."""
-    keys = np.zeros(len(tokens) - k + 1, np.int64)
+def largest_order(vocab: int, most: int) -> int:
+    """The largest order, at most `most`, whose k-grams are numbers below 2**63."""
+    return min(most, math.ceil(63 / math.log2(vocab)) - 1)
+
+
+def keys_of(tokens: Ids, k: int, vocab: int, skip: int = 0) -> Ids:
+    """The k-grams of a stream (N,) as numbers, (N - k + 1 - skip,). So many tokens before the last
+    are passed over."""
+    keys = np.zeros(max(0, len(tokens) - k + 1 - skip), np.int64)
     for i in range(k):
-        keys = keys * vocab + tokens[i : i + len(keys)]
+        at = i + skip * (i == k - 1)
+        keys = keys * vocab + tokens[at : at + len(keys)]
     return keys
 
 

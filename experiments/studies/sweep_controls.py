@@ -75,7 +75,6 @@ WRITTEN = (
     AskedAtEqualLikelihood("same, layers", FIRST, {FOUR: 1, ONE: -1}, 2, "equal", POINTS),
 )
 LINES = tuple(f"{BITS}, {name}" for name in (*REFERENCES.values(), "xz"))
-LEVELS = ("real text", "5-gram")
 COLOURS = {
     ONE: figures.BLACK,
     FOUR: figures.BLUE,
@@ -112,12 +111,13 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
             left.axvline(values.mean(), color=figures.GREY, linestyle=style, label=label)
     left.set_title("Head 1: lower is better")
     left.set_xlabel("held-out bits per byte")
-    left.legend()
+    if left.get_legend_handles_labels()[1]:
+        left.legend()
     contrast_panel(middle, CONTRASTS, rows)
     middle.set_title("Contrasts: 90% intervals, grey margins")
-    levels = {name: metric(rows, f"{FIRST}, {name}").value for name in LEVELS}
-    levels = {name: float(values.mean()) for name, values in levels.items() if len(values)}
-    over_training_panel(right, equal_likelihood.curves(rows, FIRST), COLOURS, levels)
+    table = metric(rows, f"{FIRST}, 5-gram").value
+    level = {"5-gram": float(table.mean())} if len(table) else {}
+    over_training_panel(right, equal_likelihood.curves(rows, FIRST), COLOURS, level)
     right.set_title("Writing against likelihood, over training")
     right.set_ylabel(FIRST)
     what = caption(

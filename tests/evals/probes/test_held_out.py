@@ -64,6 +64,13 @@ def test_a_limit_on_pairs_admits_whole_records(tmp_path: Path) -> None:
     assert found.targets[0] == sum(completions) + 2  # with the ends
 
 
+def test_fewer_heads_have_the_same_numbers(model: MultiTokenTransformer, corpus: Corpus) -> None:
+    whole, one = measure(model, corpus), measure(model, corpus, heads=1)
+    assert len(whole.loss) == 2 and one.loss == pytest.approx(whole.loss[:1], rel=1e-6)
+    assert one.targets == whole.targets[:1]
+    assert one.bits_per_byte == pytest.approx(whole.bits_per_byte, rel=1e-6)
+
+
 def test_a_limited_measurement_is_of_the_first_documents(
     model: MultiTokenTransformer, corpus: Corpus
 ) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from evals.probes.ngrams import Ngrams, bits_per_byte, keys_of, xz_bits_per_byte
+from evals.probes.ngrams import Ngrams, bits_per_byte, keys_of, largest_order, xz_bits_per_byte
 
 V = 5
 
 
-def plain(train: Sequence[int], order: int, context: tuple[int, ...], token: int) -> float:
-    """P(token | context) by the formula, with dictionaries."""
-    grams = Counter(tuple(train[i : i + order]) for i in range(len(train) - order + 1))
+def plain(
+    train: Sequence[int], order: int, context: tuple[int, ...], token: int, skip: int = 0
+) -> float:
+    """P(token | context, and `skip` unknown tokens) by the formula, with dictionaries."""
+    ends = range(order - 1 + skip, len(train))
+    grams = Counter((*train[i - skip - order + 1 : i - skip], train[i]) for i in ends)
     below = 1 / V
     for k in range(1, min(order, len(context) + 1) + 1):
         counts = grams
@@ -40,6 +43,38 @@ def test_probabilities_are_those_of_the_formula(order: int) -> None:
     for i, token in enumerate(test):
         context = tuple(test[max(0, i - order + 1) : i].tolist())
         assert found[i] == pytest.approx(plain(train.tolist(), order, context, int(token)), 1e-12)
+
+
+@pytest.mark.parametrize(("order", "skip"), [(1, 1), (3, 1), (4, 2)])
+def test_tokens_between_are_passed_over(order: int, skip: int) -> None:
+    draw = np.random.default_rng(order)
+    train, test = draw.choice(V, 60, p=[0.5, 0.2, 0.2, 0.1, 0.0]), draw.integers(0, V, 20)
+    found = Ngrams(train, order, V, skip).probabilities(test)
+    assert (found[:skip] == 1 / V).all()
+    for i in range(skip, len(test)):
+        context = tuple(test[max(0, i - skip - order + 1) : i - skip].tolist())
+        want = plain(train.tolist(), order, context, int(test[i]), skip)
+        assert found[i] == pytest.approx(want, 1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_what_follows_a_context_has_the_probabilities_of_a_stream(order: int) -> None:
+    draw = np.random.default_rng(order)
+    table = Ngrams(draw.choice(V, 60, p=[0.5, 0.2, 0.2, 0.1, 0.0]), order, V)
+    for length in (0, 1, 2, 3, 8):
+        context = draw.integers(0, V, length)
+        found = table.following(context.tolist())
+        assert found.sum() == pytest.approx(1, 1e-12)
+        for token in range(V):
+            stream = np.append(context, token)
+            assert found[token] == pytest.approx(table.probabilities(stream)[-1], 1e-12)
+
+
+def test_the_largest_order_is_the_last_whose_keys_fit() -> None:
+    assert [largest_order(v, 5) for v in (258, 512, 4096, 32_000)] == [5, 5, 5, 4]
+    for vocab in (2, 3, 512, 8192, 32_000):
+        order = largest_order(vocab, 100)
+        assert vocab**order < 2**63 <= vocab ** (order + 1)
 
 
 @pytest.mark.parametrize("order", [1, 2, 4])
