@@ -56,7 +56,8 @@ def byte_sweep(scale: str) -> list[TrainConfig]:
     n with replicated unembeddings; all see as much text."""
     # A share of a pass is as much text for every run, whatever its tokenizer.
     epochs = {"smoke": 0.02, "cpu": 0.05, "gpu": 0.5}.get(scale, 0.0)
-    tokens = dataclasses.replace(base(scale), tokens=0.0 if epochs else 116e9, epochs=epochs)
+    budget = {"tokens": 0.0 if epochs else 116e9, "epochs": epochs, "keep_every": 0}
+    tokens = dataclasses.replace(base(scale), **budget)  # pyright: ignore[reportArgumentType]
     data = dataclasses.replace(tokens.data, tokenizer="bytes")
     context = {"paper": 8192}.get(scale, tokens.model.context)
     byte = dataclasses.replace(

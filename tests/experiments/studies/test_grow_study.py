@@ -14,7 +14,6 @@ from matplotlib import pyplot as plt
 from experiments import results
 from experiments.changes import Changes
 from experiments.contrasts import sentences
-from experiments.run import beginnings
 from experiments.studies.grow_heads import (
     BITS,
     CONSTANT,
@@ -135,9 +134,6 @@ def test_overrides_reach_the_bases_and_the_whole_chain() -> None:
         names = [run_name(config) for config in configs]
         for i, config in enumerate(configs):
             assert config.init in ["", *names[:i]], "what a run begins with stands before it"
-        base, *others = configs
-        first, second = beginnings([others[0], base], Path("runs")).values()
-        assert second == {} and first == {"start": str(Path("runs", run_name(base)).resolve())}
     configs = plan(STUDY, "paper")
     assert {each.init for each in configs} == {"llama-2-7b"}
     assert [arm_of(config) for config in configs] == ["n=1", "linear", "+0", "+3"]
