@@ -44,24 +44,55 @@ def references(budget: Mapping[str, float]) -> Evaluation:
     by scale."""
 
     def measure(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
-        from evals.probes import held_out, ngrams
-
         if model.config.n > 1:
             return []
-        split = held_out.text_of(corpus, BEGINNINGS.get(scale, 0))
-        vocab = model.config.vocab
-        tokens, size = held_out.extent(split, corpus.tokenizer, LIMIT.get(scale))
-        train = corpus.train.read(0, min(corpus.train.tokens, round(budget[scale])))
-        own = split.read(0, tokens)
-        found = {
-            name: ngrams.bits_per_byte(train, own, order, vocab, size)
-            for order, name in REFERENCES.items()
-            if order == ngrams.largest_order(vocab, order)
-        }
-        found["xz"] = ngrams.xz_bits_per_byte(corpus.tokenizer.decode(own.tolist()).encode())
-        return [Measure(f"bits per byte, {name}", value, tokens) for name, value in found.items()]
+        found = lines_of(corpus, scale, model.config.vocab, budget[scale], REFERENCES)
+        return [Measure(f"bits per byte, {name}", value) for name, value in found.items()]
 
     return measure
+
+
+def lines_of(
+    corpus: Corpus, scale: str, vocab: int, budget: float, orders: Mapping[int, str]
+) -> dict[str, float]:
+    """Bits per byte of the held-out text by n-gram tables of the first `budget` training tokens,
+    orders -> their names, as far as a table of so many ids can be kept, and by xz."""
+    from evals.probes import held_out, ngrams
+
+    split = held_out.text_of(corpus, BEGINNINGS.get(scale, 0))
+    tokens, size = held_out.extent(split, corpus.tokenizer, LIMIT.get(scale))
+    train = corpus.train.read(0, min(corpus.train.tokens, round(budget)))
+    own = split.read(0, tokens)
+    found = {
+        name: ngrams.bits_per_byte(train, own, order, vocab, size)
+        for order, name in orders.items()
+        if order == ngrams.largest_order(vocab, order)
+    }
+    return found | {"xz": ngrams.xz_bits_per_byte(corpus.tokenizer.decode(own.tolist()).encode())}
+
+
+DRAFTED = 4  # heads that draft along the text
+ALONG, COPIES, CONSTANT = (
+    f"tokens per forward along text{of}" for of in ("", ", copies of head 1", ", one token")
+)
+
+
+def agreement(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
+    """Drafts of heads 2..4 along the held-out text (evals/probes/agreement.py), and what head 1's
+    own tokens or one token throughout would do in their place."""
+    from evals.probes import held_out
+    from evals.probes.agreement import measure
+
+    split = held_out.text_of(corpus, BEGINNINGS.get(scale, 0))
+    found = measure(model, split, DRAFTED, LIMIT.get(scale))
+    count = found.positions
+    rows = [
+        Measure(f"agreement along text, head {i} (%)", 100 * share, count)
+        for i, share in enumerate(found.heads, 2)
+    ]
+    if model.config.n > 1:
+        rows.append(Measure(ALONG, found.tokens_per_forward, count))
+    return [*rows, Measure(COPIES, found.copies, count), Measure(CONSTANT, found.constant, count)]
 
 
 # What models write into functions (evals/probes/parses.py). FIRST is measured at each kept step.
@@ -170,6 +201,6 @@ def decoding_measures(found: dict[str, float], prompts: int, k: int) -> list[Mea
 SWEEP_TABLE = (
     "bits per byte",
     "accuracy, head 1 (%)",
-    "tokens per forward",
-    "speedup over k=1",
+    FIRST,
+    ALONG,
 )

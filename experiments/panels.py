@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from experiments import figures
+from experiments.evaluations import ALONG, COPIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,18 +20,25 @@ def metric(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows[rows.metric == name]
 
 
-def decoding_panel(axes: Axes, rows: pd.DataFrame, x: str, order: Sequence[str] = ()) -> None:
-    """Tokens per forward and measured speedup of self-speculation with all heads."""
-    forward, speedup = metric(rows, "tokens per forward"), metric(rows, "speedup over k=1")
-    away = 0.12 if order else 0.012
-    figures.spread(axes, forward, x, figures.PURPLE, "tokens per forward", "o", order, -away)
-    figures.spread(axes, speedup, x, figures.RED, "speedup over k=1", "s", order, away)
-    axes.axhline(1, color=figures.GREY, linewidth=1, linestyle=":")
-    axes.set_title("Self-speculative decoding")
-    axes.set_ylabel("ratio, greedy, batch 1")
-    axes.set_ylim(bottom=0)
-    if len(forward) + len(speedup):
-        axes.legend()
+def drafting_panel(
+    axes: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    label: str,
+    colour: str,
+    marker: str = "o",
+    order: Sequence[str] = (),
+) -> None:
+    """Tokens per forward pass that heads 2 to 4 would give along held-out text, and what head 1's
+    own tokens would in their place."""
+    along, copies = metric(rows, ALONG), metric(rows, COPIES)
+    if len(along):
+        figures.spread(axes, along, x, colour, label, marker, order)
+    if len(copies) and not axes.get_lines()[2:]:
+        style = {"color": figures.GREY, "linewidth": 1.4, "linestyle": ":"}
+        axes.axhline(copies.value.mean(), label="head 1's token, repeated", **style)
+    axes.set_title("Drafts along human text")
+    axes.set_ylabel("tokens per forward")
 
 
 def paper_points(

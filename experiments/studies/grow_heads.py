@@ -33,9 +33,19 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments import figures, held_out_part
+from experiments import figures
 from experiments.bases import base, with_model
 from experiments.contrasts import Asked, sentence
+from experiments.evaluations import (
+    ALONG,
+    CONSTANT,
+    COPIES,
+    DRAFTED,
+    REFERENCES,
+    agreement,
+    likelihood,
+    lines_of,
+)
 from experiments.findings import against
 from experiments.panels import arm_panel, caption, contrast_panel, metric
 from experiments.results import Measure
@@ -56,7 +66,7 @@ if TYPE_CHECKING:
 CONTINUED = {"smoke": 2_560, "cpu": 1e6, "night": 5e6, "gpu": 65e6}  # tokens; at `paper` the base's
 SEEDS = {"cpu": 3, "night": 5, "gpu": 2}
 LLAMA = "llama-2-7b"
-K = 4  # heads used to draft
+K = DRAFTED
 
 LINEAR: dict[str, Any] = {"n": K, "head": "linear"}
 ADDED: dict[str, Any] = {"n": K, "extra_layers": K - 1}
@@ -67,13 +77,6 @@ LIMIT = "One size, one learning rate for each half of a run, and one budget."
 
 # --------------------------------------------------------------------------------------------------
 # the runs
-
-
-def start(scale: str) -> TrainConfig:
-    """The n=1 base; that of `sweep-n` but at night."""
-    if scale == "night":
-        return dataclasses.replace(base("cpu"), tokens=5e6, keep_every=0)
-    return base(scale)
 
 
 def runs(scale: str) -> list[TrainConfig]:
@@ -93,16 +96,16 @@ def llamas() -> list[TrainConfig]:
 
 def of_seed(scale: str, seed: int) -> list[TrainConfig]:
     night = scale == "night"
-    one, linear = (with_model(start(scale), seed, **own) for own in ({"n": 1}, LINEAR))
+    one, linear = (with_model(base(scale), seed, **own) for own in ({"n": 1}, LINEAR))
     bases = [one, linear]
     if night:
-        bases.append(with_model(start(scale), seed, **ADDED))
+        bases.append(with_model(base(scale), seed, **ADDED))
 
     def go_on(config: TrainConfig, share: float = 1.0, **model: Any) -> TrainConfig:
         """From this run, for a share of the tokens."""
         own = with_model(config, config.seed + STREAM, **model)
         return dataclasses.replace(
-            own, tokens=share * CONTINUED[scale], lr=start(scale).lr / 2, keep_every=0,
+            own, tokens=share * CONTINUED[scale], lr=base(scale).lr / 2, keep_every=0,
             init=run_name(config), freeze="none",
         )  # fmt: skip
 
@@ -139,9 +142,8 @@ def arm_of(config: TrainConfig) -> str:
 # what is asked
 
 BITS = "bits per byte"
-FORWARD = "tokens per forward along text"
+FORWARD = ALONG
 SECOND = "accuracy, head 2 (%)"
-COPIES, CONSTANT = (f"{FORWARD}, {what}" for what in ("copies of head 1", "a constant token"))
 
 
 def paired(rows: pd.DataFrame) -> pd.DataFrame:
@@ -192,29 +194,13 @@ CONTRASTS = (*OF_BITS, *OF_FORWARD, OF_TEXT)
 # measuring
 
 
-def agreement(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
-    """Drafts of heads 2..4 along the first held-out documents, and what head 1's own tokens or one
-    token throughout would do in their place."""
-    from evals.probes.agreement import measure
-
-    found = measure(model, corpus.validation, K, held_out_part.tokens_of(corpus, scale))
-    count = found.positions
-    rows = [
-        Measure(f"agreement along text, head {i} (%)", 100 * share, count)
-        for i, share in enumerate(found.heads, 2)
-    ]
-    if model.config.n > 1:
-        rows.append(Measure(FORWARD, found.tokens_per_forward, count))
-    return [*rows, Measure(COPIES, found.copies, count), Measure(CONSTANT, found.constant, count)]
-
-
 def references(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
     """What n-gram tables of as many tokens as base and continuation have, and xz, make of the
     held-out text; of n=1 models alone, as it does not depend on the model."""
     if model.config.n > 1 or scale not in ("smoke", "cpu", "night"):
         return []
-    budget = round(start(scale).tokens + CONTINUED[scale])
-    found = held_out_part.references(corpus, scale, model.config.vocab, budget, (1, 2, 5))
+    budget = round(base(scale).tokens + CONTINUED[scale])
+    found = lines_of(corpus, scale, model.config.vocab, budget, REFERENCES)
     return [Measure(f"{BITS}, {name}", value) for name, value in found.items()]
 
 
@@ -277,7 +263,7 @@ STUDY = Study(
     limits=LIMIT,
     runs=runs,
     evaluations={
-        "likelihood-part": held_out_part.likelihood,
+        "likelihood": likelihood,
         "references-grown": references,
         "agreement": agreement,
     },

@@ -30,9 +30,10 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
-from experiments import figures, held_out_part
+from experiments import figures
 from experiments.bases import BYTE_VOCAB, base, byte_sweep
 from experiments.contrasts import Asked, sentence
+from experiments.evaluations import REFERENCES, likelihood, lines_of
 from experiments.findings import against
 from experiments.panels import arm_panel, caption, contrast_panel, metric, paper_points
 from experiments.results import Measure
@@ -207,9 +208,12 @@ def references(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list
     if model.config.n > 1 or scale not in TEXT:
         return []
     is_bytes = corpus.tokenizer.name == "bytes"
-    orders, unit = ((1, 2, 5, 7), "bytes") if is_bytes else ((1, 2, 5), "tokens")
-    budget = round(TEXT[scale] * corpus.train.tokens)
-    found = held_out_part.references(corpus, scale, model.config.vocab, budget, orders)
+    orders, unit = (
+        REFERENCES | {7: "7-gram"} if is_bytes else REFERENCES,
+        "bytes" if is_bytes else "tokens",
+    )
+    budget = TEXT[scale] * corpus.train.tokens
+    found = lines_of(corpus, scale, model.config.vocab, budget, orders)
     return [
         Measure(f"{BITS}, {name}" + f" of {unit}" * (name != "xz"), value)
         for name, value in found.items()
@@ -311,8 +315,8 @@ STUDY = Study(
     limits=LIMIT,
     runs=runs,
     evaluations={
-        "likelihood-part": held_out_part.likelihood,
-        "references-part": references,
+        "likelihood": likelihood,
+        "references-bytes": references,
         "work": work,
     },
     figure=figure,

@@ -31,7 +31,7 @@ from experiments.controls import (
 )
 from experiments.evaluations import (
     SWEEP_TABLE,
-    decoding,
+    agreement,
     floors,
     generation,
     likelihood,
@@ -40,7 +40,7 @@ from experiments.evaluations import (
 from experiments.panels import (
     caption,
     contrast_panel,
-    decoding_panel,
+    drafting_panel,
     metric,
     paper_points,
     reference_lines,
@@ -110,7 +110,9 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     left.legend()
     contrast_panel(right, CONTRASTS, rows)
     right.set_title("Minus parallel heads: 90% intervals, grey margins")
-    decoding_panel(decode, named, "variant", order)
+    drafting_panel(decode, named[named.n > 1], "variant", "n=4", figures.PURPLE, order=order)
+    if (named.n > 1).any():
+        decode.legend()
     paper = paper_rows(paper)
     paper = paper.assign(variant=paper["head"].map(PAPER_NAMES).where(paper.n > 1, "n=1"))
     paper_points(theirs, paper, "variant", "Paper, 7B on 200B tokens", order)
@@ -133,7 +135,7 @@ STUDY = Study(
         "references": references(TOKENS),
         "generation": generation,
         "floors": floors(TOKENS),
-        "decoding": decoding,
+        "agreement": agreement,
     },
     figure=figure,
     finding=finding,

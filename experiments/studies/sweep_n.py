@@ -32,8 +32,9 @@ from experiments.controls import (
     shorter,
 )
 from experiments.evaluations import (
+    ALONG,
     SWEEP_TABLE,
-    decoding,
+    agreement,
     floors,
     generation,
     likelihood,
@@ -42,7 +43,7 @@ from experiments.evaluations import (
 from experiments.findings import BITS, against
 from experiments.panels import (
     caption,
-    decoding_panel,
+    drafting_panel,
     metric,
     paper_points,
     reference_lines,
@@ -68,8 +69,8 @@ CONTRASTS = (
     Asked("linear or parallel", PER_BYTE, {LINEAR: 1, FOUR: -1}, 0.02, "equal", PER_BYTE),
     Asked("n=8 or 4", PER_BYTE, {"n=8, linear": 1, LINEAR: -1}, 0.02, "larger", PER_BYTE),
     Asked("budget", PER_BYTE, SHRINKS, 0.02, "smaller", PER_BYTE),
-    Asked("drafts of n=4", FORWARD, {FOUR: 1, "n=2": -1}, 0.1, "larger", FORWARD),
-    Asked("drafts of n=8", FORWARD, {"n=8, linear": 1, LINEAR: -1}, 0.1, "equal", FORWARD),
+    Asked("drafts of n=4", ALONG, {FOUR: 1, "n=2": -1}, 0.02, "larger", FORWARD),
+    Asked("drafts, linear or parallel", ALONG, {LINEAR: 1, FOUR: -1}, 0.02, "equal", FORWARD),
 )
 
 
@@ -116,13 +117,14 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     by_n.set_xlabel("n, future tokens predicted")
     by_n.legend()
     budget_panel(budgets, metric(rows, PER_BYTE))
-    decoding_panel(decode, own[own["head"] != "linear"], "n")
-    linear = metric(own[(own["head"] == "linear")], FORWARD)
-    figures.spread(decode, linear, "n", figures.GREEN, "tokens per forward, linear", "s")
+    for name, colour, marker in kinds:
+        values = own[(own["head"] == name) & (own.n > 1)]
+        drafting_panel(decode, values, "n", f"{name} heads", colour, marker)
     ticks = figures.places(sorted(own.n.unique()))
     decode.set_xticks(list(ticks.values()), [f"{n:g}" for n in ticks])
-    decode.set_xlabel("n = k, heads in use")
-    decode.legend()
+    decode.set_xlabel("n, heads to draft with (at most 4)")
+    if len(own[own.n > 1]):
+        decode.legend()
     paper_points(theirs, paper_rows(paper), "n", "Paper, 7B on 200B tokens")
     theirs.set_xlabel("n, future tokens predicted")
     what = caption(rows, "grey lines: n-gram tables of the same text and xz", limit=LIMIT)
@@ -157,7 +159,7 @@ STUDY = Study(
         "references": references(TOKENS),
         "generation": generation,
         "floors": floors(TOKENS),
-        "decoding": decoding,
+        "agreement": agreement,
     },
     figure=figure,
     finding=finding,

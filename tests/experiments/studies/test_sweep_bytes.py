@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from experiments import held_out_part, results
+from experiments import results
 from experiments.changes import Changes
 from experiments.contrasts import sentences
 from experiments.studies import sweep_bytes
@@ -94,32 +94,6 @@ def test_four_lies_between_one_and_eight_in_flops() -> None:
 
 # --------------------------------------------------------------------------------------------------
 # measuring
-
-
-def test_both_tokenizers_are_judged_on_the_same_documents(
-    texts: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(held_out_part.BYTES, "smoke", 3_000)
-    read = []
-    for tokenizer in ("bytes", "bpe"):
-        config = CorpusConfig(f"files:{texts}", tokenizer, vocab=300, validation=0.3)
-        corpus = build(config, data)
-        tokens = held_out_part.tokens_of(corpus, "smoke")
-        read.append(corpus.tokenizer.decode(corpus.validation.read(0, tokens).tolist()))
-        assert held_out_part.tokens_of(corpus, "night") == corpus.validation.tokens
-    assert read[0] == read[1] and 3_000 <= len(read[0].encode()) < 5_000
-
-
-def test_likelihood_is_of_these_documents(texts: Path, data: Path) -> None:
-    corpus = build(CorpusConfig(f"files:{texts}", "bytes", validation=0.3), data)
-    model = bytes_model(64)
-    rows = {m.metric: m for m in held_out_part.likelihood(model, corpus, "smoke")}
-    tokens = held_out_part.tokens_of(corpus, "smoke")
-    documents = int((corpus.validation.read(0, tokens) == corpus.tokenizer.eos).sum())
-    assert rows[BITS].count == tokens - documents  # the end of a document has no target
-    nats = rows["loss, head 1 (nats)"].value or 0.0
-    size = tokens - 2 * documents
-    assert rows[BITS].value == pytest.approx(nats * rows[BITS].count / math.log(2) / size)
 
 
 def test_reference_lines_are_of_the_text_alone(texts: Path, data: Path) -> None:
