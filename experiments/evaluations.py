@@ -37,12 +37,12 @@ REFERENCES = {1: "unigram", 2: "bigram", 5: "5-gram"}  # order -> the reference 
 def references(budget: Mapping[str, float]) -> Evaluation:
     """The evaluation that says what n-gram tables of as many training tokens, and xz, make of the
     held-out text; of n=1 models alone, as it does not depend on the model. budget: training tokens
-    by scale."""
+    by scale; no such rows at a scale that it leaves out."""
 
     def measure(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
         from evals.probes import held_out, ngrams
 
-        if model.config.n > 1:
+        if model.config.n > 1 or scale not in budget:
             return []
         split, vocab = corpus.validation, model.config.vocab
         tokens, size = held_out.extent(split, corpus.tokenizer, LIMIT.get(scale))

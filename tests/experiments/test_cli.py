@@ -317,7 +317,7 @@ def test_every_scale_of_a_study_has_runs_that_the_model_allows(study: str, scale
     assert all(c.data.source or scale == "paper" for c in configs)
 
 
-ONE_SEED = ("decoding-bytes", "synthetic-induction-heads")
+ONE_SEED = ("synthetic-induction-heads",)
 
 
 @pytest.mark.parametrize("study", [name for name in STUDIES if name not in ONE_SEED])
