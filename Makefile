@@ -65,10 +65,10 @@ sweep-bytes: setup  ## Table 1, bytes: n = 1, 2, 4, 8 against a token model
 grow-heads: setup  ## Table S6, section 3.2: a trained model goes on with more heads
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-decoding: setup  ## Table S2, Figure S10: self-speculation by k, batch size and kind of text
+decoding: setup  ## Table S2, Figure S10: self-speculation by k, batch size and text, against n=1
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
-decoding-bytes: setup  ## Table S3: self-speculation of byte models, n = 8, 16, 32
+decoding-bytes: setup  ## Table S3: self-speculation of byte models, n = 1, 4, 8
 	@$(PY) -m experiments run $@ --scale $(SCALE) --launcher $(LAUNCHER) $(ARGS)
 
 synthetic-polynomials: setup  ## Figure 8: polynomial arithmetic, n = 1, 2, 4

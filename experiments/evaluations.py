@@ -41,10 +41,10 @@ REFERENCES = {1: "unigram", 2: "bigram", 5: "5-gram"}  # order -> the reference 
 def references(budget: Mapping[str, float]) -> Evaluation:
     """The evaluation that says what n-gram tables of as many training tokens, and xz, make of the
     held-out text; of n=1 models alone, as it does not depend on the model. budget: training tokens
-    by scale."""
+    by scale; no such rows at a scale that it leaves out."""
 
     def measure(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
-        if model.config.n > 1:
+        if model.config.n > 1 or scale not in budget:
             return []
         found = lines_of(corpus, scale, model.config.vocab, budget[scale], REFERENCES)
         return [Measure(f"bits per byte, {name}", value) for name, value in found.items()]

@@ -53,21 +53,30 @@ class Speed:
 
     @property
     def tokens_per_second(self) -> float:
-        return sum(map(len, self.tokens)) / statistics.median(self.seconds)
+        return sum(map(len, self.tokens)) / self.median_seconds
+
+    @property
+    def median_seconds(self) -> float:
+        return statistics.median(self.seconds)
+
+    def ratios(self, other: "Speed") -> list[float]:
+        """Tokens per second relative to another way, in each repeat."""
+        more = sum(map(len, self.tokens)) / sum(map(len, other.tokens))
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return [more * theirs / ours for ours, theirs in pairs]
 
     def over(self, other: "Speed") -> float:
-        """Tokens per second relative to another way: the median over repeats of each repeat's own
-        ratio."""
-        ratios = (theirs / ours for ours, theirs in zip(self.seconds, other.seconds, strict=True))
-        ours, theirs = (sum(map(len, each.tokens)) for each in (self, other))
-        return statistics.median(ratios) * ours / theirs
+        """The median of these ratios. From the lowest to the highest of five is a 94% interval of
+        the median of very many repeats."""
+        return statistics.median(self.ratios(other))
 
 
 def side_by_side(
     ways: Mapping[Name, Way], prompts: Prompts, batch: int, repeats: int
 ) -> dict[Name, Speed]:
     """Decode `prompts`, `batch` at a time, in each way: a warm-up, then `repeats` times in turn, so
-    that other load on the machine affects all alike."""
+    that other load on the machine affects all alike. Every other repeat takes the ways from last to
+    first, so that none always has the same one before it."""
     if batch < 1 or repeats < 1:
         raise BadInput(f"batch is {batch}, repeats is {repeats}; both must be at least 1")
     if not prompts:
@@ -77,18 +86,18 @@ def side_by_side(
     made: dict[Name, list[Generation]] = {}
     for way in ways.values():
         way(groups[0])
-    for _ in range(repeats):
-        for name, way in ways.items():
+    for repeat in range(repeats):
+        for name, way in list(ways.items())[:: -1 if repeat % 2 else 1]:
             start = time.perf_counter()
             made[name] = [way(group) for group in groups]  # ends on the host, hence synchronised
             seconds[name].append(time.perf_counter() - start)
     return {
         name: Speed(
-            [row for each in found for row in each.tokens],
-            torch.stack([each.accepted for each in found]).sum(0),
+            [row for each in made[name] for row in each.tokens],
+            torch.stack([each.accepted for each in made[name]]).sum(0),
             seconds[name],
         )
-        for name, found in made.items()
+        for name in ways
     }
 
 
@@ -188,19 +197,23 @@ def plain_layer(layer: Block) -> Block:
     return plain
 
 
-def with_one_head(model: MultiTokenTransformer) -> MultiTokenTransformer:
-    """An n=1 model of equal size that has the layers of `model`, its heads' too, in one trunk. It
-    shares their weights, so it needs no memory; its text means nothing, but a pass takes as long as
-    that of a trained n=1 model."""
+def with_one_head(model: MultiTokenTransformer, layers: int = 0) -> MultiTokenTransformer:
+    """An n=1 model of equal size that has the layers of `model`, its heads' too, in one trunk, or
+    the first `layers` of them. It shares their weights, so it needs no memory; its text means
+    nothing, but a pass takes as long as that of a trained n=1 model."""
+    config = dataclasses.replace(model.config, n=1)
+    if layers:
+        config = dataclasses.replace(config, layers=layers, extra_layers=0)
     with torch.device("meta"):
-        single = MultiTokenTransformer(dataclasses.replace(model.config, n=1))
-    layers = [plain_layer(part) for part in (*model.trunk, *model.heads) if isinstance(part, Block)]
+        single = MultiTokenTransformer(config)
+    own = [plain_layer(part) for part in (*model.trunk, *model.heads) if isinstance(part, Block)]
     for name in ("embedding", "rope", "norm"):
         setattr(single, name, getattr(model, name))
     single.unembeddings = torch.nn.ModuleList([model.unembeddings[0]])
-    single.trunk = torch.nn.ModuleList(layers[: len(single.trunk)])
-    last = layers[len(single.trunk) :]  # head 1, if it is a layer
-    single.heads = torch.nn.ModuleList(last or [model.heads[0]])
+    first, last = own[: len(single.trunk)], own[len(single.trunk) :]
+    single.trunk = torch.nn.ModuleList(first)
+    is_layer = HEADS[config.head].is_layer
+    single.heads = torch.nn.ModuleList(last[:1] if is_layer else [model.heads[0]])
     return single
 
 

@@ -121,8 +121,9 @@ def test_ways_take_turns_after_a_warm_up() -> None:
     ways: dict[str, Way] = {name: partial(logged, name) for name in "ab"}
     found = side_by_side(ways, [[1], [2], [3]], batch=2, repeats=2)
     groups = [[[1], [2]], [[3]]]
-    turn = [(name, group) for name in "ab" for group in groups]
-    assert calls == [("a", groups[0]), ("b", groups[0]), *turn, *turn]
+    turn, back = ([(name, group) for name in names for group in groups] for names in ("ab", "ba"))
+    assert calls == [("a", groups[0]), ("b", groups[0]), *turn, *back]
+    assert list(found) == ["a", "b"]
     assert found["a"].tokens == [[7]] * 3
     assert found["a"].accepted.tolist() == [2], "of one repeat, not of all"
 
@@ -131,6 +132,14 @@ def test_speeds_are_tokens_over_the_median_of_the_repeats() -> None:
     speed = Speed([[1, 2], [3], []], torch.tensor([8, 6, 2]), [0.5, 9.0, 1.5])
     assert speed.tokens_per_second == 2
     assert speed.acceptance == [0.75, 0.25] and speed.tokens_per_forward == 2
+
+
+def test_a_ratio_is_the_median_of_those_of_each_repeat() -> None:
+    """Not the ratio of the medians, 2: both were slow in the second repeat."""
+    one = Speed([[1, 2]], torch.tensor([2]), [1.0, 9.0, 1.0])
+    half = Speed([[1]], torch.tensor([1]), [2.0, 3.0, 1.0])
+    assert one.ratios(half) == [4.0, 2 / 3, 2.0] and one.over(half) == 2
+    assert one.over(one) == 1
 
 
 @pytest.mark.parametrize(("batch", "repeats"), [(0, 1), (1, 0), (-1, 1)])
@@ -364,6 +373,19 @@ def test_other_arrangements_of_a_model_share_its_weights(head: str) -> None:
     plain = MultiTokenTransformer(dataclasses.replace(model.config, n=1))
     assert next(counts) == sum(p.numel() for p in plain.parameters()) <= next(counts)
     assert dict(one.named_parameters()).keys() == dict(plain.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_model_of_the_first_layers_has_one_head(head: str) -> None:
+    model = trained(head)
+    half = with_one_head(model, 3)
+    plain = MultiTokenTransformer(dataclasses.replace(model.config, n=1, layers=3))
+    shapes = [
+        {name: weight.shape for name, weight in each.named_parameters()} for each in (half, plain)
+    ]
+    assert shapes[0] == shapes[1] and half.config == plain.config
+    plain.load_state_dict(half.state_dict())
+    assert generate(half, PROMPTS, 8).tokens == generate(plain, PROMPTS, 8).tokens
 
 
 def test_in_bf16_is_a_rounded_copy() -> None:
