@@ -176,6 +176,7 @@ def names(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Meas
         stories_.setdefault(id(question.tokens), []).append(reply.right)
     low, high = intervals.bootstrap(list(stories_.values()))
     floors, count = induction.floors(asked), len(asked)
+    known = len(induction.pieces(corpus).held_out)
     rows = [
         share(f"{NAMES}, last step", [reply.right for reply in replies]),
         Measure(f"{NAMES}, last step, 90% interval, low", 100 * low, len(stories_)),
@@ -184,7 +185,7 @@ def names(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Meas
         Measure(f"{NAMES}, {DRAWN}", 100 * floors.drawn, count),
         Measure(f"{NATS}, {DRAWN}", floors.drawn_nats, count),
         Measure(f"{NAMES}, the commonest one", 100 * floors.commonest, count),
-        Measure("held-out names of two tokens", len(induction.pieces(corpus).held_out)),
+        Measure("held-out names of two tokens", known, known),
     ]
     asked = induction.questions(corpus, model.config.context, stories_of(scale), held_out=False)
     # They could know none of the held-out names: no such pair is in the training text.
