@@ -59,21 +59,25 @@ def show_plan(
     if every:
         print(f"{study.name} at scale {label}: {study.artefact}")
         print(f"{'run':{wide}} {'parameters':>12} {'tokens':>8} {'FLOPs':>8} {'time':>8}")
-    total, unknown, shared = 0.0, 0, False
+    total, seconds, unknown, shared = 0.0, 0.0, 0, False
+    here = rate == expected_flops()
     own = own_tokens(configs, lambda config: budget(config, data)[0])
     for config, name, new in zip(configs, names, own, strict=True):
         tokens, guessed = budget(config, data)
         shared |= new < tokens
         flops = new * run_flops_per_token(config)
         known = not math.isnan(flops)
-        total, unknown = total + (flops if known else 0.0), unknown + (not known)
+        speed = expected_flops(config.model.dim)[0] if here else rate[0]
+        if known:
+            total, seconds = total + flops, seconds + flops / speed
+        unknown += not known
         if not every:
             continue
         parameters = parameter_counts(config.model)["total"]
         size = f"{parameters:12,}" if parameters < 1e9 else f"{parameters / 1e9:11.2f}B"
         if known:
             count = "~" * guessed + f"{tokens:.2g}"
-            text = f"{count:>8} {flops:8.1e} {minutes(flops / rate[0]):>8}"
+            text = f"{count:>8} {flops:8.1e} {minutes(flops / speed):>8}"
         else:
             text = f"{config.epochs:.3g} passes over a corpus that is not built"
         print(f"{name[:wide]:{wide}} {size} {text}")
@@ -83,7 +87,7 @@ def show_plan(
     runs = count_of(len(configs))
     start = "" if every else f"{study.name} at scale {label}: "
     left_out += " (shared steps counted once)" * shared
-    print(f"{start}{runs}, {total:.1e} FLOPs, {about(total / rate[0])} of training{left_out}")
+    print(f"{start}{runs}, {total:.1e} FLOPs, {about(seconds)} of training{left_out}")
     if missing:
         print(missing)
     if scale in LARGE or gpu:

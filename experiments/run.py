@@ -113,10 +113,13 @@ def announce(study: Study, label: str, configs: list[TrainConfig], left: Left, h
     line = f"{study.name} at scale {label}: {count_of(len(configs))}, {done} finished"
     new = [config for config in left.todo if config.tokens]
     if here and new and len(new) == len(left.todo):
-        rate, device = expected_flops()
+        device = expected_flops()[1]
         tokens = zip(configs, own_tokens(configs, lambda config: config.tokens), strict=True)
-        flops = [own * run_flops_per_token(c) for c, own in tokens if c in new]
-        seconds = sum(flops) / rate
+        seconds = sum(
+            own * run_flops_per_token(c) / expected_flops(c.model.dim)[0]
+            for c, own in tokens
+            if c in new
+        )
         if seconds > 30:
             line += f"; roughly {minutes(seconds)} of training on {device}, evaluation on top"
     print(line, flush=True)

@@ -317,7 +317,7 @@ def test_every_scale_of_a_study_has_runs_that_the_model_allows(study: str, scale
     assert all(c.data.source or scale == "paper" for c in configs)
 
 
-@pytest.mark.parametrize("study", [name for name in STUDIES])
+@pytest.mark.parametrize("study", STUDIES)
 def test_cpu_and_gpu_scale_have_as_many_seeds_of_every_config(study: str) -> None:
     for scale in {"cpu", "gpu"} & {*find(study).scales}:
         configs = plan(find(study), scale)
