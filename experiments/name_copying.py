@@ -100,6 +100,21 @@ def arm_of(config: TrainConfig) -> str:
     return f"{name}, {'no calls' if order == 'none' else order}"
 
 
+TWO_PLUS = "n=2 +1 layer"
+INTERACTION = {
+    f"{TWO_PLUS}, random": 1.0, "n=1, random": -1.0,
+    f"{TWO_PLUS}, cyclic": -1.0, "n=1, cyclic": 1.0,
+}  # fmt: skip
+STYLES = {
+    arm + end: (colour, style)
+    for end, style in ((", random", "-"), (", cyclic", "--"), (", no calls", ":"), ("", "-"))
+    for arm, colour in (
+        ("n=1", figures.BLUE), (TWO_PLUS, figures.ORANGE), ("n=1 short", figures.GREEN),
+        ("n=2", figures.RED), (f"{TWO_PLUS} ramped", figures.PURPLE),
+    )
+}  # fmt: skip
+
+
 def stories(count: int, vocab: int, validation: float = 0.01) -> CorpusConfig:
     return CorpusConfig(f"{STORIES}?count={count}", vocab=vocab, validation=validation)
 
@@ -153,6 +168,15 @@ def base(scale: str) -> list[TrainConfig]:
         )
         for name in ("1M", "3M", "10M", "30M", "100M", "300M", "1B")
     ]  # fmt: skip
+
+
+def runs(scale: str) -> list[TrainConfig]:
+    return [
+        with_arm(each, arm, seed)
+        for seed in range(SEEDS.get(scale, 2))
+        for each in base(scale)
+        for arm in ARMS[scale]
+    ]
 
 
 NAMES = "second tokens of names (%)"

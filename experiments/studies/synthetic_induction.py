@@ -37,27 +37,26 @@ from typing import TYPE_CHECKING, Literal
 from experiments import figures
 from experiments.contrasts import Asked, sentence
 from experiments.name_copying import (
-    ARMS,
     HELD_OUT,
+    INTERACTION,
     LIKELY,
     NAMES,
     NATS,
     RIGHT,
-    SEEDS,
+    STYLES,
+    TWO_PLUS,
     arm_of,
-    base,
     chosen,
     curves,
     mentions,
     names,
     onset_panel,
     progress,
-    with_arm,
+    runs,
 )
 from experiments.onsets import AskedOfOnsets, compared, of_arm, onsets
 from experiments.panels import caption, contrast_panel, in_millions
 from experiments.study import Study
-from mtp.config import TrainConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,16 +67,6 @@ if TYPE_CHECKING:
 
 MARGIN = 0.2  # of log2 of steps
 ORDERS = ("random", "cyclic", "no calls")
-PLUS = "n=2 +1 layer"
-
-
-def runs(scale: str) -> list[TrainConfig]:
-    return [
-        with_arm(each, arm, seed)
-        for seed in range(SEEDS.get(scale, 2))
-        for each in base(scale)
-        for arm in ARMS[scale]
-    ]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -95,7 +84,7 @@ def asked(
 
 
 def cost(order: str) -> Asked:
-    arms = {f"{PLUS}, {order}": 1.0, f"n=1, {order}": -1.0}
+    arms = {f"{TWO_PLUS}, {order}": 1.0, f"n=1, {order}": -1.0}
     return Asked(f"cost, {order}", HELD_OUT, arms, 0.02, "larger", "nats per token")
 
 
@@ -103,20 +92,17 @@ def against(arm: str, other: str) -> dict[str, float]:
     return {arm: 1.0, other: -1.0}
 
 
-INTERACTION = {
-    f"{PLUS}, random": 1.0, "n=1, random": -1.0, f"{PLUS}, cyclic": -1.0, "n=1, cyclic": 1.0,
-}  # fmt: skip
 FIRST = (  # at the cpu scale
-    asked("n=2, random", against(f"{PLUS}, random", "n=1, random"), "larger"),
-    asked("n=2, cyclic", against(f"{PLUS}, cyclic", "n=1, cyclic"), "smaller"),
+    asked("n=2, random", against(f"{TWO_PLUS}, random", "n=1, random"), "larger"),
+    asked("n=2, cyclic", against(f"{TWO_PLUS}, cyclic", "n=1, cyclic"), "smaller"),
     asked("interaction", INTERACTION, "larger"),
     asked("interaction, nats", INTERACTION, "larger", LIKELY),
 )
 MORE = (  # of arms that the night scale has
     asked("depth", against("n=1 short, random", "n=1, random"), "equal"),
     asked("equal size", against("n=2, random", "n=1 short, random"), "larger"),
-    asked("ramp", against(f"{PLUS} ramped, random", "n=1, random"), "equal"),
-    asked("no calls", against(f"{PLUS}, no calls", "n=1, no calls"), "equal"),
+    asked("ramp", against(f"{TWO_PLUS} ramped, random", "n=1, random"), "equal"),
+    asked("no calls", against(f"{TWO_PLUS}, no calls", "n=1, no calls"), "equal"),
 )
 COSTS = (cost("random"), cost("cyclic"))
 
@@ -129,7 +115,9 @@ def finding(rows: pd.DataFrame) -> str:
         return f"Onset of copying, mean over sizes: {'; '.join(found) or 'nothing to compare'}."
     for order in (*ORDERS, ""):
         end = f", {order}" * bool(order)
-        both = [of_arm(table, n + end) for n in (PLUS, "n=2")]  # the latter at the paper's scale
+        both = [
+            of_arm(table, n + end) for n in (TWO_PLUS, "n=2")
+        ]  # the latter at the paper's scale
         ours, theirs = both[0] or both[1], of_arm(table, f"n=1{end}")
         if ours and theirs:
             parts.append(f"{order}: " * bool(order) + compared(ours, theirs, "steps"))
@@ -145,15 +133,6 @@ def finding(rows: pd.DataFrame) -> str:
 # --------------------------------------------------------------------------------------------------
 # the figure
 
-STYLES = {
-    arm + end: (colour, style)
-    for end, style in ((", random", "-"), (", cyclic", "--"), (", no calls", ":"), ("", "-"))
-    for arm, colour in (
-        ("n=1", figures.BLUE), (PLUS, figures.ORANGE), ("n=1 short", figures.GREEN),
-        ("n=2", figures.RED), (f"{PLUS} ramped", figures.PURPLE),
-    )
-}  # fmt: skip
-
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     picture, (left, middle, right) = figures.panels(3, 5.4)
@@ -161,7 +140,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     if by_n["size"].nunique() > 1:
         size_panel(left, rows)
     else:
-        shown = [arm for arm in STYLES if arm.startswith(("n=1,", f"{PLUS},"))]
+        shown = [arm for arm in STYLES if arm.startswith(("n=1,", f"{TWO_PLUS},"))]
         curves(left, rows, {arm: STYLES[arm] for arm in shown if ", no" not in arm})
         left.set_title("Second tokens of names")
     onset_panel(middle, onsets(rows, RIGHT), STYLES)

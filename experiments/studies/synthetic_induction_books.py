@@ -33,6 +33,7 @@ from experiments.name_copying import (
     ONE,
     PLUS,
     RIGHT,
+    TWO_PLUS,
     arm_of,
     base,
     mentions,
@@ -154,12 +155,11 @@ def asked(
     return AskedOfStories(name, STORIES_SEEN, arms, 0.2, predicted, STORIES_SEEN, (RIGHT,))
 
 
-TWO_LAYERS = "n=2 +1 layer"
 CONTRASTS = (
     asked("books, n=1", f"n=1, {TEXTS[1]}", f"n=1, {TEXTS[0]}", "smaller"),
-    asked("books, n=2", f"{TWO_LAYERS}, {TEXTS[1]}", f"{TWO_LAYERS}, {TEXTS[0]}", "smaller"),
-    asked("n=2, stories", f"{TWO_LAYERS}, {TEXTS[0]}", f"n=1, {TEXTS[0]}", "larger"),
-    asked("n=2, with books", f"{TWO_LAYERS}, {TEXTS[1]}", f"n=1, {TEXTS[1]}", "larger"),
+    asked("books, n=2", f"{TWO_PLUS}, {TEXTS[1]}", f"{TWO_PLUS}, {TEXTS[0]}", "smaller"),
+    asked("n=2, stories", f"{TWO_PLUS}, {TEXTS[0]}", f"n=1, {TEXTS[0]}", "larger"),
+    asked("n=2, with books", f"{TWO_PLUS}, {TEXTS[1]}", f"n=1, {TEXTS[1]}", "larger"),
 )
 
 
@@ -186,7 +186,7 @@ def of_stories(rows: pd.DataFrame) -> pd.DataFrame:
 
 STYLES = {
     f"{n}{end}": (colour, style)
-    for n, colour in (("n=1", figures.BLUE), (TWO_LAYERS, figures.ORANGE), ("n=2", figures.RED))
+    for n, colour in (("n=1", figures.BLUE), (TWO_PLUS, figures.ORANGE), ("n=2", figures.RED))
     for end, style in ((f", {TEXTS[0]}", "--"), (f", {TEXTS[1]}", "-"), ("", "-"))
 }
 MIX = r"^mix:(\d+)\*(?:\w+:)?([^|]+)\|(\d+)\*(.+)(, [^,]+)$"

@@ -21,13 +21,15 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from experiments import figures
+from experiments import figures, name_copying
 from experiments.name_copying import (
     ARMS,
+    INTERACTION,
     NAMES,
     ONE,
     PLUS,
     RIGHT,
+    STYLES,
     arm_of,
     asked_names,
     base,
@@ -36,8 +38,6 @@ from experiments.name_copying import (
 from experiments.onsets import AskedOfOnsets, Curve, onsets
 from experiments.panels import caption, contrast_panel, metric
 from experiments.results import Measure
-from experiments.studies import synthetic_induction
-from experiments.studies.synthetic_induction import INTERACTION, STYLES
 from experiments.study import Study
 from mtp.config import TrainConfig
 
@@ -68,7 +68,7 @@ def runs(scale: str) -> list[TrainConfig]:
     largest = base(scale)[-1].model
     return [
         config
-        for config in synthetic_induction.runs(scale)
+        for config in name_copying.runs(scale)
         if (config.model.n, config.model.extra_layers, "short" in arm_of(config),
             "ramped" in arm_of(config)) in wanted
         and config.model.dim == largest.dim and "no calls" not in arm_of(config)

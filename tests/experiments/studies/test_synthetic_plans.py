@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.studies import synthetic_induction
+from experiments import name_copying
 from experiments.study import STUDIES, find, plan, run_folder
 from mtp.config import TrainConfig
 from tests.conftest import Cli
@@ -77,6 +77,6 @@ def test_a_run_that_keeps_nothing_is_bad_input(cli: Cli, command: str) -> None:
 
 def test_steps_kept_are_steps_that_are_run() -> None:
     for scale in find("synthetic-induction").scales:
-        for config in synthetic_induction.runs(scale):
+        for config in name_copying.runs(scale):
             steps = as_table(config)[0]
             assert 2 <= steps // config.keep_every <= 100

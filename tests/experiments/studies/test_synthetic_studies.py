@@ -89,7 +89,7 @@ def test_runs_are_shared(made: tuple[Path, Made], study: str) -> None:
             mine = {run_folder(c, Path()).name for c in plan(find(name), "smoke")}
             assert mine <= after and after - before <= mine and len(mine) == count
             result = (folder / f"{study}.out").read_text()
-            # what is trained is not all that a study needs: heads and books look at the runs for themselves
+            # what is trained is not all that a study needs: some look at the runs for themselves
             looks = ("synthetic-induction-heads", "synthetic-induction-books")
             done = 0 if study in looks else count - new
             assert f"{study} at scale smoke: {count} runs, {done} finished" in result
