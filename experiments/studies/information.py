@@ -15,9 +15,9 @@ each held-out token its relevance, how much better the next token is predicted b
 
 and the slope says by how much an arm's loss at a token, less that of n=1 of the same seed, rises
 with r[t], where the table's loss at the token, its square, the unigram loss and the class of the
-token are the same. The argument says: it falls. An arm that is worse everywhere may be worse at
-tokens of some relevance for other reasons, so two comparisons are without these: with heads that
-predict the same token four times, and with n=1 earlier in training, at the same bits per byte.
+token are the same. The argument says: it falls. A model that is worse may be worse at tokens of
+some relevance for other reasons. So n=4 is also compared with n=1 earlier in training, at the same
+bits per byte, and with heads that predict the same token four times.
 
 Written before any run of `sweep-controls` at this scale, and before any slope of a difference was
 computed (margin: 0.01 nats of loss per nat of relevance; the slope of an n=1 pilot's own loss was

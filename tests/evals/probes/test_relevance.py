@@ -52,8 +52,10 @@ def test_the_lemma_holds_for_exact_distributions(seed: int) -> None:
     counts = np.round(p * 1e6).astype(int)
     share = counts / counts.sum()
     pairs = np.repeat(np.arange(12), counts.ravel())
-    losses = (-np.log(np.broadcast_to(each, q.shape)).ravel()[pairs] for each in (qx, q / qx, qy))
-    found = relevance.information(*losses)
+    x, given, y = (
+        -np.log(np.broadcast_to(each, q.shape)).ravel()[pairs] for each in (qx, q / qx, qy)
+    )
+    found = relevance.information(x, given, y)
     assert found.mutual == pytest.approx(defined, abs=1e-4) and found.pairs == len(pairs)
     assert found.x == pytest.approx(cross(share, qx)) and found.y == pytest.approx(cross(share, qy))
     assert found.y_given_x == pytest.approx(cross(share, q / qx))
@@ -69,11 +71,10 @@ def assert_lemma(found: Information) -> None:
 
 def test_information_can_be_negative_and_is_nothing_for_independent_tokens() -> None:
     q = np.outer([0.2, 0.8], [0.6, 0.4])
-    losses = [-np.log(each) for each in (q.sum(1)[[0, 1]], q[[0, 1], [1, 0]] / q.sum(1)[[0, 1]])]
-    y = -np.log(q.sum(0)[[1, 0]])
-    assert relevance.information(*losses, y).mutual == pytest.approx(0, abs=1e-12)
-    wrong = relevance.information(losses[0], losses[1] + 1, y)
-    assert wrong.mutual == pytest.approx(-1)
+    x, y = -np.log(q.sum(1)), -np.log(q.sum(0)[[1, 0]])
+    given = -np.log(q[[0, 1], [1, 0]] / q.sum(1))
+    assert relevance.information(x, given, y).mutual == pytest.approx(0, abs=1e-12)
+    assert relevance.information(x, given + 1, y).mutual == pytest.approx(-1)
 
 
 def test_pairs_without_a_loss_are_left_out() -> None:
