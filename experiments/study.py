@@ -26,6 +26,7 @@ from mtp.errors import BadInput, choose
 from mtp.head_types import DEFAULT, short_name
 from mtp.overrides import override
 from mtp.plugins import load_file
+from mtp.training.budgets import longest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,6 +158,8 @@ def plan(study: Study, scale: str, changes: Changes = NOTHING) -> list[TrainConf
     """The study's configs at a scale, with the changes applied to each; equal runs once."""
     choose(f"scale of {study.name}", scale, study.scales)
     planned = study.runs(scale)
+    if changes.n:  # of the whole budget
+        planned = longest(planned)
     if any(config.init for config in planned):
         if changes.n:
             raise BadInput(f"--n does not apply to {study.name}, whose runs start from one another")
@@ -170,6 +173,7 @@ def plan(study: Study, scale: str, changes: Changes = NOTHING) -> list[TrainConf
         for n in changes.n or (None,):
             own = [*changes.overrides]
             own += [f"model.n={n}"] if n else []
+            own += [f"model.head={DEFAULT}"] if n == 1 else []  # one head has no type
             configs += _changed(planned, own, seed)
     if study.over_training and not all(config.keep_every for config in configs):
         raise BadInput(f"{study.name} looks at weights over training; set keep_every above 0")

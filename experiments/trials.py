@@ -20,6 +20,7 @@ from experiments import figures
 from experiments.panels import caption, metric
 from mtp.config import TrainConfig
 from mtp.errors import BadInput
+from mtp.training.budgets import longest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +41,7 @@ def trials(study: Study) -> Study:
     evaluation, selected = study.selects
 
     def runs(scale: str) -> list[TrainConfig]:
-        planned = study.runs(scale)
-        most = max((config.tokens, config.epochs) for config in planned)  # not of shorter runs
-        whole = [config for config in planned if (config.tokens, config.epochs) == most]
-        arms = {study.arm(config): config for config in whole}
+        arms = {study.arm(config): config for config in longest(study.runs(scale))}
         return [
             dataclasses.replace(
                 config,

@@ -54,6 +54,12 @@ def shorter(configs: Sequence[TrainConfig]) -> list[TrainConfig | None]:
     return found
 
 
+def longest(configs: Sequence[TrainConfig]) -> list[TrainConfig]:
+    """The configs without those that another one continues."""
+    continued = [less for less in shorter(configs) if less]
+    return [config for config in configs if config not in continued]
+
+
 def own_tokens(
     configs: Sequence[TrainConfig], budget: Callable[[TrainConfig], float]
 ) -> list[float]:
