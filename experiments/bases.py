@@ -18,7 +18,7 @@ def base(scale: str) -> TrainConfig:
         return TrainConfig(
             model=ModelConfig(dim=48, layers=6, attn_heads=3, vocab=512, context=128),
             data=CorpusConfig(source="installed", vocab=512, validation=0.045),
-            batch=16, tokens=1.4e6, lr=4e-3, lr_schedule="wsd:0.2", warmup=60, log_every=25,
+            batch=16, tokens=1.4e6, lr=16e-3, lr_schedule="wsd:0.2", warmup=60, log_every=25,
             save_every=300, keep_every=57,
         )  # fmt: skip
     if scale == "night":
