@@ -49,7 +49,7 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 CONTROLS = (ONE, SHORT, FOUR, DEEP, LINEAR, RAMPED, SAME, SHUFFLED)
 SCALES = ("smoke", "cpu", "night", "gpu", "paper")
 TOKENS = {scale: base(scale).tokens for scale in SCALES}
-RATES = (8e-3, 16e-3, 32e-3)  # tried for every arm (experiments/trials.py)
+RATES = (8e-3, 16e-3, 32e-3, 64e-3)  # tried for every arm (experiments/trials.py)
 SEEDS = {"cpu": 3, "night": 5, "gpu": 2}
 SHARES = (0.25, 0.5)  # of the budget, for arms that are trained for less too
 
