@@ -111,7 +111,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     contrast_panel(right, CONTRASTS, rows)
     right.set_title("Minus parallel heads: 90% intervals, grey margins")
     drafting_panel(decode, named[named.n > 1], "variant", "n=4", figures.PURPLE, order=order)
-    if (named.n > 1).any():
+    if decode.get_legend_handles_labels()[1]:
         decode.legend()
     paper = paper_rows(paper)
     paper = paper.assign(variant=paper["head"].map(PAPER_NAMES).where(paper.n > 1, "n=1"))

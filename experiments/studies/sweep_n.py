@@ -115,15 +115,17 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     by_n.set_title("Next-token model: lower is better")
     by_n.set_ylabel("held-out bits per byte, head 1")
     by_n.set_xlabel("n, future tokens predicted")
-    by_n.legend()
+    if by_n.get_legend_handles_labels()[1]:
+        by_n.legend()
     budget_panel(budgets, metric(rows, PER_BYTE))
     for name, colour, marker in kinds:
         values = own[(own["head"] == name) & (own.n > 1)]
         drafting_panel(decode, values, "n", f"{name} heads", colour, marker)
-    ticks = figures.places(sorted(own.n.unique()))
-    decode.set_xticks(list(ticks.values()), [f"{n:g}" for n in ticks])
     decode.set_xlabel("n, heads to draft with (at most 4)")
-    if len(own[own.n > 1]):
+    if len(drafting := own[own.n > 1]):
+        ticks = figures.places(sorted(drafting.n.unique()))
+        decode.set_xticks(list(ticks.values()), [f"{n:g}" for n in ticks])
+    if decode.get_legend_handles_labels()[1]:
         decode.legend()
     paper_points(theirs, paper_rows(paper), "n", "Paper, 7B on 200B tokens")
     theirs.set_xlabel("n, future tokens predicted")

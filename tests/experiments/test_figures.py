@@ -23,8 +23,10 @@ from matplotlib.text import Text
 
 from evals.harness.rows import COLUMNS, read
 from experiments import evaluate, results
+from experiments.evaluations import ALONG
 from experiments.figures import finish, panels, save
 from experiments.plot import draw_evaluations
+from experiments.studies.sweep_n import BUDGETS
 from experiments.study import STUDIES, find, head_name, plan
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +38,7 @@ EVALUATED = sorted((ROOT / "results").glob("*/results.csv"))
 def rows_for(name: str, scale: str = "cpu", seeds: int = 2) -> pd.DataFrame:
     """Rows as a study's runs would give them, with made-up numbers."""
     rows: list[dict[str, Any]] = []
-    metrics = ("bits per byte", "accuracy, head 1 (%)", "tokens per forward", "speedup over k=1")
+    metrics = ("bits per byte", "accuracy, head 1 (%)", ALONG, "tokens per forward")
     for config in plan(find(name), scale):
         if config.seed >= seeds:
             continue
@@ -82,17 +84,18 @@ def test_the_same_rows_give_the_same_bytes_here_and_in_another_process(tmp_path:
 def test_every_run_is_a_point_and_no_text_is_lost(name: str, seeds: int, tmp_path: Path) -> None:
     rows = rows_for(name, seeds=seeds)
     figure = find(name).figure(rows, results.paper(ROOT / "results"))
-    runs = len(rows[rows.metric == "bits per byte"])
+    bits = rows[rows.metric == "bits per byte"]
     points = [sum(len(c.get_offsets()) for c in axes.collections) for axes in figure.axes]  # type: ignore[arg-type]
-    bytes_only = rows[(rows.metric == "tokens per forward")]
-    if name == "sweep-bytes":
-        bytes_only = bytes_only[bytes_only.unit == "byte"]
-    assert points[0] == runs
-    if drawn := [each for each in find(name).contrasts if each.metric == "bits per byte"]:
-        assert points[1] == len(drawn) * (1 + seeds)  # a margin for each, each seed's difference
+    if name == "sweep-n":
+        whole = bits[~bits.arm.str.contains("%")]
+        assert points[0] == len(whole) + sum(whole.n == 1)  # n=1 begins both lines
+        assert points[1] == len(bits) - sum(~whole.arm.isin(list(BUDGETS)))
+        assert points[2] == sum(whole.n > 1) and points[3] > 4
     else:
-        assert points[1] == 2 * len(bytes_only) and points[2] > 4
-    text = " ".join(t.get_text() for t in figure.texts)
+        drawn = [each for each in find(name).contrasts if each.metric == "bits per byte"]
+        assert points[0] == len(bits)
+        assert points[1] == len(drawn) * (1 + seeds)  # a margin for each, each seed's difference
+    text = " ".join(" ".join(t.get_text() for t in figure.texts).split())
     assert ("one seed", "2 seeds")[seeds - 1] in text and "stdlib" in text
     _, png = save(figure, tmp_path / "a")
     assert matplotlib.image.imread(png).shape[0] > 400
