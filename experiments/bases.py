@@ -9,7 +9,7 @@ def base(scale: str) -> TrainConfig:
     """The n=1 run of a scale; the three sweeps share it."""
     if scale == "smoke":
         return TrainConfig(
-            model=ModelConfig(dim=32, layers=6, attn_heads=2, vocab=300, context=32),
+            model=ModelConfig(dim=32, layers=10, attn_heads=2, vocab=300, context=32),
             data=CorpusConfig(vocab=300, max_mb=0.3, validation=0.1),
             batch=4, tokens=2_560, lr=3e-3, lr_schedule="wsd:0.2", warmup=5, log_every=5,
             keep_every=10,

@@ -75,7 +75,7 @@ CONTRASTS = (
 
 
 def runs(scale: str) -> list[TrainConfig]:
-    if scale in ("gpu", "paper"):
+    if scale not in ("cpu", "night"):
         return runs_of(PARALLEL, scale)
     less = [shorter(config, share) for share in SHARES for config in runs_of(tuple(BUDGETS), scale)]
     return [*less, *runs_of(SMALL, scale)]
