@@ -18,7 +18,7 @@ from experiments.changes import Changes, variations
 from experiments.study import SCALES, STUDIES, Study, find, plan
 from mtp.command_line import COMMITTED, MINE, new_parser
 from mtp.errors import BadInput, choose, exit_cleanly
-from mtp.hardware import PEAK_FLOPS, expected_flops, has_gpu
+from mtp.hardware import PEAK_FLOPS
 
 
 @exit_cleanly
@@ -84,8 +84,7 @@ def plans(wanted: list[tuple[Study, Changes]], args: argparse.Namespace) -> None
         if refusal and len(planned) > 1:
             print(f"run will refuse this: {refusal}")
         refused += [refusal] * bool(refusal)
-    narrow = ", less for narrow models" * (rate == expected_flops() and not has_gpu())
-    print(f"times: {rate[0]:.1e} FLOP/s on {rate[1]}{narrow}; evaluation comes on top")
+    print(f"times: {rate[0]:.1e} FLOP/s on {rate[1]}; evaluation comes on top")
     if refused and args.study:  # of all studies, some need more than others
         one = len(planned) == 1
         raise BadInput(refused[0] if one else f"{len(refused)} of {len(planned)} plans do not fit")

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.results import Measure
-from experiments.timed import timed
-from mtp.errors import BadInput
 
 if TYPE_CHECKING:
     from mtp.data.corpus import Corpus
@@ -160,41 +158,6 @@ def floors(budget: Mapping[str, float]) -> Evaluation:
         return rows
 
     return measure
-
-
-@timed
-def decoding(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
-    """Greedy self-speculation with all n heads against the same model with k=1 (section 3.2)."""
-    from evals.probes import speculation
-
-    prompts, length, new, repeats = {"smoke": (2, 8, 12, 1), "cpu": (8, 64, 96, 2)}.get(
-        scale, (64, 256, 256, 3)
-    )
-    texts = [
-        d[: length + 1].tolist() for d in corpus.validation.documents() if len(d) > length + new
-    ]
-    if not texts:
-        raise BadInput(f"no validation document has {length + new} tokens to prompt with")
-    texts = (texts * prompts)[:prompts] if len(texts) < prompts else texts[:prompts]
-    found = speculation.measure(model, texts, new, model.config.n, repeats=repeats)
-    return decoding_measures(found, len(texts), model.config.n)
-
-
-EVALUATIONS = {"likelihood": likelihood, "decoding": decoding}
-
-
-def decoding_measures(found: dict[str, float], prompts: int, k: int) -> list[Measure]:
-    """The rows of one measurement of self-speculation with k heads."""
-    rows = [
-        Measure("tokens per forward", found["tokens_per_forward"], prompts),
-        Measure("speedup over k=1", found["speedup"], prompts),
-        Measure("tokens/s, k=1", found["tokens_per_second_k1"], prompts),
-        Measure("tokens/s, k=n", found["tokens_per_second"], prompts),
-        Measure("same tokens as k=1", found["identical"], prompts),
-    ]
-    for i in range(2, k + 1):
-        rows.append(Measure(f"acceptance, head {i} (%)", 100 * found[f"acceptance_{i}"], prompts))
-    return rows
 
 
 # the metrics that a sweep prints at its end

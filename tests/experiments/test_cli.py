@@ -268,7 +268,7 @@ def test_run_ids_follow_every_field_and_nothing_else() -> None:
     name = run_folder(first, Path("a")).name
     assert name == run_folder(plan(study, "smoke")[0], Path("b")).name
     changes = [
-        "model.dim=64", "model.layers=10", "model.vocab=301", "model.context=16", "batch=8",
+        "model.dim=64", "model.layers=11", "model.vocab=301", "model.context=16", "batch=8",
         "model.rope_base=5e4", "model.norm_eps=1e-6", "model.hidden=96", "data.max_mb=0.4",
         "data.validation=0.3", "data.tokenizer=bytes", "data.source=pypi-v1", "tokens=5e3",
         "lr=1e-3", "min_lr=0.1", "warmup=6", "weight_decay=0", "beta1=0.8", "beta2=0.99", "clip=2",

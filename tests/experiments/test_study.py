@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from experiments import provenance, results
+from experiments.evaluations import ALONG, CONSTANT, COPIES, FIRST, WHOLE
 from experiments.study import find, plan, record_file, run_folder, run_name
 from mtp import records
 from mtp.config import TrainConfig
@@ -62,11 +63,14 @@ def test_sweep_n_has_one_row_per_number_for_every_n(made: tuple[Path, Made]) -> 
         assert isinstance(n, int)
         per_head = {f"loss, head {i} (nats)" for i in range(1, n + 1)}
         per_head |= {f"accuracy, head {i} (%)" for i in range(1, n + 1)}
-        drafts = {f"acceptance, head {i} (%)" for i in range(2, n + 1)}
-        others = {"bits per byte", "tokens per forward", "speedup over k=1", "same tokens as k=1"}
-        others |= {"tokens/s, k=1", "tokens/s, k=n"}
-        assert set(mine.metric) == per_head | drafts | others
-        assert mine.value.notna().all() and (mine["count"] > 0).all()
+        drafts = {f"agreement along text, head {i} (%)" for i in range(2, min(n, 4) + 1)}
+        others = {"bits per byte", COPIES, CONSTANT, *([ALONG] if n > 1 else [])}
+        others |= {WHOLE, "statements before a mistake", "distinct 4-grams (%)"}
+        lines = {f"bits per byte, {line}" for line in ("unigram", "bigram", "5-gram", "xz")}
+        levels = ("real text", "5-gram", "constant")
+        lines |= {f"{metric}, {level}" for metric in (FIRST, WHOLE) for level in levels}
+        assert set(mine.metric) == per_head | drafts | others | (lines if n == 1 else set())
+        assert mine.value.notna().all() and (mine[~mine.metric.isin(lines)]["count"] > 0).all()
 
 
 def test_beside_the_rows_stands_what_each_run_was(made: tuple[Path, Made]) -> None:
@@ -93,14 +97,11 @@ def test_beside_the_rows_stands_what_each_run_was(made: tuple[Path, Made]) -> No
 def test_its_numbers_agree_with_each_other(made: tuple[Path, Made]) -> None:
     rows = rows_of(made[0], "sweep-n")
     for n, mine in rows.groupby("n"):
-        acceptance = mine[mine.metric.str.startswith("acceptance")].value
-        assert len(acceptance) == int(str(n)) - 1 and acceptance.between(0, 100).all()
-        assert (acceptance.diff().dropna() <= 1e-9).all()  # a draft counts only behind the others
-        forward = value(mine, "tokens per forward")
-        assert forward == pytest.approx(1 + acceptance.sum() / 100, rel=1e-12)
-        assert value(mine, "same tokens as k=1") == 1
-        speeds = value(mine, "tokens/s, k=n") / value(mine, "tokens/s, k=1")
-        assert value(mine, "speedup over k=1") == pytest.approx(speeds)
+        agreement = mine[mine.metric.str.startswith("agreement")].value
+        assert len(agreement) == min(int(str(n)), 4) - 1 and agreement.between(0, 100).all()
+        if int(str(n)) > 1:  # a draft counts only behind the others
+            first = float(agreement.iloc[0]) / 100
+            assert 1 + first <= value(mine, ALONG) + 1e-9 <= 1 + len(agreement) * first + 2e-9
         assert 3 < value(mine, "bits per byte") < 8 and value(mine, "accuracy, head 1 (%)") > 1
         losses = mine[mine.metric.str.startswith("loss")].value
         assert losses.between(3, 5.71).all()  # below ln 300, as at the start: it has learnt
@@ -141,7 +142,7 @@ def test_sweep_heads_trains_only_what_sweep_n_has_not(made: tuple[Path, Made]) -
         columns = ["metric", "value", "count", "device"]
         mine, theirs = (each[each.run_id == run][columns] for each in (rows, shared))
         assert mine.reset_index(drop=True).equals(theirs.reset_index(drop=True))
-    assert (rows[rows.metric == "same tokens as k=1"].value == 1).all()
+    assert set(rows[rows.metric == ALONG].n) == {4}
 
 
 def test_sweep_bytes_compares_units_by_bits_per_byte(made: tuple[Path, Made]) -> None:
