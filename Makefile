@@ -33,7 +33,7 @@ endif
         evaluate evaluate-released clean distclean
 
 help:  ## this list
-	@echo "make STUDY [SCALE=smoke|cpu|gpu|paper] [LAUNCHER=local|debug|slurm] [ARGS='--set model.dim=256']"
+	@echo "make STUDY [SCALE=smoke|cpu|gpu|paper] [LAUNCHER=local|debug|slurm] [ARGS='--set model.dim=96']"
 	@grep -hE '^[a-z][a-z -]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 28
 	@echo; echo "also: $(PY) -m mtp.train, mtp.decode, mtp.convert, experiments, evals; each with --help"
 

@@ -82,7 +82,8 @@ def arm_of(config: TrainConfig) -> str:
     m, objective = config.model, config.objective
     ends = {"ramp:0.2:0.4": ", ramped"}.get(objective.schedule, "")
     ends += {"same": ", same target", "shuffled": ", shuffled"}.get(objective.targets, "")
-    shares = {share * tokens: f", {share:.0%}" for tokens in TOKENS.values() for share in SHARES}
+    whole = (TOKENS["cpu"], TOKENS["night"])  # the scales with shorter runs
+    shares = {share * tokens: f", {share:.0%}" for tokens in whole for share in SHARES}
     ends += shares.get(config.tokens, "")
     if m.n == 1:
         short = {base(scale).model.layers - 3 for scale in TOKENS}

@@ -72,7 +72,7 @@ def test_heads_beyond_the_first_weigh_one_in_all_or_one_each() -> None:
 
 
 def test_overrides_keep_the_names() -> None:
-    for overrides in (("lr=1e-3",), ("model.dim=64", "batch=16"), ("data.source=stdlib",)):
+    for overrides in (("lr=1e-3",), ("model.dim=96", "batch=16"), ("data.source=stdlib",)):
         configs = plan(STUDY, "cpu", Changes(overrides, seeds=(4,)))
         assert [arm_of(config) for config in configs] == CPU
     weighted = plan(STUDY, "cpu", Changes(("objective.weights=geometric:0.5",), seeds=(4,)))

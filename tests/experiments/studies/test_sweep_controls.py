@@ -49,7 +49,7 @@ def test_an_override_keeps_the_names() -> None:
 
 def test_contrasts_are_of_arms_that_there_are() -> None:
     for each in STUDY.contrasts:
-        assert isinstance(each, Asked) and each.arms.keys() <= controls.CONTROLS.keys()
+        assert isinstance(each, Asked) and each.arms.keys() <= {*controls.CONTROLS}
 
 
 def made_up(seeds: int = 3) -> pd.DataFrame:
