@@ -1,5 +1,6 @@
 """Rows: written whole or not at all, read exactly, collected from the runs that are planned."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ from experiments.results import COLUMNS, read, table, write
 from experiments.study import collect, find, plan, record_file, rows_of, run_folder
 from mtp.errors import BadInput
 
-STUDY = find("sweep-n")
+STUDY = dataclasses.replace(  # with two records a run
+    find("sweep-n"), evaluations={name: lambda *_: [] for name in ("likelihood", "drafts")}
+)
 ODD = [0.1 + 0.2, 1 / 3, 5.04664153694452e-7, 87762.0, 1e22, 2**-1074]  # floats that rounding shows
 
 
@@ -134,7 +137,7 @@ for write in (
 
 
 def finish(
-    runs: Path, place: int, value: float = 1 / 3, evaluations: str = "likelihood decoding"
+    runs: Path, place: int, value: float = 1 / 3, evaluations: str = "likelihood drafts"
 ) -> str:
     """Records as if run `place` of the smoke plan had been evaluated."""
     config = plan(STUDY, "smoke")[place]
@@ -164,7 +167,7 @@ def test_rows_follow_the_plan_and_carry_the_run(tmp_path: Path) -> None:
     late, early = finish(tmp_path / "runs", 3), finish(tmp_path / "runs", 1)
     rows = collected(tmp_path, "runs")
     assert list(rows.run_id) == [early] * 2 + [late] * 2 and list(rows.n) == [2] * 2 + [6] * 2
-    assert list(rows.metric[:2]) == ["likelihood of 2", "decoding of 2"]
+    assert list(rows.metric[:2]) == ["likelihood of 2", "drafts of 2"]
     assert set(rows.scale) == {"smoke"} and set(rows.study) == {"sweep-n"}
     assert set(rows["size"]) == {"0.1M"} and set(rows.unit) == {"token"}
 
@@ -193,7 +196,7 @@ def test_runs_no_longer_planned_are_dropped_and_redone_ones_replaced(tmp_path: P
 def test_a_run_under_evaluation_does_not_lose_its_earlier_rows(tmp_path: Path) -> None:
     name = finish(tmp_path / "runs", 0, 1.0)
     collected(tmp_path, "runs")
-    record_file(tmp_path / "runs" / name, "decoding").write_text('{"measures": [{"torn')
+    record_file(tmp_path / "runs" / name, "drafts").write_text('{"measures": [{"torn')
     finish(tmp_path / "runs", 0, 2.0, "likelihood")
     assert list(collected(tmp_path, "runs").value) == [1.0] * 2
 
