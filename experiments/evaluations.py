@@ -164,6 +164,6 @@ def floors(budget: Mapping[str, float]) -> Evaluation:
 SWEEP_TABLE = (
     "bits per byte",
     "accuracy, head 1 (%)",
-    FIRST,
+    WHOLE,
     ALONG,
 )
