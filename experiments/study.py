@@ -19,7 +19,7 @@ from experiments.arms import arm_names, run_name, size_name
 from experiments.changes import NOTHING, Changes
 from experiments.contrasts import Asked
 from experiments.results import Measure
-from experiments.trials import SUFFIX, trials
+from experiments.trials import MARK, SUFFIX, figure_of, finding_of, tried, untried
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import check_vocab, follow_tokenizer, from_name, names_a_path
 from mtp.errors import BadInput, choose
@@ -137,6 +137,36 @@ def find(name: str) -> Study:
             "and _, and be none of the suite's own"
         )
     return found
+
+
+def trials(study: Study) -> Study:
+    """The study of a study's learning rates (experiments/trials.py). BadInput if it tries none."""
+    if not study.rates:
+        raise BadInput(f"{study.name} tries no learning rates")
+    evaluation, selected = study.selects
+
+    def runs(scale: str) -> list[TrainConfig]:
+        arms = {study.arm(config): config for config in longest(study.runs(scale))}
+        return tried(list(arms.values()), study.rates)
+
+    def finding(rows: pd.DataFrame) -> str:
+        return finding_of(rows[rows.metric == selected], selected)
+
+    return dataclasses.replace(
+        study,
+        name=study.name + SUFFIX,
+        question="which learning rate is best for each arm?",
+        runs=runs,
+        evaluations={evaluation: study.evaluations[evaluation]},
+        over_training={},
+        figure=lambda rows, paper: figure_of(
+            rows[rows.metric == selected], selected, finding(rows)
+        ),
+        finding=finding,
+        arm=lambda config: f"{study.arm(untried(config))}{MARK}{config.lr:g}",
+        contrasts=(),
+        limits="One seed, which the study does not report, and half of its budget.",
+    )
 
 
 def run_names(study: Study, configs: list[TrainConfig]) -> list[str]:

@@ -14,71 +14,42 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments import figures
-from experiments.panels import caption, metric
+from experiments.panels import caption
 from mtp.config import TrainConfig
-from mtp.errors import BadInput
-from mtp.training.budgets import longest
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-    from experiments.study import Study
-
 SUFFIX = "/trials"  # of a study's name
 SEED = 100  # of trials
 SHARE = 0.5  # of a run's budget
 MARK = ", lr="  # between an arm's name and the rate
 
 
-def trials(study: Study) -> Study:
-    """The study of a study's learning rates. Raises BadInput if it tries none."""
-    if not study.rates:
-        raise BadInput(f"{study.name} tries no learning rates")
-    evaluation, selected = study.selects
+def tried(configs: list[TrainConfig], rates: Sequence[float]) -> list[TrainConfig]:
+    """The trials of these arms."""
+    return [
+        dataclasses.replace(
+            config,
+            lr=rate,
+            seed=SEED,
+            keep_every=0,
+            tokens=SHARE * config.tokens,
+            epochs=SHARE * config.epochs,
+        )
+        for config in configs
+        for rate in rates
+    ]
 
-    def runs(scale: str) -> list[TrainConfig]:
-        arms = {study.arm(config): config for config in longest(study.runs(scale))}
-        return [
-            dataclasses.replace(
-                config,
-                lr=rate,
-                seed=SEED,
-                keep_every=0,
-                tokens=SHARE * config.tokens,
-                epochs=SHARE * config.epochs,
-            )
-            for config in arms.values()
-            for rate in study.rates
-        ]
 
-    def arm(config: TrainConfig) -> str:
-        tokens, epochs = config.tokens / SHARE, config.epochs / SHARE
-        whole = dataclasses.replace(config, tokens=tokens, epochs=epochs)
-        return f"{study.arm(whole)}{MARK}{config.lr:g}"
-
-    def finding(rows: pd.DataFrame) -> str:
-        return finding_of(metric(rows, selected), selected)
-
-    def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-        return figure_of(metric(rows, selected), selected, finding(rows))
-
-    return dataclasses.replace(
-        study,
-        name=study.name + SUFFIX,
-        question="which learning rate is best for each arm?",
-        runs=runs,
-        evaluations={evaluation: study.evaluations[evaluation]},
-        over_training={},
-        figure=figure,
-        finding=finding,
-        arm=arm,
-        contrasts=(),
-        limits="One seed, which the study does not report, and half of its budget.",
-    )
+def untried(config: TrainConfig) -> TrainConfig:
+    """The arm of a trial, with its whole budget."""
+    tokens, epochs = config.tokens / SHARE, config.epochs / SHARE
+    return dataclasses.replace(config, tokens=tokens, epochs=epochs)
 
 
 def with_rates(rows: pd.DataFrame) -> pd.DataFrame:

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from experiments import results
-from experiments.study import find, plan
-from experiments.trials import SEED, SHARE, best, finding_of, trials
+from experiments.study import find, plan, trials
+from experiments.trials import SEED, SHARE, best, finding_of
 from mtp.errors import BadInput
 from tests.conftest import Cli
 
