@@ -94,9 +94,9 @@ def figure_of(rows: pd.DataFrame, selected: str, finding: str) -> Figure:
     )
     for i, (arm, own) in enumerate(table.groupby("arm", sort=False)):
         own = own.sort_values("lr")
-        style = ("-", "--", ":")[i // len(colours) % 3]
+        style, marker = (("-", "o"), ("--", "s"), (":", "^"))[i // len(colours) % 3]
         colour = colours[i % len(colours)]
-        axes.plot(own.lr, own.value, color=colour, linestyle=style, marker="o", label=str(arm))
+        axes.plot(own.lr, own.value, color=colour, linestyle=style, marker=marker, label=str(arm))
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(sorted(table.lr.unique())))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -104,7 +104,9 @@ def figure_of(rows: pd.DataFrame, selected: str, finding: str) -> Figure:
     values = table.value.dropna()
     if len(values) and math.isfinite(values.max()):
         span = max(values.quantile(0.8) - values.min(), 0.01)
-        axes.set_ylim(values.min() - 0.1 * span, min(values.max(), values.min() + 3 * span))
+        axes.set_ylim(
+            values.min() - 0.1 * span, min(values.max(), values.min() + 3 * span) + 0.1 * span
+        )
     axes.set_title("Every arm at every learning rate")
     axes.set_xlabel("highest learning rate")
     axes.set_ylabel(f"{selected}, one seed")
