@@ -57,8 +57,9 @@ def trainer(config: TrainConfig) -> Trainer:
     """A Trainer on random tokens; it writes nothing."""
     split = RandomTokens(config.model.vocab)
     tokenizer = SimpleNamespace(vocab_size=config.model.vocab, name="random")
-    corpus: Any = SimpleNamespace(train=split, validation=split, tokenizer=tokenizer)
-    return Trainer(config, corpus, Path(tempfile.gettempdir()) / "mtp-bench-no-run")
+    folder = Path(tempfile.gettempdir()) / "mtp-bench-no-run"
+    corpus: Any = SimpleNamespace(train=split, validation=split, tokenizer=tokenizer, folder=folder)
+    return Trainer(config, corpus, folder)
 
 
 def llama_step(config: TrainConfig, autocast: bool, attention: str, compiled: bool = False) -> Step:

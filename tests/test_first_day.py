@@ -123,7 +123,7 @@ def test_nothing_that_git_tracks_is_changed(clone: Path, lived: str) -> None:
 
 def test_the_ends_inform(clone: Path, lived: str) -> None:
     assert "runs/first is trained; next: python -m mtp.decode --checkpoint runs/first" in lived
-    assert re.search(r"Held-out bits per byte \(lower is better\): n=1 has \d", lived)
+    assert re.search(r"n=2, \(n=2\) - \(n=1\): [+-]\d", lived)
     assert re.search(r"  lr=0.002 .* 1 seed  [+-]0\.\d{4}$", lived, re.MULTILINE)
     assert "bits per byte" in lived and "tokens per forward" in lived
     assert (

@@ -77,7 +77,7 @@ class RandomTokens:
 
 def trainer(config: TrainConfig, folder: Path) -> Trainer:
     tokenizer = SimpleNamespace(vocab_size=config.model.vocab, name="random")
-    corpus: Any = SimpleNamespace(train=RandomTokens(), tokenizer=tokenizer)
+    corpus: Any = SimpleNamespace(train=RandomTokens(), tokenizer=tokenizer, folder=folder)
     return Trainer(config, corpus, folder)
 
 
