@@ -28,13 +28,14 @@ def drafting_panel(
     colour: str,
     marker: str = "o",
     order: Sequence[str] = (),
+    shift: float = 0.0,
 ) -> None:
     """Tokens per forward pass that heads 2 to 4 would give along held-out text, and what head 1's
     own tokens would in their place."""
     along, copies = metric(rows, ALONG), metric(rows, COPIES)
     if len(along):
-        figures.spread(axes, along, x, colour, label, marker, order)
-    if len(copies) and not axes.get_lines()[2:]:
+        figures.spread(axes, along, x, colour, label, marker, order, shift)
+    if len(copies) and "repeated" not in str(axes.get_legend_handles_labels()[1]):
         style = {"color": figures.GREY, "linewidth": 1.4, "linestyle": ":"}
         axes.axhline(copies.value.mean(), label="head 1's token, repeated", **style)
     axes.set_title("Drafts along human text")

@@ -118,13 +118,13 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     if by_n.get_legend_handles_labels()[1]:
         by_n.legend()
     budget_panel(budgets, metric(rows, PER_BYTE))
-    for name, colour, marker in kinds:
-        values = own[(own["head"] == name) & (own.n > 1)]
-        drafting_panel(decode, values, "n", f"{name} heads", colour, marker)
+    drafting = own[own.n > 1]
+    order = [str(n) for n in sorted(drafting.n.unique())]  # places that both kinds share
+    for i, (name, colour, marker) in enumerate(kinds):
+        values = drafting[drafting["head"] == name].astype({"n": str})
+        shift = 0.16 * i - 0.08
+        drafting_panel(decode, values, "n", f"{name} heads", colour, marker, order, shift)
     decode.set_xlabel("n, heads to draft with (at most 4)")
-    if len(drafting := own[own.n > 1]):
-        ticks = figures.places(sorted(drafting.n.unique()))
-        decode.set_xticks(list(ticks.values()), [f"{n:g}" for n in ticks])
     if decode.get_legend_handles_labels()[1]:
         decode.legend()
     paper_points(theirs, paper_rows(paper), "n", "Paper, 7B on 200B tokens")
