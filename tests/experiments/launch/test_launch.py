@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from evals.probes import speculation
+from evals.probes import agreement
 from experiments import jobs, results
 from experiments.jobs import read_status
 from experiments.launch import local
@@ -131,15 +131,15 @@ def test_a_failed_run_is_listed_and_left_until_it_is_retried_and_the_others_fini
     cli: Cli, small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = ("sweep-n", "--scale", "smoke", "--launcher", "debug", *small)
-    calls, real = [], speculation.measure
+    calls, real = [], agreement.measure
 
-    def broken(model: Any, prompts: Any, new: int, k: int, **options: Any) -> Any:
-        calls.append(k)
-        if k == 2:
+    def broken(model: Any, *given: Any) -> Any:
+        calls.append(model.config.n)
+        if model.config.n == 2:
             raise RuntimeError("no luck\ntoday")
-        return real(model, prompts, new, k, **options)
+        return real(model, *given)
 
-    monkeypatch.setattr(speculation, "measure", broken)
+    monkeypatch.setattr(agreement, "measure", broken)
     first = cli("run", *args)
     lines = first.err.splitlines()
     assert first.code == 2 and lines[-1].startswith("error: 1 run failed") and calls[1] == 2
@@ -152,7 +152,7 @@ def test_a_failed_run_is_listed_and_left_until_it_is_retried_and_the_others_fini
     assert "Traceback" in (folder / "error.txt").read_text()
 
     calls.clear()
-    monkeypatch.setattr(speculation, "measure", real)
+    monkeypatch.setattr(agreement, "measure", real)
     second = cli("run", *args)
     assert second.code == 2 and "no luck" in second.err and read_status(folder)["state"] == "failed"
     assert set(results.read(file).n) == {1, 4, 6, 8}
@@ -177,7 +177,7 @@ def test_an_evaluation_that_is_killed_is_not_passed_over(
     args = ("sweep-n", "--scale", "smoke", "--launcher", "debug", *small, "--set", "model.n=2")
     monkeypatch.setattr(Debug, "run", lambda self, job: train_only(job))
     result = cli("run", *args)
-    assert result.code == 2 and "to be evaluated: likelihood, decoding" in result.err
+    assert result.code == 2 and "to be evaluated: likelihood, references" in result.err
     assert "1 run not finished; the same command continues" in result.err
 
 
