@@ -166,9 +166,9 @@ def train_until_killed(config: TrainConfig, folder: Path, data: Path, step: int)
     """Train; right after the checkpoint of this step the process ends as if by `kill -9`."""
     save = Trainer.save
 
-    def save_and_die(self: Trainer) -> None:
-        save(self)
-        if self.step == step:
+    def save_and_die(self: Trainer, folder: Path | None = None) -> None:
+        save(self, folder)
+        if folder is None and self.step == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Trainer.save = save_and_die  # in this process alone, which is about to end
