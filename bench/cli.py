@@ -72,14 +72,15 @@ def finished_runs(folder: Path, count: int) -> None:
         "device": "cpu", "versions": "", "commit": "",
     }  # fmt: skip
     row = {"step": 20, "tokens": 1000, "lr": 1e-3, "loss": [2.0]}
-    for config in find(str(folder / "many.py")).runs("cpu"):
+    study = find(str(folder / "many.py"))
+    for config in study.runs("cpu"):
         run = run_folder(config, folder / "runs")
         (run / "evals").mkdir(parents=True)
         (run / "config.json").write_text(to_json(config))
         (run / "status.json").write_text(json.dumps({"state": "finished", "step": 20, "steps": 20}))
         (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
         (run / "slurm-job").write_text("1_0")
-        for name in ("likelihood", "decoding"):
+        for name in study.records:
             record_file(run, name).write_text(json.dumps(record))
 
 
