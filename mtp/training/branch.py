@@ -63,7 +63,7 @@ def find(
     and a line for it and for each run beside it that should have one but has none of use. All ranks
     find the same; the lines are for the first.
 
-    shared  how many steps the run has in common with longer ones
+    shared  how many steps the run has in common with longer ones; above 0
     corpus  the name of its corpus
     check   raises BadInput for the state of a checkpoint that cannot be continued here
     saver   finds damage in a checkpoint
@@ -87,7 +87,7 @@ def _look(
     """The checkpoints that may be continued, the latest first, before their tensors are verified;
     and a line for each run that should have one but has none."""
     found, notes = list[Path](), list[str]()
-    for run in siblings(config, folder) if shared else ():
+    for run in siblings(config, folder):
         path = next(reversed(checkpoint.saved(stable(run))), None)
         try:
             if path is None:

@@ -137,6 +137,8 @@ class Trainer:
     def _branch(self, precision: str) -> Branch | None:
         """The shorter run that this one continues instead of training from the start. Notes say
         which, and which not and why."""
+        if not self.shared_steps:
+            return None
 
         def check(state: dict[str, Any]) -> None:
             given = precision if self.config.precision == "auto" else ""
