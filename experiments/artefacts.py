@@ -116,7 +116,7 @@ ARTEFACTS = (
 
 # Minutes on two cores at the cpu scale. Rows do not record them.
 MINUTES = {
-    "sweep-n": "20 minutes",
+    "sweep-n": "20 minutes (by its FLOPs; 44 beside other work)",
     "synthetic-induction": "17 minutes",
     "synthetic-induction-heads": "2 minutes after synthetic-induction",
     "evaluate": "15 minutes, training left out",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from experiments import figures
 from experiments.evaluations import ALONG, COPIES
@@ -64,13 +64,13 @@ LINES = {f"bits per byte, {name}": style for name, style in
          (("bigram", "--"), ("5-gram", "-."), ("xz", ":"))}  # fmt: skip
 
 
-def reference_lines(axes: Axes, rows: pd.DataFrame, along: Literal["x", "y"] = "y") -> None:
+def reference_lines(axes: Axes, rows: pd.DataFrame) -> None:
     """What n-gram tables and xz make of the same text, as grey lines at their bits per byte."""
     for name, style in LINES.items():
         if len(values := metric(rows, name).value):
-            draw = axes.axhline if along == "y" else axes.axvline
             label = name.removeprefix("bits per byte, ")
-            draw(values.mean(), color=figures.GREY, linewidth=1.4, linestyle=style, label=label)
+            look = {"color": figures.GREY, "linewidth": 1.4, "linestyle": style}
+            axes.axhline(values.mean(), label=label, **look)
 
 
 def contrast_panel(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> None:
