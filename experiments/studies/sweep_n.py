@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evals.statistics.lag import Lag, lags
 from experiments import figures
 from experiments.contrasts import Asked, sentence
 from experiments.controls import (
@@ -94,12 +95,32 @@ def full(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows.arm.str.contains("%", regex=False)]
 
 
+def lag(rows: pd.DataFrame, arm: str) -> list[Lag]:
+    """How many tokens n=1 needs for an arm's bits per byte, at each of the arm's budgets; empty
+    where n=1 and the arm have no seed in common, or n=1 has one budget."""
+    bits, shares = metric(rows, PER_BYTE), {1.0: "", **{s: f", {s:.0%}" for s in SHARES}}
+
+    def losses(name: str) -> dict[int, dict[float, float]]:
+        found: dict[int, dict[float, float]] = {}
+        for share, end in shares.items():
+            own = bits[bits.arm == name + end]
+            for seed, value in zip(own.seed, own.value, strict=True):
+                found.setdefault(int(seed), {})[share] = float(value)
+        return {seed: own for seed, own in found.items() if len(own) == len(shares)}
+
+    one, ours = losses(ONE), losses(arm)
+    return lags(one, ours) if one.keys() & ours.keys() else []
+
+
 def finding(rows: pd.DataFrame) -> str:
     found = [(each, each.of(rows)) for each in CONTRASTS[:2]]
     said = [sentence(each, contrast) for each, contrast in found if contrast]
-    return "; ".join(said) + "." if said else against(
-        metric(full(rows), PER_BYTE), "arm", ONE, BITS, lower=True
-    )  # fmt: skip
+    if not said:
+        return against(metric(full(rows), PER_BYTE), "arm", ONE, BITS, lower=True)
+    text = "; ".join(said) + "."
+    if found := lag(rows, FOUR):
+        text += f" n=1 needs {found[-1]} of the tokens for the bits per byte of n=4."
+    return text
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
