@@ -2,7 +2,8 @@
 
 A contrast is a sum of arms with coefficients that add up to 0, within each seed: {"n=4": 1,
 "n=1": -1} is what n=4 changes. Its verdict is that of evals/statistics/contrast.py. A prediction
-that does not hold stays in the study.
+that does not hold stays in the study. What was thought of only after rows had been seen may be
+asked too, and says so.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Asked:
     metric     of the rows
     arms       arm -> coefficient
     margin     differences nearer to 0 than this do not matter; in the metric's unit
-    predicted  of the difference: beyond the margin on one side, or within it
+    predicted  of the difference: beyond the margin on one side, or within it; "nothing" if it was
+               asked after rows had been seen
     unit       of the metric, for sentences
     """
 
@@ -33,7 +35,7 @@ class Asked:
     metric: str
     arms: Mapping[str, float]
     margin: float
-    predicted: Literal["larger", "smaller", "equal"]
+    predicted: Literal["larger", "smaller", "equal", "nothing"]
     unit: str
     missing: ClassVar[str] = "no seed has its arms"  # where there is nothing to compare
 
@@ -65,7 +67,9 @@ class Asked:
         return Contrast(by_seed, self.margin) if by_seed else None
 
     def outcome(self, found: Contrast) -> str:
-        """Of the prediction: "holds", "fails" or "open"."""
+        """Of the prediction: "holds", "fails" or "open"; "open" too if there was none."""
+        if self.predicted == "nothing":
+            return "open"
         if self.predicted == "equal":
             fails = found.beyond_margin
             return "holds" if found.within_margin else "fails" if fails else "open"
@@ -85,6 +89,8 @@ def sentence(asked: Asked, found: Contrast) -> str:
     text += f", {found.verdict}"
     if (needed := found.seeds_needed) and "undecided" in found.verdict:
         text += f" (about {needed} needed)"
+    if asked.predicted == "nothing":
+        return f"{text}; asked after the run"
     more = "within" if asked.predicted == "equal" else "by more than"
     predicted = f"{asked.predicted} {more} {asked.margin:g}"
     outcome = asked.outcome(found)
@@ -99,3 +105,12 @@ def sentences(asked: Sequence[Asked], rows: pd.DataFrame) -> list[str]:
         sentence(each, found) if (found := each.of(rows)) else f"{each.name}: {each.missing}"
         for each in asked
     ]
+
+
+def largest(asked: Sequence[Asked], rows: pd.DataFrame, count: int) -> list[str]:
+    """The sentences of the largest contrasts whose predictions hold or fail; of the largest at all
+    if none does."""
+    found = [(each, contrast) for each in asked if (contrast := each.of(rows))]
+    decided = [pair for pair in found if pair[0].outcome(pair[1]) != "open"]
+    shown = sorted(decided or found, key=lambda pair: -abs(pair[1].mean))
+    return [sentence(*pair) for pair in shown[:count]]

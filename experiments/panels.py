@@ -60,17 +60,20 @@ def paper_points(
     axes.legend()
 
 
-LINES = {f"bits per byte, {name}": style for name, style in
-         (("bigram", "--"), ("5-gram", "-."), ("xz", ":"))}  # fmt: skip
+LINES = {name: f"bits per byte, {name}" for name in ("bigram", "5-gram", "xz")}
 
 
-def reference_lines(axes: Axes, rows: pd.DataFrame) -> None:
-    """What n-gram tables and xz make of the same text, as grey lines at their bits per byte."""
-    for name, style in LINES.items():
+def reference_lines(
+    axes: Axes, rows: pd.DataFrame, named: Mapping[str, str] = LINES, upright: bool = False
+) -> None:
+    """Grey lines at the means of metrics that are levels to compare with, by default what n-gram
+    tables and xz make of the same text. `named` has at most four: label -> metric."""
+    for (label, name), style in zip(named.items(), ("--", "-.", ":", "-"), strict=False):
         if len(values := metric(rows, name).value):
-            label = name.removeprefix("bits per byte, ")
-            look = {"color": figures.GREY, "linewidth": 1.4, "linestyle": style}
-            axes.axhline(values.mean(), label=label, **look)
+            draw = axes.axvline if upright else axes.axhline
+            draw(values.mean(), label=label, color=figures.GREY, linewidth=1.4, linestyle=style)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend()
 
 
 def contrast_panel(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> None:
@@ -86,10 +89,13 @@ def contrast_panel(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> No
         low, high = found.interval or (found.mean, found.mean)
         axes.plot((low, high), (i, i), color=figures.BLUE, zorder=4)
         axes.plot(found.mean, i, color=figures.BLUE, marker="o", markersize=7, zorder=5)
-    axes.set_yticks(range(len(asked)), [each.name for each in asked])
+    after = [each.predicted == "nothing" for each in asked]
+    names = [each.name + " *" * late for each, late in zip(asked, after, strict=True)]
+    axes.set_yticks(range(len(asked)), names)
     axes.set_ylim(len(asked) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=5)  # so that numbers with three decimals have room
-    axes.set_xlabel(f"difference ({asked[0].unit})")
+    unit = f"difference ({asked[0].unit})"
+    axes.set_xlabel(unit + "; * asked after the run" * any(after))
 
 
 def over_training_panel(

@@ -47,7 +47,7 @@ from experiments.evaluations import (
     lines_of,
 )
 from experiments.findings import against
-from experiments.panels import arm_panel, caption, contrast_panel, metric
+from experiments.panels import arm_panel, caption, contrast_panel, metric, reference_lines
 from experiments.results import Measure
 from experiments.study import STREAM, Study, run_name
 from mtp.config import TrainConfig
@@ -228,27 +228,20 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     arms = rows.arm.nunique()
     picture, (top, right, low, last) = figures.grid(2, 2, 7.2, max(4.0, 0.4 * arms))
     arm_panel(top, metric(rows, BITS))
-    lines(top, rows, {"5-gram": f"{BITS}, 5-gram", "xz": f"{BITS}, xz"})
+    reference_lines(top, rows, {"5-gram": f"{BITS}, 5-gram", "xz": f"{BITS}, xz"}, upright=True)
     top.set_title("Head 1: lower is better")
     top.set_xlabel("held-out bits per byte")
     contrasts(right, OF_BITS, rows)
     if len(forward := metric(rows, FORWARD)):
         arm_panel(low, forward)
-    lines(low, rows, {"head 1's token, repeated": COPIES, "one token throughout": CONSTANT})
+    levels = {"head 1's token, repeated": COPIES, "one token throughout": CONSTANT}
+    reference_lines(low, rows, levels, upright=True)
     low.set_title("Drafts along human text: higher is better")
     low.set_xlabel(f"tokens per forward, k={K}")
     contrasts(last, OF_FORWARD, rows)
     what = "n=4 but for n=1; bases are trained first, the other arms go on from them"
     text = caption(rows, what, paper=False, limit=LIMIT)
     return figures.finish(picture, text, finding(rows))
-
-
-def lines(axes: Axes, rows: pd.DataFrame, named: dict[str, str]) -> None:
-    for (label, name), style in zip(named.items(), ("--", "-"), strict=True):
-        if len(values := metric(rows, name).value):
-            axes.axvline(values.mean(), color=figures.GREY, linestyle=style, label=label)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend()
 
 
 def contrasts(axes: Axes, asked: Sequence[Asked], rows: pd.DataFrame) -> None:

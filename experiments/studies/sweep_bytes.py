@@ -35,7 +35,14 @@ from experiments.bases import BYTE_VOCAB, base, byte_sweep
 from experiments.contrasts import Asked, sentence
 from experiments.evaluations import REFERENCES, likelihood, lines_of
 from experiments.findings import against
-from experiments.panels import arm_panel, caption, contrast_panel, metric, paper_points
+from experiments.panels import (
+    arm_panel,
+    caption,
+    contrast_panel,
+    metric,
+    paper_points,
+    reference_lines,
+)
 from experiments.results import Measure
 from experiments.study import Study
 from mtp.config import TrainConfig
@@ -199,7 +206,7 @@ SAID = ("eight bytes", "starving", "n for tokens")  # in the finding
 # --------------------------------------------------------------------------------------------------
 # measuring
 
-LINES = ("7-gram of bytes", "5-gram of tokens", "xz")  # in the figure
+LINES = {name: f"{BITS}, {name}" for name in ("7-gram of bytes", "5-gram of tokens", "xz")}
 
 
 def references(model: MultiTokenTransformer, corpus: Corpus, scale: str) -> list[Measure]:
@@ -250,13 +257,9 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     arms_ = rows.arm.nunique()
     picture, (top, right, low, last) = figures.grid(2, 2, 7.2, max(4.4, 0.36 * arms_))
     arm_panel(top, metric(rows, BITS))
-    for name, style in zip(LINES, (":", "--", "-"), strict=True):
-        if len(values := metric(rows, f"{BITS}, {name}").value):
-            top.axvline(values.mean(), color=figures.GREY, linestyle=style, label=name)
+    reference_lines(top, rows, LINES, upright=True)
     top.set_title("Head 1: lower is better")
     top.set_xlabel("held-out bits per byte")
-    if top.get_legend_handles_labels()[1]:
-        top.legend()
     contrast_panel(right, CONTRASTS, rows)
     right.set_title("Contrasts: 90% intervals, grey margins")
     flops_panel(low, rows)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments import figures
-from experiments.contrasts import Asked, sentence
+from experiments.contrasts import Asked, largest
 from experiments.controls import (
     ANTICAUSAL,
     CAUSAL,
@@ -90,12 +90,7 @@ def paper_rows(paper: pd.DataFrame) -> pd.DataFrame:
 
 def finding(rows: pd.DataFrame) -> str:
     """What is decided of the contrasts, the largest first."""
-    found = [(each, contrast) for each in CONTRASTS if (contrast := each.of(rows))]
-    if not found:
-        return "No contrast has its arms."
-    decided = [pair for pair in found if pair[0].outcome(pair[1]) != "open"]
-    shown = sorted(decided or found, key=lambda pair: -abs(pair[1].mean))[:3]
-    return "; ".join(sentence(*pair) for pair in shown) + "."
+    return "; ".join(largest(CONTRASTS, rows, 3) or ["No contrast has all of its arms"]) + "."
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
@@ -107,7 +102,6 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     reference_lines(left, rows)
     left.set_title("Next-token model: lower is better")
     left.set_ylabel("held-out bits per byte, head 1")
-    left.legend()
     contrast_panel(right, CONTRASTS, rows)
     right.set_title("Minus parallel heads: 90% intervals, grey margins")
     drafting_panel(decode, named[named.n > 1], "variant", "n=4", figures.PURPLE, order=order)

@@ -136,8 +136,6 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     by_n.set_title("Next-token model: lower is better")
     by_n.set_ylabel("held-out bits per byte, head 1")
     by_n.set_xlabel("n, future tokens predicted")
-    if by_n.get_legend_handles_labels()[1]:
-        by_n.legend()
     budget_panel(budgets, metric(rows, PER_BYTE))
     drafting = own[own.n > 1]
     order = [str(n) for n in sorted(drafting.n.unique())]  # places that both kinds share

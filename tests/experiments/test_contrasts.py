@@ -8,7 +8,7 @@ import pytest
 from evals.statistics.contrast import Contrast
 from experiments.contrasts import Asked, sentence, sentences
 
-Predicted = Literal["larger", "smaller", "equal"]
+Predicted = Literal["larger", "smaller", "equal", "nothing"]
 
 
 def rows(values: dict[str, list[float]], step: int = 10, metric: str = "loss") -> pd.DataFrame:
@@ -103,6 +103,12 @@ def test_predictions_hold_fail_or_stay_open(
             "larger",
             "depth, (b) - (a): +0.300 nats, undecided with 1 seed; predicted: larger by more than "
             "0.1",
+        ),
+        (
+            [0.30, 0.32],
+            "nothing",
+            "depth, (b) - (a): +0.310 nats [+0.247, +0.373], larger by more than 0.1; asked after "
+            "the run",
         ),
     ],
 )
