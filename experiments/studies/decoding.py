@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Literal
 from experiments import figures
 from experiments.bases import base, with_model
 from experiments.contrasts import Asked, sentence
+from experiments.controls import RATES
 from experiments.decoding_rows import (
     ALONG,
     BESIDE,
@@ -113,7 +114,7 @@ def start(scale: str) -> TrainConfig:
     return TrainConfig(
         model=ModelConfig(dim=dim, layers=layers, attn_heads=dim // 16, vocab=512, context=128),
         data=CorpusConfig(source="installed", vocab=512, validation=0.045),
-        batch=16, tokens=TOKENS[scale], lr=4e-3 if scale == "cpu" else 2e-3,
+        batch=16, tokens=TOKENS[scale], lr=16e-3 if scale == "cpu" else 2e-3,
         lr_schedule="wsd:0.2", warmup=60, log_every=25, save_every=300,
     )  # fmt: skip
 
@@ -367,4 +368,5 @@ STUDY = Study(
     arm=arm_of,
     contrasts=CONTRASTS,
     scales=("smoke", "cpu", "night", "gpu", "paper"),
+    rates=RATES,
 )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from experiments import figures
 from experiments.bases import BYTE_VOCAB, base, with_model
 from experiments.contrasts import Asked, sentence
+from experiments.controls import RATES
 from experiments.decoding_rows import (
     ALONG,
     BITS,
@@ -89,7 +90,7 @@ def start(scale: str) -> TrainConfig:
     return TrainConfig(
         model=ModelConfig(48, 8, 3, vocab=BYTE_VOCAB, head="replicated", context=256),
         data=CorpusConfig(source="installed", tokenizer="bytes", validation=0.01),
-        batch=8, tokens=TOKENS[scale], lr=4e-3, lr_schedule="wsd:0.2", warmup=60, log_every=25,
+        batch=8, tokens=TOKENS[scale], lr=16e-3, lr_schedule="wsd:0.2", warmup=60, log_every=25,
         save_every=300,
     )  # fmt: skip
 
@@ -245,4 +246,5 @@ STUDY = Study(
     ),
     arm=arm_of,
     contrasts=CONTRASTS,
+    rates=RATES,
 )

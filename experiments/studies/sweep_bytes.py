@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 from experiments import figures
 from experiments.bases import BYTE_VOCAB, base, byte_sweep
 from experiments.contrasts import Asked, sentence
+from experiments.controls import RATES
 from experiments.evaluations import REFERENCES, likelihood, lines_of
 from experiments.findings import against
 from experiments.panels import (
@@ -329,4 +330,5 @@ STUDY = Study(
     arm=arm_of,
     contrasts=CONTRASTS,
     scales=("smoke", "cpu", "night", "gpu", "paper"),
+    rates=RATES,
 )
