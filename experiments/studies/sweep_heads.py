@@ -103,7 +103,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     left.set_title("Next-token model: lower is better")
     left.set_ylabel("held-out bits per byte, head 1")
     contrast_panel(right, CONTRASTS, rows)
-    right.set_title("Minus parallel heads: 90% intervals, grey margins")
+    right.set_title("Minus parallel: 90% intervals, margins")
     drafting_panel(decode, named[named.n > 1], "variant", "n=4", figures.PURPLE, order=order)
     if decode.get_legend_handles_labels()[1]:
         decode.legend()
