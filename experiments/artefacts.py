@@ -107,7 +107,7 @@ ARTEFACTS = (
     _harness("Figure S13: GSM8K", "evaluate"),
     Artefact("Tables S13, S14: settings and sizes", "configs", "", "configuration"),
     _planned("Section 5.1, L.3: choice points", "synthetic-choices"),
-    _planned("Section 5.2, L.2: information", "information"),
+    _study("Section 5.2, L.2: information", "information"),
     Artefact("L.4: order of factorisation", "open"),
     Artefact(
         "Section 8: future work (choosing n, vocabulary, losses in embedding space)", "open"
@@ -121,6 +121,7 @@ MINUTES = {
     "synthetic-induction-heads": "2 minutes after synthetic-induction",
     "sweep-controls": "14 minutes after sweep-n, about 23 alone",
     "sweep-heads": "11 minutes after sweep-n, about 22 alone",
+    "information": "4 minutes after sweep-controls",
     "evaluate": "15 minutes, training left out",
 }
 

@@ -1,6 +1,8 @@
 """The runs that the sweeps start from, by scale, and the byte models of the paper's design."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig, size
 
@@ -37,6 +39,18 @@ def base(scale: str) -> TrainConfig:
         batch=2048, micro=2, tokens=25_000 * 2048 * 4096, lr=3e-4, warmup=2000,
         log_every=10, save_every=500,
     )  # fmt: skip
+
+
+def with_changes(
+    config: TrainConfig, model: Mapping[str, Any], objective: Mapping[str, Any], **own: Any
+) -> TrainConfig:
+    """The config with fields of its model, of its objective and of its own changed."""
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, **model),
+        objective=dataclasses.replace(config.objective, **objective),
+        **own,
+    )
 
 
 def with_model(config: TrainConfig, seed: int = 0, **changes: object) -> TrainConfig:

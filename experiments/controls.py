@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.bases import base
+from experiments.bases import base, with_changes
 from mtp.config import TrainConfig
 from mtp.head_types import DEFAULT, short_name
 
@@ -58,12 +58,7 @@ def with_arm(config: TrainConfig, arm: str, seed: int) -> TrainConfig:
     model, objective = ARMS[arm]
     if arm == SHORT:
         model = {"layers": config.model.layers - 3}
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, **model),
-        objective=dataclasses.replace(config.objective, **objective),  # pyright: ignore
-        seed=seed,
-    )
+    return with_changes(config, model, objective, seed=seed)
 
 
 def runs_of(arms: Sequence[str], scale: str) -> list[TrainConfig]:

@@ -191,17 +191,15 @@ def lemma_gap(rows: pd.DataFrame) -> float:
 
 
 def finding(rows: pd.DataFrame) -> str:
-    """The slope with its intervals, and the information of each arm."""
+    """The slope with its intervals, the information of neighbours, and the lemma."""
     parts = []
     for asked in (SLOPES[0], SLOPES[-1]):
         if found := asked.of(rows):
             parts.append(sentence(asked, found))
             if asked is SLOPES[0] and (both := over_documents(rows, LINEAR, ONE)):
                 parts[-1] += f" (over seeds and documents [{both.low:+.3f}, {both.high:+.3f}])"
-    known = metric(rows, MUTUAL["head 1"]).groupby("arm", sort=False).value.mean()
-    if len(known):
-        each = ", ".join(f"{arm} {value:.2f}" for arm, value in known.items())
-        parts.append(f"information of neighbours from head 1 (nats): {each}")
+    if found := CONTRASTS[-1].of(rows):
+        parts.append(sentence(CONTRASTS[-1], found))
     gap = lemma_gap(rows)
     if gap == gap:
         parts.append("Lemma L.3 holds " + (f"to {gap:.0e} nats" if gap else "exactly"))
@@ -221,7 +219,7 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     information_panel(left, rows)
     tenths_panel(middle, rows)
     contrast_panel(right, SLOPES, rows)
-    right.set_title("Slopes on relevance: 90% intervals, grey margins")
+    right.set_title("Slopes: 90% intervals, margins")
     what = "relevance from 5-gram tables of the training text"
     return figures.finish(picture, caption(rows, what, paper=False, limit=LIMIT), finding(rows))
 

@@ -29,7 +29,6 @@ At `night` all arms have four learning rates at d=96, and n = 1, 2, 4 two sizes,
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +51,7 @@ from experiments.arithmetic import (
     progress,
     task_caption,
 )
+from experiments.bases import with_changes
 from experiments.contrasts import sentence
 from experiments.panels import arm_panel, contrast_panel, in_millions, metric
 from experiments.study import Study
@@ -111,13 +111,7 @@ def with_arm(config: TrainConfig, arm: str, seed: int, lr: float = 0.0) -> Train
     model, objective = ARMS[arm]
     if arm == SHORT:
         model = {"layers": config.model.layers - 3}
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, **model),
-        objective=dataclasses.replace(config.objective, **objective),  # pyright: ignore
-        seed=seed,
-        lr=lr or config.lr,
-    )
+    return with_changes(config, model, objective, seed=seed, lr=lr or config.lr)
 
 
 def runs(scale: str) -> list[TrainConfig]:
