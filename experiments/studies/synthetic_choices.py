@@ -58,6 +58,7 @@ from experiments.panels import caption
 from experiments.study import Study, head_name
 from mtp.config import CorpusConfig, ModelConfig, TrainConfig
 from mtp.data.sources import generator_options
+from mtp.head_types import HEADS
 from mtp.objective_config import ObjectiveConfig
 from synthetic.choices import Task
 
@@ -95,7 +96,7 @@ NIGHT = [
     *(Arm(weight=weight, m=m) for m in (1, 7) for weight in WEIGHTS),
     *(Arm(n, gap=gap) for gap in (1, 3, 8) for n in (1, 4)),
     *(Arm(weight=weight, gap=gap) for gap in (1, 3, 8) for weight in WEIGHTS),
-    *(Arm(4, head) for head in ("causal", "mlp", "replicated")),
+    *(Arm(4, head) for head in HEADS if head not in ("linear", "parallel")),
     *(Arm(4, others=others) for others in (0.1, 0.3)),
 ]
 ARMS = {"smoke": [Arm(), Arm(2), Arm(weight=2.5)], "cpu": CPU, "night": NIGHT}
@@ -121,7 +122,7 @@ def config_of(arm: Arm, scale: str, seed: int) -> TrainConfig:
     options = f"m={task.m}" + f",gap={task.gap}" * (task.gap > 0) + f",tables={seed}"
     options += f",blocks={task.blocks}" * (task.blocks != Task.blocks)
     source = f"python:synthetic.choices?{options},count={batch * steps * 21 // 20 + 100}"
-    extra = arm.n - 1 if arm.head in ("parallel", "causal") else 0
+    extra = max(0, HEADS[arm.head].layers(arm.n) - 1)  # so that the trunk keeps its layers
     objective = ObjectiveConfig()
     if arm.weight != 1:
         objective = ObjectiveConfig(token_weights=f"labels:choice_A={arm.weight:g}")

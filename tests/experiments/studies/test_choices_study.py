@@ -24,6 +24,7 @@ from experiments.studies.synthetic_choices import ARMS, CONTRASTS, NIGHT, arm_of
 from experiments.study import find, plan, run_folder
 from mtp.config import TrainConfig
 from mtp.data.sources import generator_options
+from mtp.head_types import HEADS
 from synthetic.choices import task
 
 STUDY = find("synthetic-choices")
@@ -86,11 +87,13 @@ def test_the_arms_are_named_apart_and_share_their_tables() -> None:
     assert {arm for asked in CONTRASTS for arm in asked.arms} <= set(names)
 
 
-def test_every_path_to_the_next_token_has_three_layers() -> None:
+def test_every_path_to_the_next_token_has_three_layers_but_that_of_anticausal_heads() -> None:
     for config in plan(STUDY, "night"):
         m = config.model
-        own = m.n if m.head in ("parallel", "causal") else 0
-        assert m.layers + m.extra_layers - own + bool(own) == 3
+        own = HEADS[m.head].layers(m.n)
+        trunk = m.layers + m.extra_layers - own
+        path = trunk + (own if m.head == "anticausal" else bool(own))  # head 1 is its chain's last
+        assert path == (6 if m.head == "anticausal" else 3)
 
 
 def test_night_has_the_arms_of_cpu_and_a_scale_for_each_task() -> None:
