@@ -69,10 +69,12 @@ class Page:
     def contents(self) -> Html:
         entries = [(name, find(name).artefact, find(name).question) for name in STUDIES]
         entries += [(e.name, e.artefact, e.question) for e in EVALUATIONS if self.rows_of(e)]
-        items = [
-            tag("li", tag("a", name, href=f"#{name}"), tag("span", f"{artefact}: {question}"))
-            for name, artefact, question in entries
-        ]
+        items = []
+        for name, artefact, question in entries:
+            without = not any((self.root / name).glob("*.csv"))
+            state = tag("small", " no rows yet") if without else join()
+            link = tag("a", name, href=f"#{name}")
+            items.append(tag("li", link, state, tag("span", f"{artefact}: {question}")))
         return lines(items)
 
     def artefacts(self) -> Html:
@@ -80,8 +82,7 @@ class Page:
         rows = []
         for each in ARTEFACTS:
             name = tag("a", each.name, href=f"#{each.section}") if each.section else each.name
-            short = each.page.removesuffix("/README").rpartition("/")[2]
-            page = self.doc(each.page, short) if each.page else "–"
+            page = self.doc(each.page, "details") if each.page else "–"
             command = code(each.command) if each.command else "–"
             state = tag("span", each.state, class_=f"state {each.state}")
             rows.append([name, state, command, each.note or "–", page])
