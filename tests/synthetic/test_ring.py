@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sympy.abc import X
 
 from synthetic.polynomials import Array, Ring
-from tests.evals.probes.test_polynomials import PAPERS, RINGS
+from tests.synthetic.polynomial_evaluator import PAPERS, RINGS
 
 
 @pytest.mark.parametrize("ring", RINGS, ids=str)
