@@ -19,7 +19,7 @@ from experiments.arms import arm_names, run_name, size_name
 from experiments.changes import NOTHING, Changes
 from experiments.contrasts import Asked
 from experiments.results import Measure
-from experiments.trials import MARK, SUFFIX, figure_of, finding_of, tried, untried
+from experiments.trials import MARK, SUFFIX, budget_of, figure_of, finding_of, tried, untried
 from mtp.config import TrainConfig
 from mtp.data.tokenizer import check_vocab, follow_tokenizer, from_name, names_a_path
 from mtp.errors import BadInput, choose
@@ -92,6 +92,7 @@ class Study:
     scales         those of SCALES that it has runs for
     limits         what its rows cannot say, in a sentence or two
     rates          learning rates at which every arm is tried (experiments/trials.py)
+    trial_share    of the budget that a trial has
     selects        the evaluation and its metric by which a rate is chosen; the lowest is best
     """
 
@@ -110,6 +111,7 @@ class Study:
     scales: tuple[str, ...] = ("smoke", "cpu", "gpu", "paper")
     limits: str = ""
     rates: tuple[float, ...] = ()
+    trial_share: float = 0.5
     selects: tuple[str, str] = ("likelihood", "bits per byte")
 
     @property
@@ -147,7 +149,7 @@ def trials(study: Study) -> Study:
 
     def runs(scale: str) -> list[TrainConfig]:
         arms = {study.arm(config): config for config in longest(study.runs(scale))}
-        return tried(list(arms.values()), study.rates)
+        return tried(list(arms.values()), study.rates, study.trial_share)
 
     def finding(rows: pd.DataFrame) -> str:
         return finding_of(rows[rows.metric == selected], selected)
@@ -160,12 +162,12 @@ def trials(study: Study) -> Study:
         evaluations={evaluation: study.evaluations[evaluation]},
         over_training={},
         figure=lambda rows, paper: figure_of(
-            rows[rows.metric == selected], selected, finding(rows)
+            rows[rows.metric == selected], selected, finding(rows), study.trial_share
         ),
         finding=finding,
-        arm=lambda config: f"{study.arm(untried(config))}{MARK}{config.lr:g}",
+        arm=lambda config: f"{study.arm(untried(config, study.trial_share))}{MARK}{config.lr:g}",
         contrasts=(),
-        limits="One seed, which the study does not report, and half of its budget.",
+        limits=f"One seed, which the study does not report, and {budget_of(study.trial_share)}.",
     )
 
 

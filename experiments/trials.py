@@ -1,5 +1,5 @@
-"""Learning rates: every arm of a study tried at the same ones, for half of its budget, on a seed
-that the study does not report.
+"""Learning rates: every arm of a study tried at the same ones, for half of its budget or all of it,
+on a seed that the study does not report.
 
     python -m experiments run sweep-controls/trials
     python -m experiments run sweep-controls/trials --renew      the committed rows
@@ -26,30 +26,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 SUFFIX = "/trials"  # of a study's name
 SEED = 100  # of trials
-SHARE = 0.5  # of a run's budget
 MARK = ", lr="  # between an arm's name and the rate
 
 
-def tried(configs: list[TrainConfig], rates: Sequence[float]) -> list[TrainConfig]:
-    """The trials of these arms."""
+def tried(configs: list[TrainConfig], rates: Sequence[float], share: float) -> list[TrainConfig]:
+    """The trials of these arms, with a share of their budget. With all of it they are the runs that
+    the study would have with that seed, steps kept for later included."""
     return [
         dataclasses.replace(
             config,
             lr=rate,
             seed=SEED,
-            keep_every=0,
-            tokens=SHARE * config.tokens,
-            epochs=SHARE * config.epochs,
+            keep_every=config.keep_every if share == 1 else 0,
+            tokens=share * config.tokens,
+            epochs=share * config.epochs,
         )
         for config in configs
         for rate in rates
     ]
 
 
-def untried(config: TrainConfig) -> TrainConfig:
+def untried(config: TrainConfig, share: float) -> TrainConfig:
     """The arm of a trial, with its whole budget."""
-    tokens, epochs = config.tokens / SHARE, config.epochs / SHARE
+    tokens, epochs = config.tokens / share, config.epochs / share
     return dataclasses.replace(config, tokens=tokens, epochs=epochs)
+
+
+def budget_of(share: float) -> str:
+    return {0.5: "half of the budget", 1.0: "the whole budget"}.get(share, f"{share:.0%} of it")
 
 
 def with_rates(rows: pd.DataFrame) -> pd.DataFrame:
@@ -82,7 +86,7 @@ def finding_of(rows: pd.DataFrame, selected: str) -> str:
     return text + f" At the edge of what was tried: {'; '.join(edge)}." * bool(edge)
 
 
-def figure_of(rows: pd.DataFrame, selected: str, finding: str) -> Figure:
+def figure_of(rows: pd.DataFrame, selected: str, finding: str, share: float) -> Figure:
     """A line for each arm over the learning rate."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -111,5 +115,6 @@ def figure_of(rows: pd.DataFrame, selected: str, finding: str) -> Figure:
     axes.set_xlabel("highest learning rate")
     axes.set_ylabel(f"{selected}, one seed")
     axes.legend()
-    what = caption(rows, f"half of the budget, seed {SEED}, which is not in the study", paper=False)
+    budget = budget_of(share)
+    what = caption(rows, f"{budget}, seed {SEED}, which is not in the study", paper=False)
     return figures.finish(picture, what, finding)

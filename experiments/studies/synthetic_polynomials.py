@@ -24,12 +24,11 @@ had more exact answers in each of three seeds; none of the controls had been run
     beyond weight   n=4 gains more than that
     linear          linear heads gain too, with the path of n=1
 
-At `night` all arms have four learning rates at d=96, and n = 1, 2, 4 two sizes, for Figure S16.
+At `night` n = 1, 2, 4 have two sizes, for Figure S16.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from experiments import figures
@@ -79,8 +78,7 @@ ARMS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 }
 PLAIN = ("n=1", "n=2", "n=4")  # the paper's
 CPU = [arm for arm in ARMS if arm != "n=2"]
-RATES = (5e-4, 1e-3, 4e-3)  # besides the scale's own, at night
-RATE_SEEDS = 3
+RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)  # tried for every arm (experiments/trials.py)
 
 
 def apart(ours: str, theirs: str) -> dict[str, float]:
@@ -107,11 +105,11 @@ LIMIT = (
 )
 
 
-def with_arm(config: TrainConfig, arm: str, seed: int, lr: float = 0.0) -> TrainConfig:
+def with_arm(config: TrainConfig, arm: str, seed: int) -> TrainConfig:
     model, objective = ARMS[arm]
     if arm == SHORT:
         model = {"layers": config.model.layers - 3}
-    return with_changes(config, model, objective, seed=seed, lr=lr or config.lr)
+    return with_changes(config, model, objective, seed=seed)
 
 
 def runs(scale: str) -> list[TrainConfig]:
@@ -122,14 +120,12 @@ def runs(scale: str) -> list[TrainConfig]:
     for seed in range(SEEDS.get(scale, 3)):
         configs += [with_arm(own, arm, seed) for arm in arms]
         configs += [with_arm(config, arm, seed) for config in smaller for arm in PLAIN]
-        if scale == "night" and seed < RATE_SEEDS:
-            configs += [with_arm(own, arm, seed, lr) for lr in RATES for arm in arms]
     return configs
 
 
 def arm_of(config: TrainConfig) -> str:
     """The arm of a config of any scale, whatever --set has changed of all arms. Arms of a smaller
-    size or of another rate than their scale's own say so."""
+    size say so."""
     m, objective = config.model, config.objective
     own = [base(scale) for scale in ("smoke", "cpu", "night", "gpu", "paper")]
     if m.n == 1:
@@ -143,24 +139,16 @@ def arm_of(config: TrainConfig) -> str:
     for *smaller, largest_one in own:
         if config.data.source == largest_one.data.source:
             name += f", d={m.dim}" * (m.dim in {start.model.dim for start in smaller})
-    rates = config.data.source == base("night")[-1].data.source and config.lr in RATES
-    return name + f", lr={config.lr:g}" * rates
+    return name
 
 
 # --------------------------------------------------------------------------------------------------
 # the figure
 
 
-def main_arms(rows: pd.DataFrame) -> pd.DataFrame:
-    """Those of the largest size at the scale's own rate; all if there are no others."""
-    rows = largest(rows)
-    rated = rows.arm.str.contains(", lr=")
-    return rows[~rated] if (~rated).any() else rows
-
-
 def finding(rows: pd.DataFrame) -> str:
     """The contrasts that matter most, and whether additions come sooner."""
-    own = main_arms(rows)
+    own = largest(rows)
     said = {each.name: each for each in CONTRASTS if each.name in SAID}
     found = [(said[name], said[name].of(own)) for name in SAID]
     parts = [sentence(each, contrast) for each, contrast in found if contrast]
@@ -170,12 +158,9 @@ def finding(rows: pd.DataFrame) -> str:
 
 
 def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
-    own, more = main_arms(rows), []
-    if rows.arm.str.contains(", lr=").any():
-        more.append(rate_panel)
-    if rows.arm.str.contains(r", d=\d+").any():
-        more.append(size_panel)
-    count = math.ceil((4 + len(more)) / 2)
+    own = largest(rows)
+    sizes = rows.arm.str.contains(r", d=\d+").any()
+    count = 3 if sizes else 2
     picture, axes = figures.pyplot().subplots(count, 2, figsize=(13, 4.6 * count))
     score, contrasts, onset, length, *others = axes.flat
     arm_panel(score, metric(own, SCORE))
@@ -190,35 +175,15 @@ def figure(rows: pd.DataFrame, paper: pd.DataFrame) -> Figure:
     onset.set_title("When additions appear")
     length_panel(length, own, PLAIN)
     length.set_title("By number of operations")
-    for draw, panel in zip(more, others, strict=False):
-        draw(panel, rows)
-    for panel in others[len(more) :]:
-        panel.remove()
+    if sizes:
+        size_panel(others[0], rows)
+        others[1].remove()
     return figures.finish(picture, task_caption(rows, LIMIT), finding(rows))
-
-
-def rate_panel(axes: Axes, rows: pd.DataFrame) -> None:
-    """NLL against the learning rate, a line for each arm."""
-    points = metric(largest(rows), NLL)
-    rate = points.arm.str.extract(r", lr=([\d.e-]+)$")[0].fillna(base("night")[-1].lr).astype(float)
-    points = points.assign(rate=rate, arm=points.arm.str.replace(r", lr=.*", "", regex=True))
-    styles = ("-", "--", ":")
-    for i, (arm, run) in enumerate(points.groupby("arm", sort=False)):
-        mean, colour = run.groupby("rate").value.mean(), STYLES[int(run.n.iloc[0])][0]
-        colour = colour if i < 3 or arm in PLAIN else (figures.RED, figures.PURPLE)[i % 2]
-        axes.plot(mean.index, mean, color=colour, linestyle=styles[i % 3], marker="o", label=arm)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted(rate.unique()), [f"{lr:g}" for lr in sorted(rate.unique())])
-    axes.set_title("Learning rates, means over seeds")
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("answers' NLL (nats per digit)")
-    axes.legend()
 
 
 def size_panel(axes: Axes, rows: pd.DataFrame) -> None:
     """NLL against n, a line for each size: Figure S16."""
-    own = rows[~rows.arm.str.contains(", lr=")]
-    own = metric(own[own.arm.str.match(r"n=\d+(, d=\d+)?$")], NLL)
+    own = metric(rows[rows.arm.str.match(r"n=\d+(, d=\d+)?$")], NLL)
     sizes = sorted(own["size"].unique(), key=in_millions)
     for i, size in enumerate(sizes):
         colour, marker = [*STYLES.values()][i % 3]
@@ -250,4 +215,7 @@ STUDY = Study(
     arm=arm_of,
     contrasts=CONTRASTS,
     scales=("smoke", "cpu", "night", "gpu", "paper"),
+    rates=RATES,
+    trial_share=1.0,  # in half of the budget no arm learns to add
+    selects=("arithmetic", NLL),
 )

@@ -1,5 +1,6 @@
 """Trials of learning rates: the same for every arm, on a seed of their own; which one is best."""
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from experiments import results
 from experiments.study import find, plan, trials
-from experiments.trials import SEED, SHARE, best, finding_of
+from experiments.trials import SEED, best, finding_of
 from mtp.errors import BadInput
 from tests.conftest import Cli
 
@@ -46,8 +47,19 @@ def test_every_arm_is_tried_at_every_rate_on_another_seed(name: str, scale: str)
         f"{arm}, lr={rate:g}" for arm in arms for rate in study.rates
     ]
     assert {c.seed for c in configs} == {SEED} and SEED not in {c.seed for c in own}
-    assert {c.tokens for c in configs} == {SHARE * whole[0].tokens}
+    assert {c.tokens for c in configs} == {study.trial_share * whole[0].tokens}
     assert set(tried.evaluations) == {"likelihood"} and not tried.contrasts
+
+
+def test_a_trial_with_the_whole_budget_is_a_run_of_the_study_with_another_seed() -> None:
+    study, tried = find("synthetic-polynomials"), find("synthetic-polynomials/trials")
+    own = {study.arm(c): c for c in plan(study, "cpu")}
+    configs = plan(tried, "cpu")
+    assert len(configs) == len(own) * len(study.rates)
+    for config in configs:
+        arm = tried.arm(config).partition(", lr=")[0]
+        assert config == dataclasses.replace(own[arm], seed=SEED, lr=config.lr)
+    assert tried.limits.endswith("and the whole budget.")
 
 
 def test_the_best_rate_of_an_arm_and_whether_it_is_between_others() -> None:

@@ -58,14 +58,11 @@ def test_arms_have_their_names_once_for_each_seed(scale: str) -> None:
     plain = {"paper": set(study.PLAIN), "night": set(study.ARMS), "gpu": set(study.ARMS)}
     for seed in range(seeds):
         own = {name for name, its in names if its == seed}
-        main = {name for name in own if ", lr=" not in name and ", d=" not in name}
+        main = {name for name in own if ", d=" not in name}
         assert main == plain.get(scale, set(study.CPU))
         widths = {"night": 64, "paper": 512}
         small = {f"{n}, d={widths[scale]}" for n in study.PLAIN} if scale in widths else set()
         assert {name for name in own if ", d=" in name} == small
-        rates = {f"{arm}, lr={lr:g}" for arm in study.ARMS for lr in study.RATES}
-        rates = rates if scale == "night" and seed < study.RATE_SEEDS else set()
-        assert {name for name in own if ", lr=" in name} == rates
     every = {(c.seed, c.data, c.batch, c.tokens, c.model.context) for c in configs}
     assert scale == "paper" or len(every) == seeds, "all of a seed see the same batches"
 
@@ -308,26 +305,25 @@ def test_figures_are_drawn_with_all_of_the_runs_and_with_some(which: Study, scal
     assert rows.equals(before), "rows are read alone"
 
 
-def test_the_figure_has_rates_and_sizes_where_there_are_some() -> None:
+def test_the_figure_has_sizes_where_there_are_some() -> None:
     titles = ["Exact answers to one operation", "Answers' NLL: 90% intervals, grey margins",
               "When additions appear", "By number of operations"]  # fmt: skip
-    more = ["Learning rates, means over seeds", "Two sizes (Figure S16)"]
-    for scale, wanted in (("cpu", titles), ("night", titles + more), ("paper", [*titles, more[1]])):
+    more = [*titles, "Two sizes (Figure S16)"]
+    for scale, wanted in (("cpu", titles), ("night", more), ("paper", more)):
         rows = made_up(POLYNOMIALS, ahead_helps, scale)
         figure = POLYNOMIALS.figure(rows, results.paper())
         shown = [axes.get_title("left").replace("\n", " ") for axes in figure.axes]
         assert shown == wanted
         arms = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-        assert not any(", lr=" in arm or ", d=" in arm for arm in arms) and "n=4" in arms
+        assert not any(", d=" in arm for arm in arms) and "n=4" in arms
         plt.close(figure)
 
 
 def test_arms_of_a_smaller_size_are_left_out_of_contrasts() -> None:
     rows = made_up(POLYNOMIALS, ahead_helps, "night")
-    own = study.main_arms(rows)
-    assert set(own.arm) == set(study.ARMS) and set(largest(rows).arm) > set(study.ARMS)
+    assert set(largest(rows).arm) == set(study.ARMS) < set(rows.arm)
     small = rows[rows.arm.str.contains(", d=")]
-    assert study.main_arms(small).equals(small), "what there is"
+    assert largest(small).equals(small), "what there is"
 
 
 def test_by_length_takes_one_metric_apart() -> None:
