@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 BYTES = 258  # of the bytes tokenizer: 256, bos, eos
 SEEDS = {"smoke": 1, "night": 5}  # elsewhere 3
+RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)  # tried for every arm at cpu (experiments/trials.py)
+# and the best of them (results/synthetic-polynomials/trials/cpu.csv)
+BEST = {
+    "n=1": 1e-3,
+    "n=1, short": 4e-3,
+    "n=1, answers 2.5": 2e-3,
+    "n=4": 4e-3,
+    "n=4, +3 layers": 2e-3,
+    "n=4, linear": 4e-3,
+    "n=4, same target": 2e-3,
+}
 
 
 def data(options: str) -> CorpusConfig:
@@ -79,6 +90,11 @@ def base(scale: str) -> list[TrainConfig]:
         )
         for name, context in (("30M", 1024), ("100M", 2048))
     ]  # fmt: skip
+
+
+def tuned(config: TrainConfig, arm: str, scale: str) -> TrainConfig:
+    """The run of an arm at its own learning rate; at scales without trials the one it has."""
+    return dataclasses.replace(config, lr=BEST[arm]) if scale == "cpu" else config
 
 
 # --------------------------------------------------------------------------------------------------

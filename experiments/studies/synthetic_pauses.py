@@ -41,6 +41,7 @@ from experiments.arithmetic import (
     floors,
     progress,
     task_caption,
+    tuned,
 )
 from experiments.bases import with_model
 from experiments.contrasts import sentence
@@ -72,7 +73,8 @@ def runs(scale: str) -> list[TrainConfig]:
     configs = list[TrainConfig]()
     for seed in range(SEEDS.get(scale, 3)):
         for p in PAUSES.get(scale, EVERY):
-            configs += [with_model(paused(own, p, scale), seed, n=n) for n in heads(scale)]
+            runs_ = [with_model(paused(own, p, scale), seed, n=n) for n in heads(scale)]
+            configs += [tuned(run, f"n={run.model.n}", scale) for run in runs_]
         if scale == "night":
             random = paused(own, RANDOM, scale, LETTERS)
             configs += [with_model(random, seed, n=n) for n in (1, 4)]
@@ -124,7 +126,7 @@ CONTRASTS = (
 SHOWN = CONTRASTS[:6]
 SAID = ("gain, no pause", "gain, 3 pauses", "gain lost by 3, exact")
 LIMIT = (
-    "One learning rate for all; as many problems, so more steps with more pauses. From the last "
+    "Each n has the learning rate that is best without pauses; as many problems, so more steps with more pauses. From the last "
     "pauses heads 2 to n still see answers."
 )
 

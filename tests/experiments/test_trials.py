@@ -6,12 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments import results
+from experiments import arithmetic, results
 from experiments.study import find, plan, trials
 from experiments.trials import SEED, best, finding_of
 from mtp.errors import BadInput
 from tests.conftest import Cli
 
+ROOT = Path(__file__).parents[2]
 STUDY = """
 from experiments.bases import base, with_model
 from experiments.evaluations import likelihood
@@ -60,6 +61,13 @@ def test_a_trial_with_the_whole_budget_is_a_run_of_the_study_with_another_seed()
         arm = tried.arm(config).partition(", lr=")[0]
         assert config == dataclasses.replace(own[arm], seed=SEED, lr=config.lr)
     assert tried.limits.endswith("and the whole budget.")
+
+
+def test_arms_of_the_polynomials_have_the_best_rate_of_their_trials() -> None:
+    rows = results.read(ROOT / "results" / "synthetic-polynomials" / "trials" / "cpu.csv")
+    found = best(rows[rows.metric == find("synthetic-polynomials").selects[1]])
+    assert {arm: rate for arm, (rate, _) in found.items()} == arithmetic.BEST
+    assert all(inside for _, inside in found.values()), "none at the edge of what was tried"
 
 
 def test_the_best_rate_of_an_arm_and_whether_it_is_between_others() -> None:
