@@ -106,7 +106,7 @@ ARTEFACTS = (
     _harness("Table S12: the best temperatures", "evaluate", "chosen temperatures are in the rows"),
     _harness("Figure S13: GSM8K", "evaluate"),
     Artefact("Tables S13, S14: settings and sizes", "configs", "", "configuration"),
-    _planned("Section 5.1, L.3: choice points", "synthetic-choices"),
+    _study("Section 5.1, L.3: choice points", "synthetic-choices"),
     _study("Section 5.2, L.2: information", "information"),
     Artefact("L.4: order of factorisation", "open"),
     Artefact(
@@ -123,6 +123,7 @@ MINUTES = {
     "sweep-heads": "11 minutes after sweep-n, about 22 alone",
     "information": "4 minutes after sweep-controls",
     "synthetic-polynomials": "22 minutes",
+    "synthetic-choices": "19 minutes",
     "evaluate": "15 minutes, training left out",
 }
 

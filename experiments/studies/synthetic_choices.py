@@ -194,13 +194,20 @@ def measured(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def finding(rows: pd.DataFrame) -> str:
-    """Measured weight with its interval, and counted weight, of each arm."""
+    """Measured weight with its interval, and counted weight, of each arm with letters behind a
+    choice; those of all the others together."""
     table = choices.onsets(rows)
     highest = max([1.0, *table.weight])
-    parts = []
+    parts, none = [], list[float]()
     for name, runs_ in measured(table).groupby("arm", sort=False):
+        if runs_.m.iloc[0] == 0:
+            none.append(float(runs_.measured.mean()))
+            continue
         text = choices.in_words([*runs_.measured], highest)
         parts.append(f"{name}: {text}, counted {runs_.counted.iloc[0]:g}")
+    if none:
+        spread = " to ".join(dict.fromkeys((f"{min(none):.2f}", f"{max(none):.2f}")))
+        parts.append(f"with no letters behind a choice {spread}")
     if not parts:
         return "Weight of consequential choices: no run with n > 1."
     seeds = rows.seed.nunique()
