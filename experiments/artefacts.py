@@ -85,7 +85,7 @@ ARTEFACTS = (
     _planned("Figure 7: induction", "synthetic-induction"),
     _planned("beyond the paper: attention heads that copy", "synthetic-induction-heads"),
     _planned("Figure S14: books among the stories", "synthetic-induction-books", "night"),
-    _study("Figure 8: polynomial arithmetic", "synthetic-polynomials", "F_7[X]/(X^2), 0.3M parameters"),
+    _study("Figure 8: polynomial arithmetic", "synthetic-polynomials", "a smaller ring"),
     _planned("Figure S15: pause tokens", "synthetic-pauses"),
     _study("Figure S16: polynomials at 30M and 100M", "synthetic-polynomials", scale="paper"),
     _planned("Table S2: self-speculative decoding", "decoding"),

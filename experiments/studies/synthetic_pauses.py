@@ -126,8 +126,8 @@ CONTRASTS = (
 SHOWN = CONTRASTS[:6]
 SAID = ("gain, no pause", "gain, 3 pauses", "gain lost by 3, exact")
 LIMIT = (
-    "Each n has the learning rate that is best without pauses; as many problems, so more steps with more pauses. From the last "
-    "pauses heads 2 to n still see answers."
+    "Each n has the learning rate that is best without pauses; as many problems, so more steps "
+    "with more pauses. From the last pauses heads 2 to n still see answers."
 )
 
 
