@@ -287,20 +287,23 @@ def weight_panel(axes: Axes, table: pd.DataFrame) -> None:
 SHOWN = ((ONE, figures.BLUE, "n=1"), (FOUR, figures.GREEN, "n=4 linear"))
 
 
+TOP = 3.2  # nats
+
+
 def curves(axes: Axes, rows: pd.DataFrame) -> None:
     """Head 1's loss at A's and B's choices over training, a line for each seed."""
     for arm, colour, name in SHOWN:
         for kind, style in (("A", "-"), ("B", "--")):
             of_it = rows[(rows.arm == arm) & (rows.metric == choices.LOSS[kind])]
             for i, (_, run) in enumerate(of_it.groupby("seed")):
-                run = run.sort_values("step")
+                run = run[run.value < TOP].sort_values("step")  # the first steps are far above
                 axes.plot(run.step, run.value, color=colour, linestyle=style, linewidth=1.5,
                           label=f"{name}, {kind}" * (not i))  # fmt: skip
     axes.axhline(choices.HALF, color=figures.GREY, linewidth=1, linestyle=":")
     axes.set_title("Loss at choices, m=3")
     axes.set_xlabel("step (lines: seeds)")
     axes.set_ylabel("head 1's loss (nats)")
-    axes.set_ylim(0, 3.2)
+    axes.set_ylim(0, TOP)
     if axes.get_legend_handles_labels()[1]:
         axes.legend()
 
