@@ -5,8 +5,8 @@ instead of moved, replicated unembeddings, and n=1. Three arms have more paramet
 linear heads add 3 maps (d, d), replicated ones 3 unembeddings (V, d), "+3 layers" three layers.
 
 The paper's order by MBPP pass@1 is parallel, linear, parallel +3, causal, anticausal. It has no row
-for replicated unembeddings. Written before the run, from models of another size (a tenth of the
-tokens per parameter): all types but anticausal are within 0.02 bits per byte of parallel heads, and
+for replicated unembeddings. Written before the run, from models of another size (a fiftieth of
+the tokens per parameter): all types but anticausal are within 0.02 bits per byte of parallel heads, and
 anticausal ones are worse.
 """
 
@@ -63,7 +63,7 @@ LABELS = {
     REPLICATED: "replicated",
 }
 BITS = "bits per byte"
-LIMIT = "One size and one budget. Bits per byte are no pass@k."
+LIMIT = "One size and one budget. Bits per byte are not pass@k."
 PAPER_NAMES = {
     "transformer/parallel/+0 layers": "parallel",
     "transformer/parallel/+3 layers": "parallel +3",

@@ -61,7 +61,7 @@ PARALLEL = (ONE, "n=2", FOUR, "n=6", "n=8")  # the paper's
 SMALL = (ONE, "n=2", FOUR, "n=2, linear", LINEAR, "n=8, linear")  # six layers hold no 8 heads
 BUDGETS = {ONE: figures.BLACK, FOUR: figures.BLUE, LINEAR: figures.GREEN}
 QUARTER = f", {SHARES[0]:.0%}"
-LIMIT = "One size. Bits per byte are no pass@k."
+LIMIT = "One size. Bits per byte are not pass@k."
 PER_BYTE, FORWARD = "bits per byte", "tokens per forward"
 SHRINKS = {LINEAR: 1, ONE: -1, LINEAR + QUARTER: -1, ONE + QUARTER: 1}
 CONTRASTS = (

@@ -99,7 +99,7 @@ CONTRASTS = (
     asked("beyond weight, exact", apart("n=4", WEIGHTED), "larger", POINTS),
 )
 ONSETS = (("n=4", "n=1"), ("n=4", SAME))  # the first is predicted to be earlier
-SAID = ("gain, exact", "lookahead, exact")
+SAID = ("gain, exact", "lookahead", "linear")
 LIMIT = (
     "One ring, whose single operations are tables with 1 pair in 8 held out; at cpu one size. "
     "Each arm's learning rate is the best of five on one seed."

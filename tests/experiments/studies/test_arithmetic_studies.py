@@ -265,7 +265,7 @@ def test_predictions_fail_where_the_path_is_all() -> None:
 def test_the_finding_has_contrasts_and_onsets() -> None:
     text = study.finding(made_up(POLYNOMIALS, ahead_helps))
     assert text.startswith("gain, exact, (n=4) - (n=1): +40.0 points [+40.0, +40.0], larger by")
-    assert "lookahead, exact, (n=4) - (n=4, same target): +" in text
+    assert "lookahead, (n=4) - (n=4, same target): -0.800 nats per digit" in text
     seeds = "earlier, 3 of 3 seeds against 0 of 3 by step 1100, p = 0.1"
     assert text.endswith(f"n=4 against n=1: {seeds}; n=4 against n=4, same target: {seeds}.")
     text = pauses.finding(made_up(PAUSES, ahead_helps))
