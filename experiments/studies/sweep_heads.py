@@ -5,8 +5,8 @@ instead of moved, replicated unembeddings, and n=1. Three arms have more paramet
 linear heads add 3 maps (d, d), replicated ones 3 unembeddings (V, d), "+3 layers" three layers.
 
 The paper's order by MBPP pass@1 is parallel, linear, parallel +3, causal, anticausal. It has no row
-for replicated unembeddings. Written before the run, from models of another size (a fiftieth of
-the tokens per parameter): all types but anticausal are within 0.02 bits per byte of parallel heads, and
+for replicated unembeddings. Written before the run, from models of another size (a fiftieth of the
+tokens per parameter): all types but anticausal are within 0.02 bits per byte of parallel heads, and
 anticausal ones are worse.
 """
 
