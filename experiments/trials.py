@@ -53,7 +53,7 @@ def untried(config: TrainConfig, share: float) -> TrainConfig:
 
 
 def budget_of(share: float) -> str:
-    return {0.5: "half of the budget", 1.0: "the whole budget"}.get(share, f"{share:.0%} of it")
+    return {0.5: "half of the budget", 1.0: "the whole budget"}[share]
 
 
 def with_rates(rows: pd.DataFrame) -> pd.DataFrame:

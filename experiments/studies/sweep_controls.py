@@ -92,7 +92,10 @@ COLOURS = {
     SAME: figures.ORANGE,
     SHORT: figures.GREY,
 }
-LIMIT = "One size, one budget, and one learning rate: the best of four for all arms but the ramped."
+LIMIT = (
+    "One size, one budget, and one learning rate: at cpu the best of four for all arms but the "
+    "ramped."
+)
 
 
 def runs(scale: str) -> list[TrainConfig]:

@@ -101,8 +101,8 @@ CONTRASTS = (
 ONSETS = (("n=4", "n=1"), ("n=4", SAME))  # the first is predicted to be earlier
 SAID = ("gain, exact", "lookahead", "linear")
 LIMIT = (
-    "One ring, whose single operations are tables with 1 pair in 8 held out; at cpu one size. "
-    "Each arm's learning rate is the best of five on one seed."
+    "One ring, whose single operations are tables with 1 pair in 8 held out; at cpu one size, "
+    "and each arm has the best learning rate of five on one seed."
 )
 
 
